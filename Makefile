@@ -1,0 +1,50 @@
+# Each target sets up .venv by itself the first time. Another Python: make test PYTHON=python3.12
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LATEX := pdflatex -interaction=nonstopmode -halt-on-error main.tex
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test paper lab clean
+
+help:
+	@echo "make reproduce   run every notebook at its small size; ends by saying where the new piece of music lies"
+	@echo "make test        run the tests"
+	@echo "make paper       build paper/main.pdf from the recorded results"
+	@echo "make lab         open the notebooks in JupyterLab"
+	@echo "make clean       remove build/ and caches; .venv, runs/ and your data stay"
+
+setup: $(READY)
+
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Itty Bitty needs Python 3.11 or newer. Name one that you have: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "Setting up $(VENV): a few minutes, once"
+	@$(PYTHON) -m venv $(VENV) || { echo "No venv for $(PYTHON). On Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install -r requirements.txt -c constraints.txt -e .
+	@touch $@
+
+reproduce: $(READY)
+	@$(BIN)/ittybitty reproduce
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+paper: $(READY)
+	@$(BIN)/ittybitty reproduce --only figures
+	@cd paper && if command -v latexmk >/dev/null; then latexmk -pdf -interaction=nonstopmode -halt-on-error main.tex; \
+	elif command -v tectonic >/dev/null; then tectonic main.tex; \
+	elif command -v pdflatex >/dev/null; then $(LATEX) && bibtex main && $(LATEX) && $(LATEX); \
+	else echo "Figures and tables are up to date, but there is no LaTeX here to set paper/main.pdf. To get one:"; \
+	  echo "  Debian, Ubuntu  apt install latexmk texlive-latex-extra"; \
+	  echo "  macOS           brew install tectonic"; \
+	  echo "  anywhere        https://tectonic-typesetting.github.io"; fi
+	@if test -f paper/main.pdf; then echo "paper/main.pdf"; fi
+
+lab: $(READY)
+	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+clean:
+	rm -rf build dist .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

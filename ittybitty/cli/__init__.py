@@ -1,0 +1,68 @@
+"""The command line: one verb a stage, no logic. Try `ittybitty --help`.
+
+Exit code 0; 2 with one line on stderr for anything the user can mend; 130 for Ctrl-C.
+Modules are imported by the verb that needs them, so that `ittybitty --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import IttyBittyError
+from . import data, machine, models, music
+from .parser import Parser, show
+
+__all__ = ["build_parser", "main"]
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def build_parser() -> Parser:
+    """The parser of `ittybitty` with all its verbs."""
+    parser = Parser(
+        prog="ittybitty",
+        description="A short piano seed goes in, a longer piece comes out.",
+        epilog="ittybitty VERB --help shows the options of a verb and an example.",
+    )
+    parser.add_argument("--version", action="version", version=f"ittybitty {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+    for group in (music, data, models, machine):
+        group.add_verbs(verbs)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; the exit code is returned (argparse itself ends the process on --help and on wrong options)."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        result, text = arguments.run(arguments)
+        show(arguments, result, text)
+        sys.stdout.flush()
+        return 0
+    except KeyboardInterrupt:
+        return _end("stopped", 130)
+    except BrokenPipeError:  # `ittybitty … | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except IttyBittyError as error:
+        return _end(str(error), 2)
+    except MemoryError:
+        return _end("not enough memory; ask for less (a smaller model, batch, context or piece)", 2)
+    except OSError as error:
+        return _end(_what_the_system_said(error), 2)
+
+
+def _what_the_system_said(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename else ""
+    if error.errno in DISK_FULL:
+        return f"{place}the disk is full; free some space and run the same command again"
+    return f"{place}{error.strerror or error}; check that the place is there and that you may use it"
+
+
+def _end(message: str, code: int) -> int:
+    print("ittybitty:", " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,121 @@
+"""What all verbs share: how a verb is declared, and how its result is shown.
+
+A verb is a function of the parsed options that returns (result, text): `result` is what --json prints, `text` what a
+person reads. Progress and warnings go to stderr, so that stdout can be piped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..errors import ConfigError
+
+Result = tuple[dict | list, str]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str):
+        """Ends with code 2 and one line that names the trouble and where help is."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def add_verb(verbs, name: str, run: Callable[[argparse.Namespace], Result], summary: str, *examples: str) -> Parser:
+    """A verb with its summary, examples and --json; the caller adds its own options."""
+    parser = verbs.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog="\n".join(["example:", *(f"  {example}" for example in examples)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print one machine-readable line on stdout")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_data(parser: Parser) -> None:
+    """--data, which every verb that reads a corpus takes."""
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help='folder that holds maestro-v3.0.0/, asap/ or MIDI files; "embedded" for the built-in corpus '
+        "(default: $ITTYBITTY_DATA, else MAESTRO where it is found, else embedded)",
+    )
+
+
+def changes(pairs: list[str] | None) -> dict[str, str]:
+    """{"train.steps": "500"} from ["train.steps=500"]; ConfigError for a word without a '='."""
+    for pair in pairs or ():
+        if "=" not in pair:
+            raise ConfigError(f"--set {pair}: write it as key=value, such as train.learning_rate=1e-3")
+    return dict(pair.split("=", 1) for pair in pairs or ())
+
+
+@contextlib.contextmanager
+def outputs(source: str | None, *targets: str | None) -> Iterator[list[Path | None]]:
+    """A temporary file for each target, all renamed onto their places when the work is done, none when it fails.
+
+    OutputError or ConfigError before any work when a place cannot be written, is named twice or is the `source`.
+    """
+    from ..paths import atomic_path
+
+    taken = {Path(source).resolve(): "the seed itself"} if source else {}
+    with contextlib.ExitStack() as stack:
+        places = []
+        for target in targets:
+            if target is not None:
+                if (place := Path(target).expanduser().resolve()) in taken:
+                    raise ConfigError(f"{target}: is {taken[place]}; give another name to write to")
+                taken[place] = "named twice"
+            places.append(None if target is None else stack.enter_context(atomic_path(target)))
+        yield places
+
+
+def show(arguments: argparse.Namespace, result: dict | list, text: str) -> None:
+    """Prints the result for a person or, with --json, as one line."""
+    print(json.dumps(plain(result), allow_nan=False) if arguments.json else text)
+
+
+def plain(value: object) -> object:
+    """`value` with NumPy numbers, paths and tuples as JSON has them; a number that is not finite becomes null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy and torch, without importing them
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (bool, int, str, type(None))) else str(value)
+
+
+def table(rows: list[dict], columns: dict[str, str]) -> str:
+    """Rows as aligned text under the headings of `columns` (key -> heading); numbers are aligned right."""
+    cells = [list(columns.values()), *([_cell(row.get(key)) for key in columns] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    right = [all(isinstance(row.get(key), (int, float)) for row in rows) for key in columns]
+    lines = ["  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right)).rstrip() for row in cells]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "not measured"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def terminal() -> bool:
+    """True when a person watches stderr: only then are progress bars drawn."""
+    return sys.stderr.isatty()
