@@ -1,0 +1,177 @@
+"""Every number of a model, its data and its training, in frozen dataclasses with the paper's letter and unit.
+
+A preset is a dict of three: ``{"model": ModelConfig, "data": DataConfig, "train": TrainConfig}``.
+Change one value with ``override(preset, {"train.learning_rate": "1e-3"})``; an unknown key is refused and the
+nearest one named. This module imports no torch, so that a command line can read it in no time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of a language model whose backbone is a stack of blocks.
+
+    `pattern` is read left to right, one residual block a letter, spaces only for the eye:
+    M Mamba, F feed-forward, A sparse attention.
+    """
+
+    pattern: str = "MF MF MFA MF MF MFA"
+    vocab_size: int = 2000  # V
+    d_model: int = 512  # D, width of the residual stream
+    d_state: int = 16  # N, states per inner channel
+    d_conv: int = 4  # K, taps of the causal convolution
+    expand: int = 2  # E = expand * D
+    dt_rank: int = 0  # R, rank of the step projection; 0 means ceil(D / 16)
+    d_ff: int = 2000  # width of the feed-forward block
+    n_heads: int = 8  # H
+    attn_window: int = 128  # w, every one of the last w tokens is seen
+    attn_stride: int = 64  # s, and every s-th token (a landmark) before them
+    attn_reach: int = 1024  # r, up to r tokens back; the cache holds w + r / s keys, however long the piece
+    attn_bias: str = "learned"  # "learned" per head over distances 0..w, "alibi" fixed slopes, "none"
+    logit_scaling: bool = True  # small embeddings, so that the tied head starts with logits near 0
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What the model reads: tokenizer, window, augmentation, and how much of a seed it is given."""
+
+    tokenizer: str = "remi"  # a name of ittybitty.tokenizers.VARIANTS
+    context: int = 1024  # tokens of a training window
+    pitch_shift: int = 6  # semitones, drawn from ±pitch_shift
+    velocity_shift: int = 2  # velocity classes, drawn from ±velocity_shift
+    tempo_stretch: float = 0.1  # factor drawn from 1 ± tempo_stretch
+    prompt_seconds: float = 10.0  # s of the seed's end that are continued
+    prompt_tokens: int = 128  # and at most so many tokens
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The recipe: published values unless a preset says otherwise."""
+
+    steps: int = 10_000
+    batch_size: int = 64  # windows a step, over all devices and accumulated micro-batches
+    accumulation: int = 1  # micro-batches a step
+    learning_rate: float = 3e-4
+    min_learning_rate: float = 3e-5  # where the cosine ends
+    warmup: int = 200  # steps
+    weight_decay: float = 0.01  # on matrices only
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip: float = 1.0  # largest gradient norm
+    label_smoothing: float = 0.1
+    precision: str = "auto"  # "auto", "float32", "float16", "bfloat16"
+    validate_every: int = 0  # steps; 0 means once an epoch
+    validation_windows: int = 0  # windows of the validation split that are read each time; 0 means all
+    patience: int = 0  # validations without gain before an early stop; 0 means never
+    checkpoint_every: int = 200  # steps
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class GenerationConfig:
+    """How the next token is drawn. `max_new_tokens` counts tokens; `seconds`, if given, stops earlier in music time."""
+
+    max_new_tokens: int = 512
+    temperature: float = 0.9
+    top_p: float = 0.95
+    top_k: int = 50  # 0 means all
+    seconds: float | None = None  # s of new music
+    repetition_penalty: float = 1.0  # Keskar et al. 2019 (CTRL), section 4.1; 1 is off, above 1 discourages repeats
+    seed: int | None = None  # same number, same music; None draws one and reports it
+    only_new: bool = False  # write the continuation without the seed
+
+    def __post_init__(self):
+        checks = {
+            "max_new_tokens": (self.max_new_tokens >= 1, "1 or more"),
+            "temperature": (0 < self.temperature <= 10, "above 0, at most 10 (0.9 is a good start)"),
+            "top_p": (0 < self.top_p <= 1, "above 0, at most 1 (1 is off)"),
+            "top_k": (self.top_k >= 0, "0 (off) or more"),
+            "seconds": (self.seconds is None or self.seconds > 0, "above 0"),
+            "repetition_penalty": (self.repetition_penalty >= 1, "1 (off) or more; below 1 would reward repetition"),
+        }
+        for name, (good, mend) in checks.items():
+            if not good:
+                raise ConfigError(f"{name} is {getattr(self, name)}: give {mend}")
+
+
+def _preset(model: dict, train: dict | None = None, data: dict | None = None) -> dict:
+    return {"model": ModelConfig(**model), "data": DataConfig(**(data or {})), "train": TrainConfig(**(train or {}))}
+
+
+# Parameter counts are held by tests/test_models.py; FFN width 2,000 (expansion 3.9) brings `small` to the published 25.6M.
+SCALE_PRESETS: dict[str, dict] = {
+    # name       parameters
+    "nano": _preset(  # 0.1M, for tests: learns within seconds on a CPU
+        dict(pattern="MF MFA", d_model=48, d_ff=96, n_heads=2, vocab_size=512, attn_window=32, attn_stride=16, attn_reach=128),
+        dict(steps=60, batch_size=8, learning_rate=3e-3, min_learning_rate=3e-4, warmup=10, checkpoint_every=20),
+        dict(context=128, prompt_tokens=64),
+    ),
+    "tiny": _preset(  # 2.9M, ships with the package: trains on a laptop's CPU
+        dict(pattern="MF MFA MF MFA", d_model=192, d_ff=768, n_heads=6),
+        dict(steps=2_800, batch_size=4, learning_rate=2e-3, min_learning_rate=1e-4, warmup=200, weight_decay=0.1),
+    ),
+    "small": _preset(dict()),  # 25.6M, the published model
+    "medium": _preset(dict(pattern="MF MF MFA MF MF MFA MF MF MFA", d_model=640, d_ff=2560, n_heads=10)),  # about 60M
+    "large": _preset(dict(pattern="MF MF MFA MF MF MFA MF MF MFA MF MF MFA", d_model=768, d_ff=2560, n_heads=12)),  # about 100M
+}
+
+
+def nearest(name: str, names) -> str:
+    """'; did you mean X?' or the list of what there is."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else "there is " + ", ".join(map(str, names))
+
+
+def preset(name: str) -> dict:
+    """The preset of that name; ConfigError names the nearest one."""
+    if name not in SCALE_PRESETS:
+        raise ConfigError(f"no preset is called {name!r}: {nearest(name, SCALE_PRESETS)}")
+    return dict(SCALE_PRESETS[name])
+
+
+def override(configs: Mapping[str, object], changes: Mapping[str, object]) -> dict:
+    """A copy of a preset with `changes` such as {"train.steps": "500"} applied; strings are read as the field's type."""
+    changed = dict(configs)
+    known = [f"{part}.{f.name}" for part, config in changed.items() for f in dataclasses.fields(config)]
+    for key, value in changes.items():
+        if key not in known:
+            raise ConfigError(f"no setting is called {key!r}: {nearest(key, known)}")
+        part, name = key.split(".")
+        changed[part] = dataclasses.replace(changed[part], **{name: _cast(key, getattr(changed[part], name), value)})
+    return changed
+
+
+def _cast(key: str, old: object, value: object) -> object:
+    if not isinstance(value, str) or isinstance(old, str):
+        return value
+    try:
+        if isinstance(old, bool):
+            return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
+        return int(float(value)) if isinstance(old, int) and float(value) == int(float(value)) else type(old)(value)
+    except (KeyError, ValueError, TypeError):
+        raise ConfigError(f"{key} is {value!r}: give a value of type {type(old).__name__}, such as {old!r}") from None
+
+
+def to_json(configs: Mapping[str, object]) -> str:
+    """A preset as text that `from_json` reads back."""
+    return json.dumps({part: dataclasses.asdict(config) for part, config in configs.items()}, indent=1)
+
+
+def from_json(text: str | Mapping) -> dict:
+    """A preset from the text of `to_json` (or its parsed form); ConfigError on unknown keys."""
+    parts = json.loads(text) if isinstance(text, str) else text
+    classes = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig}
+    try:
+        return {part: classes[part](**values) for part, values in parts.items() if part in classes}
+    except TypeError as error:
+        raise ConfigError(f"the configuration does not fit this version: {error}") from None

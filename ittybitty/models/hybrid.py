@@ -1,0 +1,61 @@
+"""The published hybrid, pure Mamba and every ablation: one stack of blocks, written as a string one can read.
+
+``"MF MF MFA MF MF MFA"`` is Itty Bitty Piano: six groups of Mamba and feed-forward, sparse attention in every third.
+``"M" * 12`` is the pure Mamba of the paper. A new kind of block is one entry of `MIXERS`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..config import ModelConfig
+from ..errors import ConfigError
+from .attention import SparseAttention
+from .layers import Block, FeedForward
+from .lm import LanguageModel
+from .mamba import Mamba
+
+MIXERS: dict[str, type[nn.Module]] = {"M": Mamba, "F": FeedForward, "A": SparseAttention}
+
+
+class Stack(nn.Module):
+    """Backbone (B, L, D) -> (B, L, D): the blocks that `config.pattern` spells, left to right."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        letters = config.pattern.replace(" ", "")
+        unknown = sorted(set(letters) - set(MIXERS))
+        if unknown or not letters:
+            raise ConfigError(f"model.pattern is {config.pattern!r}: write it with the letters {', '.join(MIXERS)}")
+        self.letters = letters
+        self.blocks = nn.ModuleList(Block(MIXERS[letter](config), config) for letter in letters)
+
+    def forward(self, x: torch.Tensor, state: list | None = None) -> torch.Tensor:
+        for i, block in enumerate(self.blocks):
+            x = block(x, state[i] if state else None)
+        return x
+
+    def step(self, x: torch.Tensor, state: list) -> torch.Tensor:
+        for block, past in zip(self.blocks, state):
+            x = block.step(x, past)
+        return x
+
+    def init_state(self, batch_size: int) -> list:
+        return [block.mixer.init_state(batch_size) for block in self.blocks]
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Name of a part -> its modules, for counting parameters."""
+        names = {"M": "mamba", "F": "feed-forward", "A": "attention"}
+        mixers = {
+            name: nn.ModuleList(b.mixer for b, letter in zip(self.blocks, self.letters) if letter == key)
+            for key, name in names.items()
+        }
+        return {**{k: v for k, v in mixers.items() if len(v)}, "norms": nn.ModuleList(b.norm for b in self.blocks)}
+
+
+class PianoHybridModel(LanguageModel):
+    """Language model over a `Stack`: ``PianoHybridModel(SCALE_PRESETS["small"]["model"])``."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(Stack(config), config)

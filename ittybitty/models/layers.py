@@ -1,0 +1,55 @@
+"""What every model of the family is made of, and the glossary of letters that all of them share.
+
+    B batch    L tokens    D width of the residual stream    E inner width of Mamba, expand * D
+    N states per inner channel    R rank of the step projection    K taps of the convolution
+    H heads    V vocabulary    Δ step size
+
+A letter means the same in every file, notebook and in the paper. A block is a residual branch with its norm in
+front (pre-norm): x + mixer(norm(x)). A mixer maps (B, L, D) to (B, L, D) and knows three verbs:
+
+    forward(x, state=None)   all L tokens at once; with a fresh state, the state is left as after the last token
+    step(x, state)           one token, x (B, D); the state moves on in place
+    init_state(batch_size)   an empty past, or None if the mixer has no memory
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..config import ModelConfig
+
+
+class FeedForward(nn.Module):
+    """Two matrices with a GELU between them (Vaswani et al. 2017, section 3.3; GELU: Hendrycks and Gimpel 2016)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(self, x: torch.Tensor, state: None = None) -> torch.Tensor:
+        return self.down(F.gelu(self.up(x)))
+
+    def step(self, x: torch.Tensor, state: None = None) -> torch.Tensor:
+        return self(x)
+
+    def init_state(self, batch_size: int) -> None:
+        return None
+
+
+class Block(nn.Module):
+    """x + dropout(mixer(norm(x))), with root-mean-square norm (Zhang and Sennrich 2019, equation 4)."""
+
+    def __init__(self, mixer: nn.Module, config: ModelConfig):
+        super().__init__()
+        self.norm = nn.RMSNorm(config.d_model, eps=1e-5)
+        self.mixer = mixer
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: torch.Tensor, state=None) -> torch.Tensor:
+        return x + self.dropout(self.mixer(self.norm(x), state))
+
+    def step(self, x: torch.Tensor, state) -> torch.Tensor:
+        return x + self.mixer.step(self.norm(x), state)

@@ -1,0 +1,101 @@
+"""One language model around every backbone: embedding, final norm, tied head, loss.
+
+    forward(ids)                   (B, L) -> logits (B, L, V)
+    forward(ids, targets)          -> sums over the targets: (trained loss, nats, how many), each of shape (1,)
+    prefill(ids, state), step(ids, state)   the same logits, for the last token only, with a memory of fixed size
+
+The loss is computed inside forward, as sums: under DataParallel nothing of size (B, L, V) travels between devices,
+and replicas with unequal shares of the batch still add up to exactly the loss of one device.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..config import ModelConfig
+from ..errors import CheckpointError
+
+IGNORED = -100  # a target that is not scored
+
+
+class LanguageModel(nn.Module):
+    """`backbone` maps (B, L, D) to (B, L, D) and knows forward(x, state), step(x, state), init_state(batch_size), parts()."""
+
+    def __init__(self, backbone: nn.Module, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.backbone = backbone
+        self.norm = nn.RMSNorm(config.d_model, eps=1e-5)
+        self.embedding.weight._no_weight_decay = True
+        # A tied head multiplies the embedding with itself: at torch's deviation of 1 a token's own logit starts at D and
+        # the others at sqrt(D), and the early published version that did so collapsed to one token (an ablation of the
+        # paper). Small embeddings scale all logits down by 50 (Radford et al. 2018, section 4.1).
+        nn.init.normal_(self.embedding.weight, std=0.02 if config.logit_scaling else 1.0)
+        self._shrink_residual_branches()
+
+    @torch.no_grad()
+    def _shrink_residual_branches(self) -> None:
+        """Radford et al. 2019, section 2.3: outputs of residual branches start 1 / sqrt(branches) smaller."""
+        outputs = [m for name, m in self.backbone.named_modules() if name.endswith(("out_proj", ".down", ".out"))]
+        for module in outputs:
+            module.weight.mul_(len(outputs) ** -0.5)
+
+    def _embed(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.embedding(ids)
+
+    def _head(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(self.norm(x), self.embedding.weight)
+
+    def forward(self, ids: torch.Tensor, targets: torch.Tensor | None = None, label_smoothing: float = 0.0):
+        logits = self._head(self.backbone(self._embed(ids)))  # (B, L, V)
+        if targets is None:
+            return logits
+        log_p = logits.float().log_softmax(-1)
+        scored = targets != IGNORED
+        nats = -log_p.gather(-1, targets.clamp(min=0)[..., None])[..., 0][scored].sum()
+        loss = nats
+        if label_smoothing:  # Szegedy et al. 2016, section 7: (1 - ε) of the target, ε spread over the vocabulary
+            loss = (1 - label_smoothing) * nats - label_smoothing * log_p.mean(-1)[scored].sum()
+        return loss.view(1), nats.detach().view(1), scored.sum().view(1)
+
+    def init_state(self, batch_size: int = 1):
+        """An empty past for `batch_size` pieces."""
+        return self.backbone.init_state(batch_size)
+
+    def prefill(self, ids: torch.Tensor, state) -> torch.Tensor:
+        """Read (B, L) tokens in parallel; `state` moves on in place; logits (B, V) of what follows the last one."""
+        return self._head(self.backbone(self._embed(ids), state)[:, -1])
+
+    def step(self, ids: torch.Tensor, state) -> torch.Tensor:
+        """Read one token (B,); `state` moves on in place; logits (B, V)."""
+        return self._head(self.backbone.step(self._embed(ids), state))
+
+    def parameters_by_part(self) -> dict[str, int]:
+        """Part -> number of parameters; the values add up to the total."""
+        parts = {"embedding (tied with the head)": self.embedding, **self.backbone.parts()}
+        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+        counts["norms"] = counts.get("norms", 0) + sum(p.numel() for p in self.norm.parameters())
+        return counts
+
+    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
+        """As in torch, except that ``strict=False`` says what it skipped, and a state dict of another shape is refused."""
+        own = self.state_dict()
+        other = [k for k, v in state_dict.items() if k in own and own[k].shape != v.shape]
+        if other:
+            k = other[0]
+            raise CheckpointError(
+                f"weights do not fit this configuration: {k} is {tuple(state_dict[k].shape)} in the file and "
+                f"{tuple(own[k].shape)} in the model; use the configuration that was saved with the weights"
+            )
+        if not set(own) & set(state_dict):
+            raise CheckpointError("weights do not fit: no tensor name of the file is known to the model; is it of another model?")
+        result = super().load_state_dict(state_dict, strict=strict, assign=assign)
+        for what, keys in (("missing from the file", result.missing_keys), ("unknown to the model", result.unexpected_keys)):
+            if keys:
+                warnings.warn(f"{len(keys)} tensors are {what}: {', '.join(keys[:4])}{' …' if len(keys) > 4 else ''}", stacklevel=2)
+        return result

@@ -1,0 +1,104 @@
+"""The Mamba block (selective state-space model), with the names and shapes of `mamba_ssm.Mamba`.
+
+[1] Gu and Dao 2023, Mamba: Linear-Time Sequence Modeling with Selective State Spaces, arXiv:2312.00752.
+    Section 3.4 and figure 3: the block. Section 3.6: how Δ and A start.
+
+    x ── in_proj ─┬─ u ── causal conv ── SiLU ── selective scan ── · ── out_proj ── y
+                  └─ z ─────────────────── SiLU ───────────────────┘
+
+A state dict goes both ways between this class and `mamba_ssm.Mamba` of the same sizes.
+Left out: the fused CUDA kernel for the whole block; the scan alone decides the speed (see scan.py).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..config import ModelConfig
+from .scan import selective_scan
+
+DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 0.1, 1e-4  # [1] section 3.6: Δ starts log-uniform between these
+
+
+@dataclass
+class MambaState:
+    """All that Mamba remembers of the past, however long it was."""
+
+    conv: torch.Tensor  # (B, K - 1, E) the last inputs of the convolution
+    ssm: torch.Tensor  # (B, E, N) float32
+
+
+class Mamba(nn.Module):
+    """Mixer (B, L, D) -> (B, L, D); see the module's text."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        D, N, K = config.d_model, config.d_state, config.d_conv
+        self.E, self.N, self.K = E, _, _ = config.expand * D, N, K
+        self.R = R = config.dt_rank or math.ceil(D / 16)
+        self.in_proj = nn.Linear(D, 2 * E, bias=False)
+        self.conv1d = nn.Conv1d(E, E, K, groups=E, padding=K - 1)
+        self.x_proj = nn.Linear(E, R + 2 * N, bias=False)
+        self.dt_proj = nn.Linear(R, E)
+        self.A_log = nn.Parameter(torch.arange(1, N + 1, dtype=torch.float32).log().repeat(E, 1))
+        self.D = nn.Parameter(torch.ones(E))
+        self.out_proj = nn.Linear(E, D, bias=False)
+        self.A_log._no_weight_decay = self.D._no_weight_decay = True  # decay would pull time constants to one value
+        self._reset_dt()
+
+    @torch.no_grad()
+    def _reset_dt(self) -> None:
+        nn.init.uniform_(self.dt_proj.weight, -(self.R**-0.5), self.R**-0.5)
+        dt = torch.exp(torch.rand(self.E) * math.log(DT_MAX / DT_MIN) + math.log(DT_MIN)).clamp(min=DT_FLOOR)
+        self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
+
+    def forward(self, x: torch.Tensor, state: MambaState | None = None) -> torch.Tensor:
+        u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, L, E) twice
+        u = self._convolve(u, state)
+        delta, B, C = self._select(u)
+        y, last = selective_scan(u, delta, -torch.exp(self.A_log.float()), B, C, self.D, state.ssm if state else None)
+        if state:
+            state.ssm.copy_(last)
+        return self.out_proj(y * F.silu(z))
+
+    def _convolve(self, u: torch.Tensor, state: MambaState | None) -> torch.Tensor:
+        """Causal depthwise convolution and SiLU, as K shifted multiply-adds: faster on a CPU than conv1d itself."""
+        L, weight = u.shape[1], self.conv1d.weight[:, 0]  # (E, K)
+        past = u.new_zeros(u.shape[0], self.K - 1, self.E) if state is None else state.conv.to(u.dtype)
+        padded = torch.cat([past, u], dim=1)  # (B, K - 1 + L, E)
+        if state:
+            state.conv.copy_(padded[:, L:])
+        out = torch.addcmul(self.conv1d.bias, padded[:, :L], weight[:, 0])
+        for k in range(1, self.K):
+            out = torch.addcmul(out, padded[:, k : k + L], weight[:, k])
+        return F.silu(out)
+
+    def _select(self, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What makes the scan selective ([1] algorithm 2): Δ (..., E), B and C (..., N) all depend on the input."""
+        dt, B, C = self.x_proj(u).split([self.R, self.N, self.N], dim=-1)
+        return F.softplus(self.dt_proj(dt).float()), B, C
+
+    def step(self, x: torch.Tensor, state: MambaState) -> torch.Tensor:
+        """One token: the recurrence of [1] equation 2a with the zero-order hold of equation 4."""
+        u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, E)
+        window = torch.cat([state.conv.to(u.dtype), u[:, None]], dim=1)  # (B, K, E)
+        state.conv.copy_(window[:, 1:])
+        u = F.silu((window * self.conv1d.weight[:, 0].T).sum(1) + self.conv1d.bias)
+        delta, B, C = self._select(u)
+        A = -torch.exp(self.A_log.float())
+        decay = torch.exp(delta[..., None] * A)  # (B, E, N)
+        state.ssm.mul_(decay).add_((delta * u)[..., None] * B[:, None].float())
+        y = (state.ssm @ C[..., None].float())[..., 0] + self.D * u
+        return self.out_proj(y.to(z.dtype) * F.silu(z))
+
+    def init_state(self, batch_size: int) -> MambaState:
+        weight = self.in_proj.weight
+        return MambaState(
+            weight.new_zeros(batch_size, self.K - 1, self.E),
+            weight.new_zeros(batch_size, self.E, self.N, dtype=torch.float32),
+        )

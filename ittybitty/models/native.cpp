@@ -1,0 +1,193 @@
+// The selective scan on a CPU, forward and backward, for native.py. No header of PyTorch: any C++17 compiler will do.
+//
+//   h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t u_t,   y_t = C_t h_t          (Gu and Dao 2023, equations 2a, 2b, 4)
+//
+// W channels side by side fill one vector register, so no sum over states ever crosses lanes. States live in the
+// first-level cache; memory holds one state in CHUNK steps, and the backward recomputes the rest from there.
+// Arrays are contiguous: u, delta, y (B, L, E); A (E, N); B, C (B, L, N); states (B, E, N).
+#include <cstdint>
+#include <cstring>
+#include <cmath>
+#include <vector>
+
+namespace {
+
+constexpr int CHUNK = 32;
+
+template <typename T> struct Lanes;
+#if defined(__AVX512F__)
+template <> struct Lanes<float> { static constexpr int W = 16; typedef float V __attribute__((vector_size(64))); typedef int32_t I __attribute__((vector_size(64))); };
+template <> struct Lanes<double> { static constexpr int W = 8; typedef double V __attribute__((vector_size(64))); };
+#else
+template <> struct Lanes<float> { static constexpr int W = 8; typedef float V __attribute__((vector_size(32))); typedef int32_t I __attribute__((vector_size(32))); };
+template <> struct Lanes<double> { static constexpr int W = 4; typedef double V __attribute__((vector_size(32))); };
+#endif
+
+// exp(x) for x <= 0 to about 2 units in the last place: 2^i from the exponent bits, 2^f by a polynomial on |f| <= 1/2.
+inline Lanes<float>::V exponential(Lanes<float>::V x) {
+    using V = Lanes<float>::V; using I = Lanes<float>::I;
+    V t = x * 1.44269504088896341f;
+    t = t < -126.0f ? V{} - 126.0f : t;
+    const V magic = V{} + 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
+    V shifted = t + magic;
+    V f = t - (shifted - magic);
+    V p = f * 1.535336188319500e-4f + 1.339887440266574e-3f;
+    p = p * f + 9.618437357674640e-3f;
+    p = p * f + 5.550332471162809e-2f;
+    p = p * f + 2.402264791363012e-1f;
+    p = p * f + 6.931472028550421e-1f;
+    p = p * f + 1.0f;
+    I bits = ((I)shifted - (I)magic) << 23;
+    return (V)((I)p + bits);
+}
+
+inline Lanes<double>::V exponential(Lanes<double>::V x) {
+    for (int i = 0; i < Lanes<double>::W; i++) x[i] = std::exp(x[i]);
+    return x;
+}
+
+// The first `n` lanes from memory; the others are zero, so that channels beyond E do nothing.
+template <typename V, typename T> inline V load(const T* from, int n) {
+    V v = {};
+    if (n * sizeof(T) == sizeof(V)) std::memcpy(&v, from, sizeof(V));
+    else std::memcpy(&v, from, n * sizeof(T));
+    return v;
+}
+template <typename V, typename T> inline void store(T* to, const V& v, int n) {
+    if (n * sizeof(T) == sizeof(V)) std::memcpy(to, &v, sizeof(V));
+    else std::memcpy(to, &v, n * sizeof(T));
+}
+// (lanes, N) rows of memory <-> N vectors
+template <typename V, typename T> inline void gather(V* v, const T* from, int n, int64_t N) {
+    for (int64_t s = 0; s < N; s++) { v[s] = V{}; for (int i = 0; i < n; i++) v[s][i] = from[i * N + s]; }
+}
+template <typename V, typename T> inline void scatter(T* to, const V* v, int n, int64_t N) {
+    for (int64_t s = 0; s < N; s++) for (int i = 0; i < n; i++) to[i * N + s] = v[s][i];
+}
+template <typename V> inline auto total(const V& v) {
+    auto sum = v[0];
+    for (size_t i = 1; i < sizeof(V) / sizeof(v[0]); i++) sum += v[i];
+    return sum;
+}
+
+// `entries` (B, ceil(L / CHUNK), blocks, N, W) receives the state at the start of each chunk; null when no backward follows.
+template <typename T>
+void forward(const T* u, const T* delta, const T* A, const T* B, const T* C, const T* state,
+             T* y, T* last, T* entries, int64_t batch, int64_t L, int64_t E, int64_t N) {
+    using V = typename Lanes<T>::V; constexpr int W = Lanes<T>::W;
+    const int64_t blocks = (E + W - 1) / W, chunks = (L + CHUNK - 1) / CHUNK;
+#pragma omp parallel for schedule(static)
+    for (int64_t job = 0; job < batch * blocks; job++) {
+        const int64_t b = job / blocks, block = job % blocks, e = block * W;
+        const int n = (int)(E - e < W ? E - e : W);
+        std::vector<V> a(N), h(N);
+        gather(a.data(), A + e * N, n, N);
+        gather(h.data(), state + (b * E + e) * N, n, N);
+        for (int64_t t = 0; t < L; t++) {
+            if (entries && t % CHUNK == 0)
+                std::memcpy(entries + (((b * chunks + t / CHUNK) * blocks + block) * N) * W, h.data(), N * sizeof(V));
+            const int64_t at = (b * L + t) * E + e;
+            const V d = load<V>(delta + at, n), du = d * load<V>(u + at, n);
+            const T *Bt = B + (b * L + t) * N, *Ct = C + (b * L + t) * N;
+            V out = {};
+            for (int64_t s = 0; s < N; s++) {
+                h[s] = exponential(d * a[s]) * h[s] + du * Bt[s];
+                out += h[s] * Ct[s];
+            }
+            store(y + at, out, n);
+        }
+        scatter(last + (b * E + e) * N, h.data(), n, N);
+    }
+}
+
+// Gradients; dA (shares, E, N), dB and dC (shares, B, L, N) hold one part a share of the channels and are added by the caller.
+template <typename T>
+void backward(const T* u, const T* delta, const T* A, const T* B, const T* C, const T* entries, const T* dy, const T* dlast,
+              T* du, T* ddelta, T* dA, T* dB, T* dC, T* dstate, int64_t batch, int64_t L, int64_t E, int64_t N, int64_t shares) {
+    using V = typename Lanes<T>::V; constexpr int W = Lanes<T>::W;
+    const int64_t blocks = (E + W - 1) / W, chunks = (L + CHUNK - 1) / CHUNK;
+#pragma omp parallel for schedule(static)
+    for (int64_t share = 0; share < shares; share++) {
+        const int64_t from = blocks * share / shares, to = blocks * (share + 1) / shares;
+        std::vector<V> a((to - from) * N), sum_a((to - from) * N, V{}), carried((to - from) * N);
+        std::vector<V> h((CHUNK + 1) * N), decay(CHUNK * N), sum_b(CHUNK * N), sum_c(CHUNK * N);
+        for (int64_t block = from; block < to; block++) {
+            const int64_t e = block * W;
+            gather(a.data() + (block - from) * N, A + e * N, (int)(E - e < W ? E - e : W), N);
+        }
+        for (int64_t b = 0; b < batch; b++) {
+            for (int64_t block = from; block < to; block++) {
+                const int64_t e = block * W;
+                gather(carried.data() + (block - from) * N, dlast + (b * E + e) * N, (int)(E - e < W ? E - e : W), N);
+            }
+            for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
+                const int64_t start = chunk * CHUNK, steps = L - start < CHUNK ? L - start : CHUNK;
+                std::fill(sum_b.begin(), sum_b.end(), V{});
+                std::fill(sum_c.begin(), sum_c.end(), V{});
+                for (int64_t block = from; block < to; block++) {
+                    const int64_t e = block * W;
+                    const int n = (int)(E - e < W ? E - e : W);
+                    const V* ab = a.data() + (block - from) * N;
+                    V *g = carried.data() + (block - from) * N, *ga = sum_a.data() + (block - from) * N;
+                    std::memcpy(h.data(), entries + (((b * chunks + chunk) * blocks + block) * N) * W, N * sizeof(V));
+                    for (int64_t t = 0; t < steps; t++) {  // the states of this chunk again
+                        const int64_t at = (b * L + start + t) * E + e;
+                        const V d = load<V>(delta + at, n), x = d * load<V>(u + at, n);
+                        const T* Bt = B + (b * L + start + t) * N;
+                        V *now = h.data() + (t + 1) * N, *before = h.data() + t * N, *k = decay.data() + t * N;
+                        for (int64_t s = 0; s < N; s++) {
+                            k[s] = exponential(d * ab[s]);
+                            now[s] = k[s] * before[s] + x * Bt[s];
+                        }
+                    }
+                    for (int64_t t = steps - 1; t >= 0; t--) {
+                        const int64_t at = (b * L + start + t) * E + e, row = (b * L + start + t) * N;
+                        const V d = load<V>(delta + at, n), x = load<V>(u + at, n), o = load<V>(dy + at, n), dx = d * x;
+                        const V *now = h.data() + (t + 1) * N, *before = h.data() + t * N, *k = decay.data() + t * N;
+                        V *sb = sum_b.data() + t * N, *sc = sum_c.data() + t * N, gd = {}, gB = {};
+                        for (int64_t s = 0; s < N; s++) {
+                            const V gs = g[s] + o * C[row + s];  // dL/dh_t
+                            sc[s] += o * now[s];
+                            sb[s] += gs * dx;
+                            gB += gs * B[row + s];
+                            g[s] = gs * k[s];
+                            const V through = g[s] * before[s];  // dL/d(Δ A)
+                            gd += through * ab[s];
+                            ga[s] += through * d;
+                        }
+                        store(ddelta + at, gd + gB * x, n);
+                        store(du + at, gB * d, n);
+                    }
+                }
+                for (int64_t t = 0; t < steps; t++) for (int64_t s = 0; s < N; s++) {
+                    const int64_t to_row = ((share * batch + b) * L + start + t) * N + s;
+                    dB[to_row] = total(sum_b[t * N + s]);
+                    dC[to_row] = total(sum_c[t * N + s]);
+                }
+            }
+            for (int64_t block = from; block < to; block++) {
+                const int64_t e = block * W;
+                scatter(dstate + (b * E + e) * N, carried.data() + (block - from) * N, (int)(E - e < W ? E - e : W), N);
+            }
+        }
+        for (int64_t block = from; block < to; block++) {
+            const int64_t e = block * W;
+            scatter(dA + e * N, sum_a.data() + (block - from) * N, (int)(E - e < W ? E - e : W), N);
+        }
+    }
+}
+
+}  // namespace
+
+extern "C" {
+int64_t chunk_length() { return CHUNK; }
+int64_t lanes(int64_t bytes) { return bytes == 4 ? Lanes<float>::W : Lanes<double>::W; }
+#define SCAN(T, NAME) \
+    void forward_##NAME(const T* u, const T* d, const T* A, const T* B, const T* C, const T* s, T* y, T* last, T* entries, \
+                        int64_t b, int64_t L, int64_t E, int64_t N) { forward<T>(u, d, A, B, C, s, y, last, entries, b, L, E, N); } \
+    void backward_##NAME(const T* u, const T* d, const T* A, const T* B, const T* C, const T* entries, const T* dy, const T* dlast, \
+                         T* du, T* dd, T* dA, T* dB, T* dC, T* ds, int64_t b, int64_t L, int64_t E, int64_t N, int64_t shares) { \
+        backward<T>(u, d, A, B, C, entries, dy, dlast, du, dd, dA, dB, dC, ds, b, L, E, N, shares); }
+SCAN(float, float)
+SCAN(double, double)
+}

@@ -1,0 +1,174 @@
+"""The selective scan: one plain truth, and fast paths that are held to it in value and gradient.
+
+[1] Gu and Dao 2023, Mamba, arXiv:2312.00752: equation 2a the recurrence, equation 4 the zero-order hold,
+    section 3.3.2 why states are recomputed in the backward pass and never stored.
+
+    h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t u_t        (B, E, N)
+    y_t = C_t h_t + D u_t                         (B, E)
+
+`selective_scan` chooses a path by what the machine has; `ITTYBITTY_SCAN` or the argument `path` forces one:
+
+    sequential   the two lines above in a loop, for teaching and for tests
+    chunked      nothing but PyTorch; recomputes chunk by chunk in its backward
+    native       C++ for the CPU, compiled on first use where a compiler is found (native.py)
+    mamba_ssm    the CUDA kernel of mamba-ssm where it is installed
+
+Left out: parallel (log-depth) scans; on a CPU they move more memory than they save.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+
+import torch
+
+from ..errors import ConfigError
+from . import native
+
+VARIABLE = "ITTYBITTY_SCAN"
+CHUNK = 16  # steps whose (B, E, N) states live at once; more costs memory and no longer fits the cache
+
+
+def selective_scan(u, delta, A, B, C, D, state=None, path: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """y and the last state of the recurrence above.
+
+    u, delta (B, L, E); A (E, N), negative; B, C (B, L, N); D (E,); state (B, E, N) or None for zeros.
+    Returns y (B, L, E) in the type of u and the state (B, E, N). The scan itself runs in float32 (float64 stays float64),
+    outside autocast: its sums can pass the largest float16.
+    """
+    kind = u.dtype
+    wide = torch.float64 if kind == torch.float64 else torch.float32
+    with torch.autocast(u.device.type, enabled=False):
+        u, delta, A, B, C, D = (t.to(wide) for t in (u, delta, A, B, C, D))
+        if state is None:
+            state = u.new_zeros(u.shape[0], u.shape[2], A.shape[1])
+        y, last = PATHS[path or chosen(u.device.type)](u, delta, A, B, C, D, state.to(wide))
+    return y.to(kind), last
+
+
+def scan_sequential(u, delta, A, B, C, D, state):
+    """The truth: one step at a time, differentiated by autograd."""
+    outputs = []
+    for t in range(u.shape[1]):
+        decay = torch.exp(delta[:, t, :, None] * A)  # zero-order hold, [1] equation 4 (B, E, N)
+        state = decay * state + (delta[:, t] * u[:, t])[..., None] * B[:, t, None]  # [1] equation 2a, Euler step for B
+        outputs.append((state * C[:, t, None]).sum(-1) + D * u[:, t])  # [1] equation 2b (B, E)
+    return torch.stack(outputs, dim=1), state
+
+
+def scan_chunked(u, delta, A, B, C, D, state):
+    """Plain PyTorch that trains: keeps one state a chunk, recomputes the rest in the backward."""
+    y, last = _Chunked.apply(u, delta, A, B, C, state)
+    return y + D * u, last
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u, delta, A, B, C, state):
+        y, entries = torch.empty_like(u), []
+        for s in range(0, u.shape[1], CHUNK):
+            now = slice(s, s + CHUNK)
+            entries.append(state)
+            _, h = _chunk_states(u[:, now], delta[:, now], A, B[:, now], state)
+            y[:, now] = _read(h, C[:, now])
+            state = h[-1].clone()
+        ctx.save_for_backward(u, delta, A, B, C, *entries)
+        return y, state
+
+    @staticmethod
+    def backward(ctx, dy, dlast):
+        u, delta, A, B, C, *entries = ctx.saved_tensors
+        du, ddelta, dA, dB, dC = (torch.zeros_like(t) for t in (u, delta, A, B, C))
+        carried = dlast  # gradient of the loss with respect to the state that leaves the chunk (B, E, N)
+        for i in reversed(range(len(entries))):
+            now = slice(i * CHUNK, (i + 1) * CHUNK)
+            decay, h = _chunk_states(u[:, now], delta[:, now], A, B[:, now], entries[i])
+            g = dy[:, now].transpose(0, 1)[..., None] * C[:, now].transpose(0, 1)[:, :, None]  # (k, B, E, N)
+            g[-1] += carried
+            for t in range(len(g) - 2, -1, -1):
+                g[t].addcmul_(decay[t + 1], g[t + 1])
+            carried = decay[0] * g[0]
+            dC[:, now] = (dy[:, now, None] @ h.transpose(0, 1))[:, :, 0]
+            before = torch.cat([entries[i][None], h[:-1]])
+            through = g * decay * before  # dL/d(ΔA)
+            dA += torch.einsum("kben,bke->en", through, delta[:, now])
+            gB = torch.einsum("kben,bkn->bke", g, B[:, now])
+            ddelta[:, now] = torch.einsum("kben,en->bke", through, A) + gB * u[:, now]
+            du[:, now] = gB * delta[:, now]
+            dB[:, now] = ((delta[:, now] * u[:, now])[:, :, None] @ g.transpose(0, 1))[:, :, 0]
+        return du, ddelta, dA, dB, dC, carried
+
+
+def _chunk_states(u, delta, A, B, state):
+    """Decays and states (k, B, E, N) of one chunk; time first, so that a step is one contiguous block."""
+    decay = torch.exp(delta.transpose(0, 1)[..., None] * A)
+    h = (delta * u).transpose(0, 1)[..., None] * B.transpose(0, 1)[:, :, None]
+    for t in range(len(h)):
+        h[t].addcmul_(decay[t], state if t == 0 else h[t - 1])
+    return decay, h
+
+
+def _read(h, C):
+    """(k, B, E, N) states and (B, k, N) readings -> (B, k, E)."""
+    return (h.transpose(0, 1) @ C[..., None])[..., 0]
+
+
+def scan_native(u, delta, A, B, C, D, state):
+    """The C++ scan of native.py, differentiable."""
+    y, last = native.Scan.apply(u, delta, A, B, C, state)
+    return torch.addcmul(y, D, u), last
+
+
+def scan_mamba_ssm(u, delta, A, B, C, D, state):
+    """mamba-ssm's kernel. It starts from a zero state; a given one is added as its own decayed response."""
+    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+
+    swap = [t.transpose(1, 2).contiguous() for t in (u, delta, B, C)]  # (B, E, L), (B, N, L)
+    y, last = selective_scan_fn(swap[0], swap[1], A, swap[2], swap[3], D, return_last_state=True)
+    y = y.transpose(1, 2)
+    if state.requires_grad or bool(state.any()):  # the recurrence is linear in the state
+        decay = torch.exp(delta.cumsum(1)[..., None] * A)  # (B, L, E, N): only on this rare way
+        y = y + torch.einsum("blen,ben,bln->ble", decay, state, C)
+        last = last + decay[:, -1] * state
+    return y, last
+
+
+PATHS = {
+    "sequential": scan_sequential,
+    "chunked": scan_chunked,
+    "native": scan_native,
+    "mamba_ssm": scan_mamba_ssm,
+}
+
+
+def describe() -> list[dict]:
+    """What each path needs and whether this machine has it: rows of {"path", "available", "why"}."""
+    cuda = torch.cuda.is_available()
+    kernels = importlib.util.find_spec("mamba_ssm") is not None
+    compiled, why = native.status()
+    return [
+        {"path": "mamba_ssm", "available": cuda and kernels, "why": "CUDA and mamba-ssm" if cuda and kernels
+         else "no CUDA device" if not cuda else "mamba-ssm is not installed (optional)"},
+        {"path": "native", "available": compiled, "why": why},
+        {"path": "chunked", "available": True, "why": "needs nothing but PyTorch"},
+        {"path": "sequential", "available": True, "why": "the slow truth, for tests and teaching"},
+    ]
+
+
+def chosen(device: str = "cpu") -> str:
+    """The path that `selective_scan` takes on this kind of device, unless told otherwise."""
+    forced = os.environ.get(VARIABLE, "")
+    if forced:
+        if forced not in PATHS:
+            raise ConfigError(f"{VARIABLE} is {forced!r}: give one of {', '.join(PATHS)}, or unset it")
+        return forced
+    return _best(device)
+
+
+@functools.cache
+def _best(device: str) -> str:
+    if device == "cuda":
+        return "mamba_ssm" if importlib.util.find_spec("mamba_ssm") else "chunked"
+    return "native" if device == "cpu" and native.status()[0] else "chunked"

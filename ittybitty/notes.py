@@ -1,0 +1,156 @@
+"""A performance as notes in seconds, and the few operations everything else is made of.
+
+A performance is two NumPy record arrays, because MAESTRO holds seven million notes:
+
+    notes   onset s, duration s, pitch (MIDI number, 60 = middle C), velocity 1..127, sorted by (onset, pitch)
+    pedals  onset s, duration s of each stretch during which the sustain pedal is held, sorted by onset
+
+All operations are pure: they return a new performance and leave the old one as it was.
+Left out on purpose: tracks, instruments, metre and tempo; the piano of MAESTRO has none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+LOWEST_PITCH, HIGHEST_PITCH = 21, 108  # A0 and C8, the 88 keys of a piano
+
+NOTE = np.dtype([("onset", "f8"), ("duration", "f8"), ("pitch", "i2"), ("velocity", "i2")])
+PEDAL = np.dtype([("onset", "f8"), ("duration", "f8")])
+
+
+class Note(NamedTuple):
+    """One key pressed and released."""
+
+    onset: float  # s
+    duration: float  # s
+    pitch: int  # MIDI number
+    velocity: int  # 1..127
+
+
+class Pedal(NamedTuple):
+    """The sustain pedal held down from `onset` for `duration` seconds."""
+
+    onset: float
+    duration: float
+
+
+@dataclass(frozen=True, eq=False)
+class Performance:
+    """Notes and pedal of one piece; iterating yields `Note`."""
+
+    notes: np.ndarray = field(default_factory=lambda: np.empty(0, NOTE))
+    pedals: np.ndarray = field(default_factory=lambda: np.empty(0, PEDAL))
+
+    @classmethod
+    def of(cls, notes: Iterable = (), pedals: Iterable = ()) -> Performance:
+        """From any iterables of (onset, duration, pitch, velocity) and (onset, duration); sorts them."""
+        notes = np.array([tuple(n) for n in notes], NOTE)
+        pedals = np.array([tuple(p) for p in pedals], PEDAL)
+        return cls(np.sort(notes, order=("onset", "pitch")), np.sort(pedals, order="onset"))
+
+    def __len__(self) -> int:
+        return len(self.notes)
+
+    def __iter__(self) -> Iterator[Note]:
+        return (Note(float(o), float(d), int(p), int(v)) for o, d, p, v in self.notes)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Performance)
+            and np.array_equal(self.notes, other.notes)
+            and np.array_equal(self.pedals, other.pedals)
+        )
+
+    @property
+    def end(self) -> float:
+        """Second at which the last key is released (0 for no notes); pedal is not counted."""
+        return float((self.notes["onset"] + self.notes["duration"]).max()) if len(self) else 0.0
+
+
+def shift(performance: Performance, seconds: float) -> Performance:
+    """Everything `seconds` later (earlier when negative)."""
+    notes, pedals = performance.notes.copy(), performance.pedals.copy()
+    notes["onset"] += seconds
+    pedals["onset"] += seconds
+    return Performance(notes, pedals)
+
+
+def stretch(performance: Performance, factor: float) -> Performance:
+    """Every time multiplied by `factor`: 1.1 plays ten percent slower."""
+    notes, pedals = performance.notes.copy(), performance.pedals.copy()
+    for times in (notes, pedals):
+        times["onset"] *= factor
+        times["duration"] *= factor
+    return Performance(notes, pedals)
+
+
+def transpose(performance: Performance, semitones: int) -> Performance:
+    """Every pitch moved; a ValueError if a note would leave the keyboard."""
+    notes = performance.notes.copy()
+    notes["pitch"] += semitones
+    if len(notes) and not (LOWEST_PITCH <= notes["pitch"].min() and notes["pitch"].max() <= HIGHEST_PITCH):
+        raise ValueError(f"transposing by {semitones} semitones leaves the keyboard; keep within transposition_range()")
+    return Performance(notes, performance.pedals)
+
+
+def transposition_range(performance: Performance, limit: int = 6) -> tuple[int, int]:
+    """Lowest and highest shift within ±limit that keeps every note between A0 and C8."""
+    if not len(performance):
+        return -limit, limit
+    pitches = performance.notes["pitch"]
+    low = max(-limit, LOWEST_PITCH - int(pitches.min()))
+    high = min(limit, HIGHEST_PITCH - int(pitches.max()))
+    return min(low, 0), max(high, 0)
+
+
+def louder(performance: Performance, steps: int) -> Performance:
+    """Velocities moved by `steps` MIDI steps, held within 1..127."""
+    notes = performance.notes.copy()
+    notes["velocity"] = np.clip(notes["velocity"] + steps, 1, 127)
+    return Performance(notes, performance.pedals)
+
+
+def between(performance: Performance, start: float, end: float) -> Performance:
+    """Notes whose onset lies in [start, end), with the pedal cut to that span; times stay absolute."""
+    onsets = performance.notes["onset"]
+    notes = performance.notes[(onsets >= start) & (onsets < end)].copy()
+    pedals = performance.pedals.copy()
+    releases = np.minimum(pedals["onset"] + pedals["duration"], end)
+    pedals["onset"] = np.maximum(pedals["onset"], start)
+    pedals["duration"] = releases - pedals["onset"]
+    return Performance(notes, pedals[pedals["duration"] > 0])
+
+
+def join(first: Performance, second: Performance) -> Performance:
+    """Both on one time line; where they touch nothing is moved."""
+    return Performance(
+        np.sort(np.concatenate([first.notes, second.notes]), order=("onset", "pitch")),
+        np.sort(np.concatenate([first.pedals, second.pedals]), order="onset"),
+    )
+
+
+def without_overlaps(performance: Performance) -> Performance:
+    """Each key released, at the latest, when it is struck again: what a real keyboard does, and what MIDI can store.
+
+    Of several notes with the same pitch and onset the longest stays (with the loudest velocity).
+    """
+    order = np.lexsort((-performance.notes["duration"], performance.notes["onset"], performance.notes["pitch"]))
+    notes = performance.notes[order].copy()
+    if len(notes) > 1:
+        same_key = notes["pitch"][1:] == notes["pitch"][:-1]
+        same_time = notes["onset"][1:] == notes["onset"][:-1]
+        repeated = np.concatenate([[False], same_key & same_time])
+        group = np.cumsum(~repeated) - 1
+        loudest = np.zeros(group[-1] + 1, notes["velocity"].dtype)
+        np.maximum.at(loudest, group, notes["velocity"])
+        notes = notes[~repeated]
+        notes["velocity"] = loudest
+        gap = np.diff(notes["onset"])
+        struck_again = notes["pitch"][1:] == notes["pitch"][:-1]
+        notes["duration"][:-1] = np.where(struck_again, np.minimum(notes["duration"][:-1], gap), notes["duration"][:-1])
+    return Performance(np.sort(notes, order=("onset", "pitch")), performance.pedals)
