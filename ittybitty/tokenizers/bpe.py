@@ -1,0 +1,92 @@
+"""Byte-pair encoding of base tokens: pairs that often stand together become one token.
+
+The merges are learnt by the `tokenizers` library, through miditok; here they are applied to arrays of ids. No merge
+crosses a bar line, so a bar of music is always spelt alike [1].
+
+[1] Fradet et al. 2023, Byte Pair Encoding for Symbolic Music.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+
+import numpy as np
+
+FIRST_CHARACTER = 33  # miditok writes base token i as chr(33 + i)
+
+
+class Merges:
+    """Learnt merges: where the pair `pairs[k]` of ids stands, and no pair before k does, write the id `results[k]`."""
+
+    def __init__(self, spelling: list[list[int]], pairs: np.ndarray, results: np.ndarray, bar_id: int):
+        """`spelling[id]` are the base ids of an id; `bar_id` is the base id that no merge crosses."""
+        self.bar_id = bar_id
+        self.pairs = np.asarray(pairs, np.int64).reshape(-1, 2)  # (M, 2)
+        self.results = np.asarray(results, np.int64)  # (M,)
+        self.lengths = np.array([len(s) for s in spelling])  # (V,) base tokens of each id
+        self.starts = np.cumsum(self.lengths) - self.lengths
+        self.flat = np.concatenate([np.array(s) for s in spelling])  # base ids of all ids, one after the other
+
+    @property
+    def size(self) -> int:
+        """Ids in all, V."""
+        return len(self.lengths)
+
+    def spell(self, id: int) -> np.ndarray:
+        """The base ids of one id."""
+        return self.flat[self.starts[id] : self.starts[id] + self.lengths[id]]
+
+    def expand(self, ids: np.ndarray) -> np.ndarray:
+        """Base ids of a sequence."""
+        lengths = self.lengths[ids]
+        shift = np.repeat(self.starts[ids] - (np.cumsum(lengths) - lengths), lengths)
+        return self.flat[shift + np.arange(len(shift))]
+
+    @cached_property
+    def _model(self):
+        from tokenizers import models
+
+        spelling = [characters(self.spell(k)) for k in range(self.size)]
+        merges = [(spelling[a], spelling[b]) for a, b in self.pairs.tolist()]
+        return models.BPE(vocab={s: i for i, s in enumerate(spelling)}, merges=merges, cache_capacity=0)
+
+    def merge(self, base: np.ndarray) -> np.ndarray:
+        """The ids of base ids, merged as learnt, bar by bar."""
+        if len(self.pairs) == 0:
+            return np.asarray(base)
+        ids: list[int] = []
+        for bar in bars(base, self.bar_id):
+            ids += [token.id for token in self._model.tokenize(bar)]
+        return np.array(ids, np.int64)
+
+
+def characters(base: np.ndarray) -> str:
+    """Base ids as a string, one character an id."""
+    return (np.asarray(base) + FIRST_CHARACTER).astype("<u4").tobytes().decode("utf-32-le")
+
+
+def bars(base: np.ndarray, bar_id: int) -> list[str]:
+    """Base ids as strings, one a bar."""
+    line = chr(FIRST_CHARACTER + bar_id)
+    head, *rest = characters(base).split(line)
+    return ([head] if head else []) + [line + bar for bar in rest]
+
+
+def read_merges(model_json: str, base_size: int, bar_id: int) -> Merges:
+    """The merges in the JSON of a `tokenizers` BPE model; ValueError if they do not stand on these base tokens."""
+    model = json.loads(model_json)["model"]
+    vocabulary: dict[str, int] = model["vocab"]
+    if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+        raise ValueError("its ids are not 0, 1, 2, …")
+    if any(vocabulary.get(chr(FIRST_CHARACTER + i)) != i for i in range(base_size)):
+        raise ValueError("its base tokens are not those of the settings")
+    pairs = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"]]
+    spelling = [[ord(c) - FIRST_CHARACTER for c in s] for s in sorted(vocabulary, key=vocabulary.get)]
+    if any(not 0 <= i < base_size for s in spelling for i in s):
+        raise ValueError("a token is spelt with unknown base tokens")
+    try:
+        ids = np.array([(vocabulary[a], vocabulary[b], vocabulary[a + b]) for a, b in pairs]).reshape(-1, 3)
+    except KeyError:
+        raise ValueError("a merge makes a token that has no id") from None
+    return Merges(spelling, ids[:, :2], ids[:, 2], bar_id)

@@ -1,0 +1,265 @@
+"""PianoTokenizer: a performance <-> numbers for a language model, REMI with byte-pair encoding.
+
+The vocabulary and its JSON are miditok's; the work on arrays is done by grid.py (notes <-> base tokens) and bpe.py (base
+tokens <-> ids), so that a whole corpus takes a minute and `ittybitty continue` need not import miditok (3 s).
+Settings were chosen from a table of measured errors: tradeoffs.py and notebook 02.
+
+[1] Huang and Yang 2020, Pop Music Transformer (REMI). [2] Fradet et al. 2023, BPE for Symbolic Music.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from .. import paths
+from ..config import nearest
+from ..errors import ConfigError, OutputError, TokenizerError
+from ..notes import Performance
+from . import bpe, grid
+from .grid import BOS, EOS, PAD, Vocabulary
+
+FORMAT = 1
+SPECIALS = ("PAD", "BOS", "EOS")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the tokens can say. `beat_res` lists (from beat, to beat, positions a beat) for durations; onsets use the finest."""
+
+    beat_res: tuple[tuple[int, int, int], ...] = ((0, 4, 24), (4, 12, 4))
+    velocities: int = 32  # classes over 1..127
+    pedal: bool = True
+    tempos: bool = False
+    time_signatures: bool = False
+
+    def miditok(self):
+        """An untrained miditok.REMI of these settings."""
+        from miditok import REMI, TokenizerConfig
+
+        return REMI(
+            TokenizerConfig(
+                pitch_range=(21, 108),
+                beat_res={(start, end): parts for start, end, parts in self.beat_res},
+                num_velocities=self.velocities,
+                special_tokens=list(SPECIALS),
+                encode_ids_split="bar",
+                use_rests=False,
+                use_chords=False,
+                use_programs=False,
+                use_pitchdrum_tokens=False,
+                use_sustain_pedals=self.pedal,
+                use_tempos=self.tempos,
+                use_time_signatures=self.time_signatures,
+            )
+        )
+
+
+VARIANTS: dict[str, Settings] = {
+    "remi": Settings(),
+    # The published model card's: onsets 16 ms off, and a decoded piece drifts, because 120 beats a minute is not among
+    # miditok's 32 tempos. Kept for the comparison.
+    "remi-published": Settings(beat_res=((0, 4, 8), (4, 12, 4)), tempos=True, time_signatures=True),
+}
+
+
+class PianoTokenizer:
+    """REMI with pedal on a grid of 1/48 s, and byte-pair encoding once trained or loaded.
+
+    >>> tokenizer = PianoTokenizer().load("tokenizer.json")
+    >>> ids = tokenizer.encode(performance)          # [BOS … EOS], uint16
+    >>> tokenizer.decode(ids)                        # a Performance in seconds
+    """
+
+    pad_id, bos_id, eos_id = range(3)
+
+    def __init__(self, variant: str = "remi"):
+        """An untrained tokenizer of VARIANTS; ConfigError names the nearest for an unknown one."""
+        if variant not in VARIANTS:
+            raise ConfigError(f"no tokenizer is called {variant!r}: {nearest(variant, VARIANTS)}")
+        self.variant, self.settings = variant, VARIANTS[variant]
+        self._json: dict | None = None  # miditok's own, once there
+        self._vocabulary: Vocabulary | None = None
+        self._merges: bpe.Merges | None = None
+
+    # What it is
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The base tokens."""
+        if self._vocabulary is None:
+            names = self.settings.miditok().vocab
+            self._vocabulary = _vocabulary(names, self.settings)
+        return self._vocabulary
+
+    @property
+    def merges(self) -> bpe.Merges:
+        """The byte pairs; none before training."""
+        if self._merges is None:
+            base = [[i] for i in range(len(self.vocabulary.names))]
+            self._merges = bpe.Merges(base, [], [], self.vocabulary.id("Bar_None"))
+        return self._merges
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids in all, specials included."""
+        return self.merges.size
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """What of a performance its tokens keep."""
+        return ("pitch", "onset", "duration", "velocity") + (("pedal",) if self.settings.pedal else ())
+
+    @property
+    def content_hash(self) -> str:
+        """Of settings, vocabulary and merges: two tokenizers with the same hash write the same ids."""
+        content = [
+            dataclasses.asdict(self.settings),
+            list(self.vocabulary.names),
+            self.merges.pairs.tolist(),
+            self.merges.results.tolist(),
+        ]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def notes_per_id(self) -> np.ndarray:
+        """(V,) notes that begin in each id: its Pitch tokens."""
+        starts = (self.vocabulary.types[self.merges.flat] == grid.PITCH).astype(np.int64)
+        return np.add.reduceat(starts, self.merges.starts)
+
+    def base_types(self, id: int) -> list[str]:
+        """Type names of the base tokens that an id stands for."""
+        return [grid.TYPES[t] for t in self.vocabulary.types[self.merges.spell(id)]]
+
+    def base_names(self, id: int) -> list[str]:
+        """miditok's names of the base tokens that an id stands for, such as Pitch_60."""
+        return [self.vocabulary.names[i] for i in self.merges.spell(id)]
+
+    # Performances and ids
+
+    def encode_base(self, performance: Performance) -> np.ndarray:
+        """Base ids of a performance, without BOS and EOS."""
+        ticks = grid.quantise(performance, self.vocabulary)
+        return grid.to_tokens(ticks, self.vocabulary, self.settings.pedal, *self._constant_ids)
+
+    @property
+    def _constant_ids(self) -> tuple[int, int]:
+        tempo = metre = -1
+        if self.settings.tempos:
+            tempos, ids = self.vocabulary.of_type(grid.TEMPO)
+            # miditok compares microseconds a beat, not beats a minute
+            tempo = int(ids[np.argmin(np.abs(60e6 / tempos - 500_000))])
+        if self.settings.time_signatures:
+            metre = self.vocabulary.id("TimeSig_4/4")
+        return tempo, metre
+
+    def encode(self, performance: Performance, bos: bool = True, eos: bool = True) -> np.ndarray:
+        """Ids (L,) uint16 of a performance, [BOS … EOS] unless told otherwise."""
+        ids = self.merges.merge(self.encode_base(performance))
+        return np.concatenate([[BOS] * bos, ids, [EOS] * eos]).astype(np.uint16)
+
+    def decode(self, ids: Iterable[int]) -> Performance:
+        """The performance in seconds; specials are ignored, and a note cut off at the end is left out."""
+        base = self.merges.expand(np.asarray(ids, np.int64))
+        return grid.to_performance(base[base > EOS], self.vocabulary)
+
+    # Learning, saving, loading
+
+    def train(self, performances: Iterable[Performance], vocab_size: int = 2000, progress: bool = False) -> PianoTokenizer:
+        """Learn byte pairs until there are `vocab_size` ids; the same performances give the same ids. Returns itself."""
+        from tokenizers import models
+
+        miditok = self.settings.miditok()
+        base_size = len(miditok.vocab)
+        if not base_size < vocab_size <= 65_536:
+            raise ConfigError(f"vocab_size is {vocab_size}: give more than {base_size} (base tokens) and at most 65536")
+        self._vocabulary, self._merges = _vocabulary(miditok.vocab, self.settings), None
+        bar_id = self._vocabulary.id("Bar_None")
+        words = _Sized(bpe.bars(self.encode_base(p), bar_id) for p in performances)
+        alphabet = {chr(bpe.FIRST_CHARACTER + i): i for i in range(base_size)}
+        miditok.train(vocab_size, models.BPE(vocab=alphabet, merges=[]), iterator=words)
+        self._json = json.loads(json.dumps(miditok.to_dict()))
+        self._merges = bpe.read_merges(self._json["_model"], base_size, bar_id)
+        return self
+
+    def save(self, path: Path | str) -> None:
+        """Write tokenizer.json: settings, library versions, content hash and miditok's own JSON."""
+        if self._json is None:
+            self._json = json.loads(json.dumps(self.settings.miditok().to_dict()))
+        document = {
+            "format": FORMAT,
+            "kind": "ittybitty tokenizer",
+            "variant": self.variant,
+            "settings": dataclasses.asdict(self.settings),
+            "vocab_size": self.vocab_size,
+            "content_hash": self.content_hash,
+            "versions": {name: version(name) for name in ("miditok", "tokenizers", "symusic")},
+            "names": list(self.vocabulary.names),
+            "miditok": self._json,
+        }
+        with paths.atomic_path(Path(path)) as temporary:
+            temporary.write_text(json.dumps(document), encoding="utf-8")
+
+    def load(self, path: Path | str) -> PianoTokenizer:
+        """Become the tokenizer saved at `path` (its variant too) and return itself; TokenizerError if it is damaged."""
+        path = Path(path)
+        mend = "take an undamaged copy, or train again"
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if document["format"] != FORMAT:
+                raise TokenizerError(f"{path} has format {document['format']}; this version reads {FORMAT}")
+            loaded = PianoTokenizer(document["variant"])
+            loaded.settings = _settings(document["settings"])
+            loaded._json = document["miditok"]
+            loaded._vocabulary = Vocabulary(tuple(document["names"]), max(r for *_, r in loaded.settings.beat_res))
+            if "_model" in loaded._json:
+                base_size = len(loaded._vocabulary.names)
+                bar_id = loaded._vocabulary.id("Bar_None")
+                loaded._merges = bpe.read_merges(loaded._json["_model"], base_size, bar_id)
+            intact = loaded.content_hash == document["content_hash"]
+        except FileNotFoundError:
+            raise TokenizerError(f"{path} is not there: give a tokenizer.json or its folder") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise TokenizerError(f"{path} cannot be read ({error}): {mend}") from None
+        except TokenizerError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise TokenizerError(f"{path} is not a whole tokenizer.json ({error}): {mend}") from None
+        if not intact:
+            raise TokenizerError(f"{path} was changed after it was written (its content hash differs): {mend}")
+        self.__dict__.update(loaded.__dict__)
+        return self
+
+
+class _Sized:
+    """An iterator with a length, which miditok asks for and then only shows."""
+
+    def __init__(self, items: Iterator):
+        self.items = items
+
+    def __iter__(self) -> Iterator:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return 0
+
+
+def _vocabulary(names: dict[str, int], settings: Settings) -> Vocabulary:
+    return Vocabulary(tuple(sorted(names, key=names.get)), max(parts for *_, parts in settings.beat_res))
+
+
+def _settings(values: dict) -> Settings:
+    return Settings(**{**values, "beat_res": tuple(tuple(row) for row in values["beat_res"])})
+
+
+def load_tokenizer(path: Path | str) -> PianoTokenizer:
+    """The tokenizer in a tokenizer.json, or in a folder that holds one; TokenizerError if there is none or it is damaged."""
+    path = Path(path)
+    return PianoTokenizer().load(path / "tokenizer.json" if path.is_dir() else path)
