@@ -1,0 +1,294 @@
+"""A run folder: everything a model needs to be played, and everything a training needs to go on.
+
+    config.json          format, system, preset, model, data, train, tokenizer hash, metrics: the config travels along
+    tokenizer.json
+    model.safetensors    the best weights by validation (or model-0000i-of-0000n.safetensors with an index)
+    last/                model.safetensors, optimizer.safetensors, state.json: where --resume goes on
+    log.jsonl            one line a record, written by training
+
+`last` is written whole beside the old one and takes its place by renaming; the old one goes when the new one stands.
+A kill at any moment leaves a complete checkpoint under one of three names, and `newest` finds it. So a run holds at
+most two `last` and two model.safetensors at any time.
+
+Nothing here unpickles: tensors are safetensors, numbers are JSON, and a file of either can be read without running code.
+Left out: keeping a history of checkpoints; a run keeps its best and its last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from . import config, paths, systems
+from .errors import CheckpointError, ConfigError, OutputError, TokenizerError
+
+FORMAT = 1
+MODEL, INDEX = "model.safetensors", "model.safetensors.index.json"  # the index as Hugging Face writes it
+LAST, WRITING, PREVIOUS = "last", "last.writing", "last.previous"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in eval mode, with all that belongs to it."""
+
+    model: torch.nn.Module
+    tokenizer: object
+    configs: dict
+    system: str
+    path: Path
+    metrics: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Last:
+    """A training checkpoint as read from disk: what it is, and where its tensors are."""
+
+    path: Path
+    state: dict
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps that were taken before it was written."""
+        return self.state["step"]
+
+
+def find(name: str | Path) -> Path:
+    """The run folder of a path or of a shipped model's name; CheckpointError names the nearest one."""
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    shipped = sorted(p.parent for p in paths.pretrained_dir().glob("*/config.json"))
+    for candidate in shipped:
+        if candidate.name == str(name):
+            return candidate
+    if folder.exists():
+        raise CheckpointError(f"{name}: is not a run folder (no config.json in it); give the folder that `ittybitty train` wrote")
+    mend = config.nearest(str(name), [p.name for p in shipped]) if shipped else "no trained model ships with this version"
+    raise CheckpointError(f"{name}: no such run folder or shipped model; {mend}")
+
+
+def load(name: str | Path) -> Loaded:
+    """Read a run folder or shipped model; float16 weights become float32.
+
+    Raises CheckpointError for anything missing, damaged or of another version, also when the tokenizer is not the one
+    the weights were trained with.
+    """
+    from .tokenizers import load_tokenizer
+
+    folder = find(name)
+    header = read_config(folder)
+    try:
+        tokenizer = load_tokenizer(folder / "tokenizer.json")
+    except (TokenizerError, OSError) as error:
+        raise CheckpointError(f"{folder}: its tokenizer cannot be read: {error}") from None
+    check_tokenizer(header["tokenizer_hash"], tokenizer, folder)
+    model = systems.build_model(header["configs"])
+    put_weights(model, read_weights(folder), folder)
+    return Loaded(model.eval(), tokenizer, header["configs"], header["system"], folder, header.get("metrics", {}))
+
+
+def read_config(folder: Path) -> dict:
+    """config.json with its parts as dataclasses under "configs"; CheckpointError when this version cannot read it."""
+    path = Path(folder) / "config.json"
+    header = _read_json(path)
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: format {header.get('format')!r} is not {FORMAT}; use the version that wrote it")
+    if missing := [key for key in ("system", "model", "data", "train", "tokenizer_hash") if key not in header]:
+        raise CheckpointError(f"{path}: lacks {missing[0]!r}; take the file from a complete run folder")
+    try:
+        systems.system(header["system"])
+        return {**header, "configs": config.from_json(header)}
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def write_config(folder: Path, configs: Mapping, system: str, preset: str, tokenizer_hash: str, metrics: Mapping) -> None:
+    """config.json, atomically."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        made_by = version("ittybitty")
+    except PackageNotFoundError:  # run from a clone that was not installed
+        made_by = "unknown"
+    head = {"format": FORMAT, "system": system, "preset": preset, "version": made_by, "tokenizer_hash": tokenizer_hash}
+    text = json.dumps({**head, "metrics": dict(metrics), **json.loads(config.to_json(configs))}, indent=1)
+    with paths.atomic_path(Path(folder) / "config.json") as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def check_tokenizer(expected: str, tokenizer, where: Path) -> None:
+    """CheckpointError unless the tokenizer is the one that `expected` is the content hash of."""
+    if tokenizer.content_hash != expected:
+        raise CheckpointError(
+            f"{where}: the weights were trained with tokenizer {expected[:12]}, not {tokenizer.content_hash[:12]}; "
+            "use the tokenizer.json that was saved with them"
+        )
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The unwrapped model's tensors on the CPU, ready for safetensors."""
+    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+
+
+def save_model(folder: Path, model: torch.nn.Module) -> None:
+    """model.safetensors, atomically; what stood there stays until the new file is complete."""
+    _save_tensors(weights(model), Path(folder) / MODEL)
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Weights in float32: best, else sharded, else last. A "module." left by DataParallel is taken off the names."""
+    folder = Path(folder)
+    if (folder / MODEL).is_file():
+        tensors = _read_tensors(folder / MODEL)
+    elif (folder / INDEX).is_file():
+        tensors = {}
+        for shard in sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values())):
+            if Path(shard).name != shard:
+                raise CheckpointError(f"{folder / INDEX}: names a file outside its folder ({shard}); take the folder as it was exported")
+            tensors.update(_read_tensors(folder / shard))
+    elif last := newest(folder):
+        tensors = _read_tensors(last.path / MODEL)
+    else:
+        raise CheckpointError(f"{folder}: holds no weights ({MODEL}); train it, or take a complete run folder")
+    return {name.removeprefix("module."): t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def put_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], where: Path) -> None:
+    """Load tensors into the model; CheckpointError unless names and shapes are exactly the model's."""
+    own = model.state_dict()
+    for trouble, names in (("lack", own.keys() - tensors.keys()), ("hold unknown", tensors.keys() - own.keys())):
+        if names:
+            some = ", ".join(sorted(names)[:3])
+            raise CheckpointError(f"{where}: the weights {trouble} {some} ({len(names)} in all); they are of another model")
+    for name, value in own.items():
+        if tensors[name].shape != value.shape:
+            shapes = f"{tuple(tensors[name].shape)}, the model's is {tuple(value.shape)}"
+            raise CheckpointError(f"{where}: {name} has shape {shapes}; the weights are of another model")
+    model.load_state_dict(tensors)
+
+
+def save_last(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: Mapping) -> None:
+    """Write last/ whole, then let it take the old one's place. `state` is JSON; it must hold "step".
+
+    Raises OutputError when the disk is full or not writable; the checkpoint that stood before is then untouched.
+    """
+    folder = Path(folder)
+    writing = folder / WRITING
+    settle(folder)
+    try:
+        writing.mkdir()
+        save_file(weights(model), writing / MODEL)
+        save_file(_flatten(model, optimizer), writing / "optimizer.safetensors")
+        files = {p.name: p.stat().st_size for p in writing.iterdir()}
+        # written last: a folder with a state.json is complete
+        (writing / "state.json").write_text(json.dumps({**state, "format": FORMAT, "files": files}), encoding="utf-8")
+        for path in writing.iterdir():
+            _sync(path)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(writing, ignore_errors=True)
+        raise OutputError(f"{folder}: no checkpoint could be written ({error}); free some space, the last one is kept") from None
+    if (folder / LAST).exists():
+        os.rename(folder / LAST, folder / PREVIOUS)
+    os.rename(writing, folder / LAST)
+    shutil.rmtree(folder / PREVIOUS, ignore_errors=True)
+
+
+def newest(folder: Path) -> Last | None:
+    """The complete checkpoint with the most steps, whatever moment a kill came at; None when there is none."""
+    found = [last for name in (LAST, WRITING, PREVIOUS) if (last := _complete(Path(folder) / name))]
+    return max(found, key=lambda last: last.step, default=None)
+
+
+def settle(folder: Path) -> Last | None:
+    """Make the newest complete checkpoint the only one, under the name last/, and sweep what a kill left half-written."""
+    folder = Path(folder)
+    last = newest(folder)
+    if last is not None and last.path.name != LAST:
+        shutil.rmtree(folder / LAST, ignore_errors=True)
+        os.rename(last.path, folder / LAST)
+        last = Last(folder / LAST, last.state)
+    for name in (WRITING, PREVIOUS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for leftover in (*folder.glob(".model-*.safetensors"), *folder.glob(".config-*.json")):  # names of paths.atomic_path
+        leftover.unlink(missing_ok=True)
+    return last
+
+
+def restore(last: Last, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put a checkpoint's weights and optimizer state back, exactly."""
+    put_weights(model, _read_tensors(last.path / MODEL), last.path)
+    tensors = _read_tensors(last.path / "optimizer.safetensors")
+    names = _names(model, optimizer)
+    values: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        what, _, name = key.partition(":")
+        if name not in names:
+            raise CheckpointError(f"{last.path}: optimizer state of unknown {name}; the checkpoint is of another model")
+        values.setdefault(names.index(name), {})[what] = tensor
+    optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _names(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Parameter names in the optimizer's own order, by which its state dict counts."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    return [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
+
+
+def _flatten(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    names = _names(model, optimizer)
+    return {
+        f"{what}:{names[place]}": value.detach().cpu().contiguous()
+        for place, values in optimizer.state_dict()["state"].items()
+        for what, value in values.items()
+    }
+
+
+def _complete(folder: Path) -> Last | None:
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        whole = state["format"] == FORMAT and all((folder / n).stat().st_size == size for n, size in state["files"].items())
+        return Last(folder, state) if whole and isinstance(state["step"], int) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        parsed = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give a complete run folder") from None
+    except ValueError:
+        raise CheckpointError(f"{path}: is damaged (not JSON); take it from a complete run folder") from None
+    if not isinstance(parsed, dict):
+        raise CheckpointError(f"{path}: is damaged (no JSON object); take it from a complete run folder")
+    return parsed
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with safe_open(path, "pt"):  # the header is checked before anything is read
+            return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: is damaged or not safetensors ({error}); take it from a complete run folder") from None
+
+
+def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    with paths.atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary)
+        except SafetensorError as error:  # safetensors reports a full disk as an error of its own
+            raise OutputError(f"{path}: cannot be written ({error}); free some space, the old file is kept") from None
+        _sync(temporary)
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
