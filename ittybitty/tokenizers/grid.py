@@ -13,6 +13,7 @@ Left out: instruments, rests, chords, and tempo or metre other than what the pub
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -52,13 +53,20 @@ class Vocabulary:
 
     def of_type(self, kind: int) -> tuple[np.ndarray, np.ndarray]:
         """Values (rising) and ids of all tokens of a type."""
-        ids = np.flatnonzero(self.types == kind)
-        order = np.argsort(self.values[ids], kind="stable")
-        return self.values[ids][order], ids[order]
+        return self._by_type[kind]
 
     def id(self, name: str) -> int:
         """The id of a token by miditok's name."""
         return self.names.index(name)
+
+    @cached_property
+    def _by_type(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        table = {}
+        for kind in range(len(TYPES)):
+            ids = np.flatnonzero(self.types == kind)
+            ids = ids[np.argsort(self.values[ids], kind="stable")]
+            table[kind] = self.values[ids], ids
+        return table
 
     @property
     def ticks_per_second(self) -> float:
@@ -100,6 +108,11 @@ def quantise(performance: Performance, vocabulary: Vocabulary) -> Ticks:
     duration = np.maximum(np.floor(notes["duration"] * rate + 0.5).astype(np.int64), 1)
     velocity = notes["velocity"].astype(np.int64)
     pitch = notes["pitch"].astype(np.int64)
+    return Ticks(*one_strike(onset, duration, pitch, velocity), *_quantise_pedal(performance.pedals, rate))
+
+
+def one_strike(onset: np.ndarray, duration: np.ndarray, pitch: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The same four, sorted by (onset, pitch), no key struck twice at one tick."""
     order = np.lexsort((-duration, pitch, onset))
     onset, duration, pitch, velocity = onset[order], duration[order], pitch[order], velocity[order]
     first = np.ones(len(onset), bool)
@@ -107,7 +120,7 @@ def quantise(performance: Performance, vocabulary: Vocabulary) -> Ticks:
     if not first.all():
         velocity = np.maximum.reduceat(velocity, np.flatnonzero(first))
         onset, duration, pitch = onset[first], duration[first], pitch[first]
-    return Ticks(onset, duration, pitch, velocity, *_quantise_pedal(performance.pedals, rate))
+    return onset, duration, pitch, velocity
 
 
 def _quantise_pedal(pedals: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +148,7 @@ def to_tokens(ticks: Ticks, vocabulary: Vocabulary, pedal: bool, tempo_id: int =
     An event is a note (3 tokens) or a pedal movement (1). At one tick the pedal comes first, then notes from low to high.
     """
     pedal_ticks = np.concatenate([ticks.press, ticks.release]) if pedal else np.empty(0, np.int64)
-    n, p, head = len(ticks.onset), len(pedal_ticks), int(tempo_id >= 0 and len(ticks.onset) > 0)
+    n, p, head = len(ticks.onset), len(pedal_ticks), int(tempo_id >= 0)
     time = np.concatenate([np.zeros(head, np.int64), pedal_ticks, ticks.onset])
     rank = np.concatenate([np.full(head, -1), np.zeros(p, np.int64), ticks.pitch])
     order = np.lexsort((rank, time))
@@ -186,9 +199,8 @@ def to_performance(ids: np.ndarray, vocabulary: Vocabulary) -> Performance:
     A pedal never lifted is lifted with the last note, so that a cut piece does not lose it.
     """
     types, values = vocabulary.types[ids], vocabulary.values[ids]
-    tick = _tick_of_token(types, values, vocabulary.ticks_per_bar)
-    complete = (types[:-2] == PITCH) & (types[1:-1] == VELOCITY) & (types[2:] == DURATION)
-    at = np.flatnonzero(complete)
+    tick = tick_of_token(types, values, vocabulary.ticks_per_bar)
+    at = complete_notes(types)
     seconds = _clock(tick, types, values, vocabulary)
     notes = np.empty(len(at), NOTE)
     notes["onset"] = seconds(tick[at])
@@ -208,7 +220,12 @@ def to_performance(ids: np.ndarray, vocabulary: Vocabulary) -> Performance:
     return Performance(np.sort(notes, order=("onset", "pitch")), pedals)
 
 
-def _tick_of_token(types: np.ndarray, values: np.ndarray, ticks_per_bar: int) -> np.ndarray:
+def complete_notes(types: np.ndarray) -> np.ndarray:
+    """Where a Pitch stands that is followed by its Velocity and Duration."""
+    return np.flatnonzero((types[:-2] == PITCH) & (types[1:-1] == VELOCITY) & (types[2:] == DURATION))
+
+
+def tick_of_token(types: np.ndarray, values: np.ndarray, ticks_per_bar: int) -> np.ndarray:
     """Time of each token: that of the last bar line or position before it."""
     clocks = (types == BAR) | (types == POSITION)
     first = types[clocks][:1]

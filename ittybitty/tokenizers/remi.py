@@ -21,10 +21,10 @@ import numpy as np
 
 from .. import paths
 from ..config import nearest
-from ..errors import ConfigError, OutputError, TokenizerError
+from ..errors import ConfigError, TokenizerError
 from ..notes import Performance
-from . import bpe, grid
-from .grid import BOS, EOS, PAD, Vocabulary
+from . import augment, bpe, grid
+from .grid import BOS, EOS, Vocabulary
 
 FORMAT = 1
 SPECIALS = ("PAD", "BOS", "EOS")
@@ -169,6 +169,28 @@ class PianoTokenizer:
         """The performance in seconds; specials are ignored, and a note cut off at the end is left out."""
         base = self.merges.expand(np.asarray(ids, np.int64))
         return grid.to_performance(base[base > EOS], self.vocabulary)
+
+    # Augmentation
+
+    def pitch_range(self, ids: Iterable[int]) -> tuple[int, int] | None:
+        """Lowest and highest MIDI pitch among the notes of ids; None for no notes."""
+        base = self.merges.expand(np.asarray(ids, np.int64))
+        pitches = self.vocabulary.values[base[self.vocabulary.types[base] == grid.PITCH]]
+        return (int(pitches.min()), int(pitches.max())) if len(pitches) else None
+
+    def augment(
+        self, ids: Iterable[int], semitones: int = 0, velocity_steps: int = 0, stretch: float = 1.0
+    ) -> np.ndarray:
+        """Ids of the same music, transposed, velocities moved by classes, times multiplied by `stretch`.
+
+        Of a whole piece or of a window; BOS and EOS stay at its ends. ValueError if a note would leave the keyboard.
+        """
+        base = self.merges.expand(np.asarray(ids, np.int64))
+        body = augment.shift(base[base > EOS], self.vocabulary, semitones, velocity_steps)
+        if stretch != 1.0:
+            body = augment.stretch(body, self.vocabulary, stretch)
+        before, after = base[:1][base[:1] == BOS], base[-1:][base[-1:] == EOS]
+        return np.concatenate([before, self.merges.merge(body), after]).astype(np.uint16)
 
     # Learning, saving, loading
 
