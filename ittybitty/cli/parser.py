@@ -79,6 +79,18 @@ def outputs(source: str | None, *targets: str | None) -> Iterator[list[Path | No
         yield places
 
 
+@contextlib.contextmanager
+def bar(total: int | None, unit: str) -> Iterator[Callable[[int], None] | None]:
+    """A progress bar on stderr as a function of what is done so far; None when nobody watches."""
+    if not terminal():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=f" {unit}", leave=False) as line:
+        yield lambda done: line.update(done - line.n)
+
+
 def show(arguments: argparse.Namespace, result: dict | list, text: str) -> None:
     """Prints the result for a person or, with --json, as one line."""
     print(json.dumps(plain(result), allow_nan=False) if arguments.json else text)

@@ -1,0 +1,125 @@
+"""`ittybitty systems | params | train | evaluate | export`: the rows of the results table, and what becomes of one."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+from .parser import Result, add_data, add_verb, changes, table, terminal
+
+
+def add_verbs(verbs) -> None:
+    """Adds this module's verbs; `export` once the module behind it is there."""
+    _add_train(verbs)
+    _add_evaluate(verbs)
+
+    parser = add_verb(
+        verbs, "systems", systems, "list the systems: tokenizer, model, parameters, what the code keeps", "ittybitty systems --preset small"
+    )
+    parser.add_argument("--preset", default="small", metavar="NAME", help="size at which parameters are counted (%(default)s)")
+
+    parser = add_verb(verbs, "params", params, "count the parameters of a preset by part", "ittybitty params small")
+    parser.add_argument("preset", metavar="PRESET", help="nano, tiny, small, medium or large")
+    parser.add_argument("--system", default="hybrid", metavar="NAME", help="a row of `ittybitty systems` (%(default)s)")
+    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, such as model.d_ff=2048")
+
+
+def _add_train(verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "train",
+        train,
+        "train a system, or go on with a run",
+        "ittybitty train hybrid --preset tiny --data ~/music --out runs/first",
+        "ittybitty train hybrid --preset nano --data embedded --out runs/try --steps 50",
+        "ittybitty train --resume --out runs/first",
+    )
+    parser.add_argument("system", metavar="SYSTEM", nargs="?", help="a row of `ittybitty systems` (hybrid; with --resume the run's own)")
+    parser.add_argument("--preset", metavar="NAME", help="nano, tiny, small, medium or large (tiny)")
+    add_data(parser)
+    parser.add_argument("--out", required=True, metavar="RUN_DIR", help="the run folder: weights, configuration, log")
+    parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps")
+    parser.add_argument("--max-hours", type=float, metavar="H", help="save and end cleanly after H hours")
+    parser.add_argument("--seed", type=int, metavar="N", help="number that the first weights and the order of the data are drawn from")
+    parser.add_argument("--resume", action="store_true", help="go on where the run in RUN_DIR stopped")
+    parser.add_argument("--from", dest="start", metavar="RUN_DIR", help="start from the weights of another run or shipped model")
+    parser.add_argument("--parallel", choices=("none", "dp", "ddp"), help="several GPUs: nn.DataParallel, or one process each under torchrun (default: what is there)")
+    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, such as train.learning_rate=1e-3")
+
+
+def _add_evaluate(verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "evaluate",
+        evaluate,
+        "bits per note on held-out pieces, with a 95%% interval, and what the code keeps",
+        "ittybitty evaluate tiny --data ~/music --split validation --limit 8",
+    )
+    parser.add_argument("model", metavar="NAME|RUN_DIR", help="a model that ships with the package, or a run folder")
+    add_data(parser)
+    parser.add_argument("--split", choices=("train", "validation", "test"), default="validation", help="(%(default)s)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pieces")
+
+
+def train(options: argparse.Namespace) -> Result:
+    """Corpus or token folder -> run folder."""
+    from .. import training
+
+    summary = training.run(
+        options.system,
+        options.preset,
+        _overrides(options),
+        data=options.data,
+        run_dir=Path(options.out),
+        resume=options.resume,
+        start=options.start,
+        parallel=options.parallel,
+        max_hours=options.max_hours,
+        progress=terminal(),
+    )
+    return summary, "\n".join(f"{key:<24} {value}" for key, value in summary.items())
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, object]:
+    given = {"train.steps": options.steps, "train.seed": options.seed}
+    return {**changes(options.set), **{key: value for key, value in given.items() if value is not None}}
+
+
+def evaluate(options: argparse.Namespace) -> Result:
+    """Bits per note of a model on a split."""
+    from ..evaluation import evaluate as measure
+
+    result = measure(options.model, options.data, options.split, limit=options.limit, progress=terminal())
+    low, high = result["ci95"]
+    lines = [
+        f"{result['bits_per_note']:.3f} bits a note on {result['split']} (95% between {low:.3f} and {high:.3f}; {result['pieces']:,} pieces, {result['notes']:,} notes)",
+        f"the code keeps {', '.join(result['keeps'])}; off by {result['onset_error_ms']:.1f} ms at the onset, "
+        f"{result['duration_error_ms']:.1f} ms in duration, {result['velocity_error']:.2f} in velocity, on average",
+        f"{result['tokens_per_note']:.2f} tokens a note; {result['notes_per_second']:,.0f} notes scored a second",
+    ]
+    return result, "\n".join(lines)
+
+
+def systems(options: argparse.Namespace) -> Result:
+    """The rows of the results table."""
+    from ..systems import rows
+
+    result = rows(options.preset)
+    shown = [{**row, "keeps": " ".join(row["keeps"])} for row in result]
+    columns = {"system": "system", "tokenizer": "tokenizer", "keeps": "the code keeps", "pattern": "model", "parameters": "parameters", "summary": "what it is"}
+    return result, table(shown, columns)
+
+
+def params(options: argparse.Namespace) -> Result:
+    """Parameters by part, counted without taking memory."""
+    import torch
+
+    from ..systems import build, build_model
+
+    with torch.device("meta"):
+        parts = build_model(build(options.system, options.preset, changes(options.set))).parameters_by_part()
+    result = {"preset": options.preset, "system": options.system, "total": sum(parts.values()), "by_part": parts}
+    rows = [{"part": part, "parameters": count} for part, count in parts.items()]
+    text = table([*rows, {"part": "total", "parameters": result["total"]}], {"part": "part", "parameters": "parameters"})
+    return result, text

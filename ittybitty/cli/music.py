@@ -1,0 +1,113 @@
+"""`ittybitty continue`: a seed MIDI goes in, a longer piece comes out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..config import DataConfig, GenerationConfig
+from ..errors import ConfigError
+from .parser import Result, add_verb, bar, outputs
+
+PICTURES = (".png", ".pdf", ".svg")
+
+
+def add_verbs(verbs) -> None:
+    """Adds this module's verbs."""
+    parser = add_verb(
+        verbs,
+        "continue",
+        continue_,
+        "continue a MIDI file",
+        "ittybitty continue seed.mid -o longer.mid",
+        "ittybitty continue seed.mid -o longer.mid --seconds 60 --seed 7 --wav longer.wav --plot longer.png",
+    )
+    drawn, given = GenerationConfig(), DataConfig()
+    parser.add_argument("seed_file", metavar="SEED.mid", help="any MIDI file; its pitched instruments are read as one piano")
+    parser.add_argument("-o", "--out", required=True, metavar="OUT.mid", help="where the seed and its continuation go")
+    parser.add_argument("--model", default="tiny", metavar="NAME|RUN_DIR", help="a model that ships with the package, or a run folder (%(default)s)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--tokens", type=int, metavar="N", help=f"how many tokens to write ({drawn.max_new_tokens})")
+    length.add_argument("--seconds", type=float, metavar="S", help="how much music to write, in seconds")
+    parser.add_argument("--prompt-seconds", type=float, metavar="S", help=f"how much of the seed's end is listened to ({given.prompt_seconds:g})")
+    parser.add_argument("--prompt-tokens", type=int, metavar="N", help="and at most so many tokens (as the model was made for)")
+    parser.add_argument("--only-new", action="store_true", help="write the continuation without the seed")
+    parser.add_argument("--temperature", type=float, default=drawn.temperature, help="low is careful, high is daring (%(default)s)")
+    parser.add_argument("--top-k", type=int, default=drawn.top_k, metavar="K", help="draw from the K likeliest tokens, 0 for all (%(default)s)")
+    parser.add_argument("--top-p", type=float, default=drawn.top_p, metavar="P", help="draw from the likeliest tokens that hold P of the chance (%(default)s)")
+    parser.add_argument("--repetition-penalty", type=float, default=drawn.repetition_penalty, metavar="R", help="above 1 discourages repeats (%(default)s, off)")
+    parser.add_argument("--seed", type=int, metavar="N", help="same number, same music (drawn, and printed, if not given)")
+    parser.add_argument("--wav", metavar="OUT.wav", help="also as sound")
+    parser.add_argument("--plot", metavar="OUT.png", help="also as a picture (png, pdf or svg)")
+
+
+def continue_(options: argparse.Namespace) -> Result:
+    """Options are checked first, then places to write, then the seed is read, and only then the work begins."""
+    choices = _choices(options)
+    with outputs(options.seed_file, options.out, options.wav, options.plot) as (midi, wav, plot):
+        from ..midi import read_midi
+
+        read_midi(options.seed_file)  # a bad seed is refused before a model is loaded
+        from ..generation import Piano
+
+        piano = Piano.load(options.model)
+        with bar(options.tokens, "tokens") as tick:
+            made = piano.continue_(options.seed_file, out=midi, progress=tick, **choices)
+        if wav:
+            from ..audio import write_wav
+
+            write_wav(read_midi(midi), wav)  # what the file holds is what is heard
+        if plot:
+            _draw(made, plot, options)
+    return _report(made, options)
+
+
+def _choices(options: argparse.Namespace) -> dict:
+    """Keyword arguments of `Piano.continue_`; ConfigError for one that makes no sense."""
+    names = ("temperature", "top_k", "top_p", "repetition_penalty", "seconds", "seed", "only_new")
+    drawn = {name: getattr(options, name) for name in names}
+    tokens = {} if options.tokens is None else {"max_new_tokens": options.tokens}
+    GenerationConfig(**drawn, **tokens)
+    for name in ("prompt_seconds", "prompt_tokens"):
+        if (value := getattr(options, name)) is not None:
+            if not 0 < value < float("inf"):
+                raise ConfigError(f"--{name.replace('_', '-')} is {value}: give a number above 0")
+            drawn[name] = value
+    if options.plot and Path(options.plot).suffix.lower() not in PICTURES:
+        raise ConfigError(f"{options.plot}: a picture's name must end in {', '.join(PICTURES)}")
+    return drawn if options.tokens is None else {**drawn, "tokens": options.tokens}
+
+
+def _draw(made, place: Path, options: argparse.Namespace) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")  # no window is opened
+    from ..plots import piano_roll
+
+    axes = piano_roll(made.seed, made.new)
+    axes.figure.savefig(place, dpi=150, bbox_inches="tight")
+
+
+def _report(made, options: argparse.Namespace) -> Result:
+    result = {
+        "seed_notes": len(made.seed),
+        "prompt_notes": len(made.prompt),
+        "new_notes": len(made.new),
+        "new_seconds": made.joined.end - made.seed.end,
+        "tokens": made.tokens,
+        "seconds": made.seconds,
+        "tokens_per_second": made.tokens_per_second,
+        "seed": made.seed_number,
+        "model": options.model,
+        "out": options.out,
+        "wav": options.wav,
+        "plot": options.plot,
+    }
+    lines = [
+        f"seed     {len(made.seed):,} notes, {made.seed.end:.1f} s; its last {len(made.prompt):,} notes were listened to",
+        f"new      {len(made.new):,} notes, {result['new_seconds']:.1f} s of music",
+        f"written  {', '.join(filter(None, (options.out, options.wav, options.plot)))}",
+        f"took     {made.seconds:.1f} s for {made.tokens:,} tokens ({made.tokens_per_second:.0f} a second); "
+        f"--seed {made.seed_number} gives the same music again",
+    ]
+    return result, "\n".join(lines)

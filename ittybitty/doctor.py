@@ -1,0 +1,139 @@
+"""What this machine has, what it lacks, and what will run: `ittybitty doctor`.
+
+Nothing is changed, downloaded or trained; the C++ scan may be compiled into the cache, as its first use would.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata, util
+from pathlib import Path
+
+from . import paths
+
+PACKAGES = ("torch", "numpy", "miditok", "symusic", "muspy", "music21", "pretty_midi", "safetensors", "transformers", "ncps", "papermill", "jupyterlab")
+OPTIONAL = ("mamba-ssm", "triton", "mambapy")
+LATEX = ("latexmk", "tectonic", "pdflatex")
+GIB = 2**30
+
+
+def examine() -> dict:
+    """{"versions", "machine", "devices", "scan", "data", "weights", "tools", "missing"}; plain values, paths as text."""
+    found = {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in (*PACKAGES, *OPTIONAL)}},
+        "machine": _machine(),
+        "devices": _devices(),
+        "scan": _scan(),
+        "data": {"named": os.environ.get(paths.DATA_VARIABLE), "maestro": _text(paths.find_maestro()), "asap": _text(paths.find_asap())},
+        "weights": {
+            "shipped": sorted(path.parent.name for path in paths.pretrained_dir().glob("*/config.json")),
+            "runs": [str(path) for path in paths.run_dirs()],
+        },
+        "tools": {"latex": next(filter(shutil.which, LATEX), None), "soundfont": _text(_soundfont()), "cache": str(paths.cache_dir())},
+    }
+    return {**found, "missing": _missing(found)}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _machine() -> dict:
+    import psutil
+
+    here = next(folder for folder in (paths.cache_dir(), *paths.cache_dir().parents) if folder.is_dir())
+    return {
+        "system": platform.platform(terse=True),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": psutil.virtual_memory().total / GIB,
+        "free_disk_gib": shutil.disk_usage(here).free / GIB,
+        "kaggle": paths.on_kaggle(),
+    }
+
+
+def _devices() -> list[dict]:
+    """The CPU and every CUDA device, with what matters for training on it."""
+    import torch
+
+    rows = [{"device": "cpu", "name": f"{torch.get_num_threads()} threads", "memory_gib": None, "bfloat16": None}]
+    for i in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(i)
+        # sm_80 on: older cards emulate bfloat16, and float16 with a gradient scaler is the faster choice there
+        rows.append({"device": f"cuda:{i}", "name": card.name, "memory_gib": card.total_memory / GIB, "bfloat16": card.major >= 8})
+    return rows
+
+
+def _scan() -> dict:
+    """Which path the selective scan takes on each kind of device, and why the others do or do not run."""
+    from .models import scan
+
+    kinds = {row["device"].split(":")[0] for row in _devices()}
+    return {"chosen": {kind: scan.chosen(kind) for kind in sorted(kinds)}, "paths": scan.describe()}
+
+
+def _soundfont() -> Path | None:
+    spec = util.find_spec("pretty_midi")
+    path = Path(spec.origin).with_name("TimGM6mb.sf2") if spec and spec.origin else None
+    return path if path and path.is_file() else None
+
+
+def _missing(found: dict) -> list[dict]:
+    """What is absent, whether anything stops working without it, and how to get it."""
+    rows = [
+        {"what": name, "needed": True, "mend": "pip install -r requirements.txt -c constraints.txt"}
+        for name in PACKAGES
+        if found["versions"][name] is None
+    ]
+    if sys.version_info < (3, 11):
+        rows.append({"what": "Python 3.11 or newer", "needed": True, "mend": "make setup PYTHON=python3.12"})
+    if not found["weights"]["shipped"]:
+        rows.append({"what": "shipped weights", "needed": True, "mend": "install the package whole, or train: ittybitty train --help"})
+    if found["data"]["maestro"] is None:
+        mend = f"ittybitty data fetch, or set {paths.DATA_VARIABLE}; the embedded corpus works without"
+        rows.append({"what": "MAESTRO v3.0.0", "needed": False, "mend": mend})
+    if any(row["device"].startswith("cuda") for row in found["devices"]) and found["versions"]["mamba-ssm"] is None:
+        rows.append({"what": "mamba-ssm", "needed": False, "mend": "pip install .[mamba]; the scan in plain PyTorch works without"})
+    for row in found["scan"]["paths"]:
+        if row["path"] == "native" and not row["available"]:
+            rows.append({"what": "C++ scan", "needed": False, "mend": f"{row['why']}; the scan in plain PyTorch works without"})
+    if found["tools"]["latex"] is None:
+        rows.append({"what": "LaTeX", "needed": False, "mend": "make paper says how to get it; everything else works without"})
+    return rows
+
+
+def report(found: dict) -> str:
+    """`examine()` for a person."""
+    machine, data, weights = found["machine"], found["data"], found["weights"]
+    have = [f"{name} {version}" for name, version in found["versions"].items() if version]
+    lines = ["versions   " + ", ".join(have[:6]), "           " + ", ".join(have[6:])]
+    lines += [
+        f"machine    {machine['system']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB of memory, "
+        f"{machine['free_disk_gib']:.0f} GiB of disk free{', on Kaggle' if machine['kaggle'] else ''}"
+    ]
+    lines += [f"device     {row['device']}: {row['name']}{_card(row)}" for row in found["devices"]]
+    for kind, path in found["scan"]["chosen"].items():
+        lines.append(f"scan       on {kind}: {path}")
+    lines += [f"           {row['path']:<10} {'yes' if row['available'] else 'no ':<3}  {row['why']}" for row in found["scan"]["paths"]]
+    lines += [f"data       {name}: {data[name] or 'not found'}" for name in ("maestro", "asap")]
+    lines += [f"weights    shipped: {', '.join(weights['shipped']) or 'none'}"]
+    lines += [f"           run: {run}" for run in weights["runs"]]
+    lines += [f"sound      {found['tools']['soundfont'] or 'not found'}", f"cache      {found['tools']['cache']}"]
+    lines += [f"{'MISSING' if row['needed'] else 'optional':<10} {row['what']}: {row['mend']}" for row in found["missing"]]
+    ready = not any(row["needed"] for row in found["missing"])
+    return "\n".join([*lines, "", "All that is needed is here." if ready else "Something that is needed is missing: see above."])
+
+
+def _card(row: dict) -> str:
+    if row["memory_gib"] is None:
+        return ""
+    return f", {row['memory_gib']:.0f} GiB, train in {'bfloat16' if row['bfloat16'] else 'float16 with a gradient scaler'}"
