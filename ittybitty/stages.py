@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from . import paths, systems
+from . import checkpoint, paths, systems
+from .config import override
 from .corpora import Corpus, open_corpus
-from .errors import MidiError, OutputError, TokenizerError
+from .errors import CheckpointError, ConfigError, MidiError, OutputError, TokenizerError
 from .tokenizers import load_tokenizer
 from .tokenizers.store import INDEX, TOKENIZER, TokenStore, tokenize_corpus
 
@@ -38,13 +39,73 @@ def tokenize(
     if data is not None and (Path(data) / INDEX).is_file():
         return TokenStore.open(data)
     corpus = open_corpus(data)
-    untrained = systems.build_tokenizer(configs)
-    vocabulary = configs["model"].vocab_size
-    out = Path(out) if out is not None else token_folder(corpus, untrained, vocabulary)
-    with _alone(out):
+    untrained, vocabulary = systems.build_tokenizer(configs), configs["model"].vocab_size
+    if out is None:
+        out = _place(corpus, untrained, vocabulary, tokenizer)
+    with _alone(Path(out)):
         if tokenizer is None:
-            tokenizer = _learnt(out, corpus, untrained, vocabulary, progress)
+            tokenizer = _learnt(Path(out), corpus, untrained, vocabulary, progress)
         return tokenize_corpus(corpus, tokenizer, out, workers=workers, progress=progress)
+
+
+def train(
+    run_dir: str | Path,
+    system: str | None = None,
+    preset: str | None = None,
+    changes: Mapping[str, object] | None = None,
+    data: str | Path | None = None,
+    resume: bool = False,
+    init_from: str | Path | None = None,
+    progress: bool = True,
+    **options,
+) -> dict:
+    """Train a system on a corpus (tokenized first where it must be) into `run_dir`; the summary of `training.train`.
+
+    What is not given comes from the run that is gone on with or started from, else it is the hybrid at size tiny.
+    `options` are those of `training.train`: parallel, max_hours, on_step.
+    """
+    run_dir = Path(run_dir).expanduser()
+    header, tokenizer = _origin(run_dir, resume, init_from)
+    if header and system is None and preset is None:
+        system, preset, configs = header["system"], header.get("preset", "custom"), override(header["configs"], changes or {})
+    else:
+        system, preset = system or "hybrid", preset or "tiny"
+        configs = systems.build(system, preset, changes)
+        if header and tokenizer is not None:
+            configs = override(configs, {"model.vocab_size": tokenizer.vocab_size})
+    for name in ("steps", "batch_size", "accumulation", "checkpoint_every"):
+        if (value := getattr(configs["train"], name)) < 1:
+            raise ConfigError(f"train.{name} is {value}: give 1 or more")
+    store = tokenize(configs, data, progress=progress, tokenizer=tokenizer)
+    from . import training
+
+    return training.train(
+        system, configs, store, run_dir, resume=resume, init_from=init_from, preset=preset, progress=progress, **options
+    )
+
+
+def _origin(run_dir: Path, resume: bool, init_from: str | Path | None) -> tuple[dict | None, object]:
+    """config.json and tokenizer of the run that is gone on with or started from; CheckpointError for a place that is taken."""
+    if (run_dir / "config.json").is_file():
+        if not resume:
+            raise CheckpointError(f"{run_dir}: holds a run already; --resume goes on with it, or give another folder")
+        return checkpoint.read_config(run_dir), load_tokenizer(run_dir)
+    if run_dir.is_dir() and any(run_dir.iterdir()) and not resume:
+        raise OutputError(f"{run_dir}: is a folder with other things in it; give a new one")
+    if run_dir.exists() and not run_dir.is_dir():
+        raise OutputError(f"{run_dir}: is a file; give the name of a folder")
+    if init_from is None:
+        return None, None
+    start = checkpoint.find(init_from)
+    return checkpoint.read_config(start), load_tokenizer(start)
+
+
+def _place(corpus: Corpus, untrained, vocab_size: int, tokenizer) -> Path:
+    """A folder of the cache: the corpus's own, or one beside it for a `tokenizer` that was learnt elsewhere."""
+    own = token_folder(corpus, untrained, vocab_size)
+    if tokenizer is None or ((own / INDEX).is_file() and TokenStore.open(own).tokenizer_hash == tokenizer.content_hash):
+        return own
+    return own.with_name(f"{own.name}-{tokenizer.content_hash[:8]}")
 
 
 def _alone(out: Path):

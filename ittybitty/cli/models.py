@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-from pathlib import Path
 
 from .parser import Result, add_data, add_verb, changes, table, terminal
 
@@ -64,21 +62,20 @@ def _add_evaluate(verbs) -> None:
 
 def train(options: argparse.Namespace) -> Result:
     """Corpus or token folder -> run folder."""
-    from .. import training
+    from .. import stages
 
-    summary = training.run(
+    summary = stages.train(
+        options.out,
         options.system,
         options.preset,
         _overrides(options),
         data=options.data,
-        run_dir=Path(options.out),
         resume=options.resume,
-        start=options.start,
+        init_from=options.start,
         parallel=options.parallel,
         max_hours=options.max_hours,
-        progress=terminal(),
     )
-    return summary, "\n".join(f"{key:<24} {value}" for key, value in summary.items())
+    return summary, "\n".join(f"{key:<18} {'not measured' if value is None else value}" for key, value in summary.items())
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, object]:

@@ -1,0 +1,391 @@
+"""The command line: one line and code 2 for whatever the user can mend, nothing half-written, one JSON line last."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ittybitty import cli
+from ittybitty.cli import parser
+from ittybitty.errors import ConfigError, OutputError
+from ittybitty.notes import Performance
+
+VERBS = ("continue", "data", "tokenize", "train", "evaluate", "systems", "params", "doctor", "reproduce")
+
+
+def some_music(seed: int, bars: int = 12) -> Performance:
+    """A broken chord that wanders, with pedal: enough notes for a tokenizer to learn from."""
+    random = np.random.default_rng(seed)
+    notes, pedals = [], []
+    for bar in range(bars):
+        root = int(random.integers(40, 60))
+        for place, step in enumerate((0, 4, 7, 12, 16, 12, 7, 4)):
+            notes.append((bar * 2 + place * 0.25, 0.3, root + step, int(random.integers(40, 100))))
+        pedals.append((bar * 2.0, 1.8))
+    return Performance.of(notes, pedals)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """corpus/ of MIDI files, seed.mid, and run/: a nano model with fresh weights, as `ittybitty train` leaves it."""
+    import torch
+
+    from ittybitty import checkpoint, systems
+    from ittybitty.midi import write_midi
+
+    root = tmp_path_factory.mktemp("cli")
+    (root / "corpus").mkdir()
+    music = [some_music(seed) for seed in range(10)]
+    for i, performance in enumerate(music):
+        write_midi(performance, root / "corpus" / f"{i}.mid")
+    write_midi(some_music(99, bars=4), root / "seed.mid")
+    configs = systems.build("hybrid", "nano")
+    tokenizer = systems.build_tokenizer(configs).train(music, configs["model"].vocab_size)
+    torch.manual_seed(0)
+    (root / "run").mkdir()
+    tokenizer.save(root / "run" / "tokenizer.json")
+    configs = systems.build("hybrid", "nano", {"model.vocab_size": tokenizer.vocab_size})
+    checkpoint.save_model(root / "run", systems.build_model(configs))
+    checkpoint.write_config(root / "run", configs, "hybrid", "nano", tokenizer.content_hash, {})
+    return root
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """No test sees, or leaves, anything in the user's cache, data or runs."""
+    monkeypatch.setenv("ITTYBITTY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ITTYBITTY_KAGGLE_ROOT", str(tmp_path / "kaggle"))
+    monkeypatch.delenv("ITTYBITTY_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(capsys, *words) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of a command line in this process."""
+    try:
+        code = cli.main([str(word) for word in words])
+    except SystemExit as end:  # argparse
+        code = end.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def refused(capsys, *words) -> str:
+    """The one line with which a command line is refused."""
+    code, out, err = run(capsys, *words)
+    assert code == 2 and not out
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("ittybitty"), err
+    assert "Traceback" not in err
+    return lines[0]
+
+
+# Help
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_shows_an_example_that_the_parser_accepts(verb, capsys):
+    code, out, _ = run(capsys, verb, "--help")
+    assert code == 0 and "example:" in out
+    examples = [line.strip() for line in out.partition("example:")[2].splitlines() if line.strip().startswith("ittybitty ")]
+    assert examples
+    for example in examples:
+        assert cli.build_parser().parse_args(example.split()[1:]).verb == verb
+
+
+def test_every_verb_is_listed_and_nothing_else():
+    listed = next(action for action in cli.build_parser()._actions if action.dest == "verb").choices
+    assert set(VERBS) <= set(listed)
+
+
+def test_the_module_is_the_command():
+    shown = subprocess.run([sys.executable, "-m", "ittybitty", "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("ittybitty ")
+
+
+# Exit codes
+
+
+def test_wrong_options_are_one_line(capsys):
+    assert "required" in refused(capsys, "continue")
+    assert "--help" in refused(capsys, "continue", "a.mid", "-o", "b.mid", "--tokens", "many")
+    refused(capsys, "nonsense")
+
+
+def test_ctrl_c_ends_with_130(capsys, monkeypatch):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ittybitty.cli.machine.doctor", interrupted)
+    code, out, err = run(capsys, "doctor")
+    assert (code, out) == (130, "") and err.strip() == "ittybitty: stopped"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "word"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "out.mid"), "disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), "Permission denied"),
+        (MemoryError(), "memory"),
+        (OutputError("two\nlines"), "two lines"),
+    ],
+)
+def test_trouble_of_the_machine_is_one_line(trouble, word, capsys, monkeypatch):
+    def fails(options):
+        raise trouble
+
+    monkeypatch.setattr("ittybitty.cli.machine.doctor", fails)
+    assert word in refused(capsys, "doctor")
+
+
+def test_a_bug_is_not_hidden(monkeypatch):
+    def fails(options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("ittybitty.cli.machine.doctor", fails)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["doctor"])
+
+
+# Shared pieces
+
+
+def test_json_is_one_line_that_parses_whatever_is_in_it(capsys):
+    options = cli.build_parser().parse_args(["doctor", "--json"])
+    value = {"path": Path("a"), "nan": float("nan"), "array": np.arange(2), "number": np.float32(1), "pair": (1, None)}
+    parser.show(options, value, "text")
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert json.loads(out) == {"path": "a", "nan": None, "array": [0, 1], "number": 1.0, "pair": [1, None]}
+
+
+def test_a_table_says_not_measured_where_nothing_was():
+    text = parser.table([{"a": "x", "b": 1200}, {"a": None, "b": 3}], {"a": "name", "b": "count"})
+    assert text.splitlines()[2:] == ["x             1,200", "not measured      3"]
+
+
+def test_outputs_appear_together_or_not_at_all(tmp_path):
+    first, second = tmp_path / "a.mid", tmp_path / "b.wav"
+    first.write_text("before")
+    with pytest.raises(RuntimeError), parser.outputs(None, str(first), str(second)) as (a, b):
+        a.write_text("after")
+        raise RuntimeError
+    assert first.read_text() == "before" and os.listdir(tmp_path) == ["a.mid"]
+    with parser.outputs(None, str(first), None, str(second)) as (a, none, b):
+        a.write_text("after"), b.write_text("sound")
+        assert none is None
+    assert first.read_text() == "after" and second.read_text() == "sound"
+
+
+def test_a_seed_is_never_overwritten_and_no_place_is_used_twice(tmp_path):
+    for names in (("seed.mid", "seed.mid"), ("seed.mid", "a", "./a")):
+        with pytest.raises(ConfigError), parser.outputs(*names):
+            pytest.fail("work began")
+
+
+def test_a_setting_without_a_value_is_refused(capsys):
+    assert "key=value" in refused(capsys, "params", "nano", "--set", "model.d_ff")
+    assert "model.d_ff" in refused(capsys, "params", "nano", "--set", "model.dff=3")
+
+
+# Verbs
+
+
+def test_params_counts_small_within_one_percent_of_the_published_model(capsys):
+    code, out, _ = run(capsys, "params", "small", "--json")
+    counts = json.loads(out)
+    assert code == 0 and set(counts) >= {"preset", "total", "by_part"}
+    assert sum(counts["by_part"].values()) == counts["total"]
+    assert abs(counts["total"] / 25.6e6 - 1) < 0.01
+    assert "did you mean 'small'" in refused(capsys, "params", "smal")
+
+
+def test_systems_lists_what_each_code_keeps(capsys):
+    code, out, _ = run(capsys, "systems", "--preset", "nano", "--json")
+    rows = json.loads(out)
+    assert code == 0 and "hybrid" in {row["system"] for row in rows}
+    assert all(row["parameters"] > 0 and "pitch" in row["keeps"] for row in rows)
+
+
+def test_doctor_says_what_runs_and_what_is_missing(capsys):
+    code, out, _ = run(capsys, "doctor", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["scan"]["chosen"]["cpu"] in {row["path"] for row in found["scan"]["paths"]}
+    assert all(row["mend"] for row in found["missing"])
+    assert "MAESTRO" in str(found["missing"]) and "data fetch" in str(found["missing"])
+    code, out, _ = run(capsys, "doctor")
+    assert code == 0 and "scan" in out and "versions" in out
+
+
+def test_continue_writes_midi_wav_and_picture_and_reports(folder, tmp_path, capsys):
+    from ittybitty.midi import read_midi
+
+    command = ["continue", folder / "seed.mid", "-o", "out.mid", "--model", folder / "run", "--tokens", 40, "--seed", 3]
+    code, out, err = run(capsys, *command, "--wav", "out.wav", "--plot", "out.png", "--json")
+    assert code == 0, err
+    report = json.loads(out.splitlines()[-1])
+    assert report["tokens"] <= 40 and report["seed"] == 3 and report["seed_notes"] == 32
+    assert report["tokens_per_second"] > 0 and report["seconds"] > 0
+    assert len(read_midi(tmp_path / "out.mid")) == report["seed_notes"] + report["new_notes"]
+    assert (tmp_path / "out.wav").read_bytes()[:4] == b"RIFF"
+    assert (tmp_path / "out.png").read_bytes()[1:4] == b"PNG"
+    first = (tmp_path / "out.mid").read_bytes()
+    code, out, _ = run(capsys, *command)
+    assert code == 0 and "--seed 3" in out and (tmp_path / "out.mid").read_bytes() == first
+
+
+def test_tokenize_keeps_to_the_corpus_and_continues(folder, tmp_path, capsys):
+    command = ["tokenize", "--preset", "nano", "--data", folder / "corpus", "--out", tmp_path / "tokens", "--workers", 1, "--json"]
+    code, out, err = run(capsys, *command)
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["pieces"] == 10 and report["notes"] == 960 and report["tokens_per_note"] > 0
+    assert run(capsys, *command)[0] == 0
+    assert "--workers" in refused(capsys, *command[:-2], 0)
+
+
+def test_train_evaluate_and_go_on(folder, tmp_path, capsys):
+    train = ["train", "hybrid", "--preset", "nano", "--data", folder / "corpus", "--out", tmp_path / "run", "--json"]
+    train += ["--set", "data.context=64", "--set", "train.batch_size=2"]
+    code, out, err = run(capsys, *train, "--steps", 3)
+    assert code == 0, err
+    json.loads(out.splitlines()[-1])
+    assert (tmp_path / "run" / "config.json").is_file()
+    refused(capsys, *train, "--steps", 3)  # a run that stands is not overwritten
+    code, out, err = run(capsys, "train", "--resume", "--steps", 5, "--data", folder / "corpus", "--out", tmp_path / "run")
+    assert code == 0, err
+    code, out, err = run(
+        capsys, "evaluate", tmp_path / "run", "--data", folder / "corpus", "--split", "validation", "--limit", 1, "--json"
+    )
+    assert code == 0, err
+    result = json.loads(out.splitlines()[-1])
+    assert {"bits_per_note", "ci95", "tokens_per_note", "pieces", "split", "keeps", "onset_error_ms"} <= result.keys()
+    assert result["split"] == "validation" and result["pieces"] == 1 and result["ci95"][0] <= result["bits_per_note"]
+
+
+# Bad input: a clear line each, code 2, nothing half-written
+
+
+def bad_seeds(folder: Path) -> dict[str, bytes]:
+    good = (folder / "seed.mid").read_bytes()
+    header = lambda kind, tracks, division: b"MThd" + (6).to_bytes(4, "big") + b"".join(n.to_bytes(2, "big") for n in (kind, tracks, division))
+    track = lambda events: b"MTrk" + (len(events)).to_bytes(4, "big") + events
+    end = b"\x00\xff\x2f\x00"
+    note = b"\x00\x90\x3c\x40\x60\x80\x3c\x40"
+    return {
+        "empty.mid": b"",
+        "truncated.mid": good[: len(good) // 2],
+        "text.mid": b"this is not music\n" * 20,
+        "no-notes.mid": header(0, 1, 480) + track(end),
+        "drums.mid": header(0, 1, 480) + track(b"\x00\x99\x24\x40\x60\x89\x24\x40" + end),
+        "type-2.mid": header(2, 2, 480) + track(note + end) + track(note + end),
+    }
+
+
+@pytest.mark.parametrize("name", ["empty.mid", "truncated.mid", "text.mid", "no-notes.mid", "drums.mid", "type-2.mid"])
+def test_a_bad_seed_is_refused_and_what_stood_before_stays(name, folder, tmp_path, capsys):
+    (tmp_path / name).write_bytes(bad_seeds(folder)[name])
+    (tmp_path / "out.mid").write_text("before")
+    line = refused(capsys, "continue", name, "-o", "out.mid", "--model", folder / "run", "--tokens", 8, "--wav", "out.wav")
+    assert name in line
+    assert (tmp_path / "out.mid").read_text() == "before"
+    assert set(os.listdir(tmp_path)) <= {name, "out.mid", "cache"}
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--temperature", "-1"], "temperature"),
+        (["--temperature", "nan"], "temperature"),
+        (["--top-p", "0"], "top_p"),
+        (["--top-p", "1.5"], "top_p"),
+        (["--top-k", "-3"], "top_k"),
+        (["--tokens", "-5"], "tokens"),
+        (["--tokens", "0"], "tokens"),
+        (["--seconds", "0"], "seconds"),
+        (["--seconds", "nan"], "seconds"),
+        (["--prompt-seconds", "-1"], "prompt"),
+        (["--prompt-tokens", "0"], "prompt"),
+        (["--tokens", "5", "--seconds", "5"], "not allowed"),
+        (["--plot", "out.docx"], "out.docx"),
+        (["--model", "tinny"], "tinny"),
+        (["--model", "."], "run folder"),
+        (["--wav", "no/such/folder/out.wav"], "no/such/folder"),
+        (["--wav", "out.mid"], "out.mid"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_nonsense_is_refused_before_any_work(options, word, folder, tmp_path, capsys):
+    line = refused(capsys, "continue", folder / "seed.mid", "-o", "out.mid", *options)
+    assert word in line
+    assert not {name for name in os.listdir(tmp_path)} - {"cache"}
+
+
+@pytest.mark.parametrize("out", ["missing/out.mid", ".", "SEED"])
+def test_a_place_that_cannot_be_written_is_refused(out, folder, tmp_path, capsys):
+    seed = tmp_path / "seed.mid"
+    seed.write_bytes((folder / "seed.mid").read_bytes())
+    refused(capsys, "continue", seed, "-o", seed if out == "SEED" else out, "--model", folder / "run", "--tokens", 8)
+    assert seed.read_bytes() == (folder / "seed.mid").read_bytes()
+    refused(capsys, "continue", tmp_path, "-o", "out.mid")  # a folder as seed
+    refused(capsys, "continue", "nowhere.mid", "-o", "out.mid")
+
+
+def damage(run: Path, how: str) -> None:
+    if how == "no weights":
+        (run / "model.safetensors").unlink()
+    elif how == "half the weights":
+        whole = (run / "model.safetensors").read_bytes()
+        (run / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    elif how == "a pickle for weights":
+        (run / "model.safetensors").write_bytes(b"\x80\x04\x95cos\nsystem\n(S'touch pwned'\ntR.")
+    elif how == "config is no JSON":
+        (run / "config.json").write_text("{")
+    elif how == "config of another shape":
+        config = json.loads((run / "config.json").read_text())
+        config["model"]["d_model"] = 64
+        (run / "config.json").write_text(json.dumps(config))
+    elif how == "tokenizer of another model":
+        from ittybitty.tokenizers import PianoTokenizer
+
+        PianoTokenizer().save(run / "tokenizer.json")
+    elif how == "no tokenizer":
+        (run / "tokenizer.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "no weights",
+        "half the weights",
+        "a pickle for weights",
+        "config is no JSON",
+        "config of another shape",
+        "tokenizer of another model",
+        "no tokenizer",
+    ],
+)
+def test_a_damaged_run_is_refused(how, folder, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(folder / "run", tmp_path / "run")
+    damage(tmp_path / "run", how)
+    line = refused(capsys, "continue", folder / "seed.mid", "-o", "out.mid", "--model", tmp_path / "run", "--tokens", 8)
+    assert "run" in line and not (tmp_path / "out.mid").exists() and not (tmp_path / "pwned").exists()
+
+
+def test_a_corpus_that_is_not_there_is_refused(tmp_path, capsys):
+    (tmp_path / "void").mkdir()
+    for data in ("nowhere", "void"):
+        for verb in (["tokenize", "--out", "tokens"], ["train", "hybrid", "--out", "run"], ["evaluate", "tiny"], ["data", "stats"]):
+            assert "ittybitty: " in refused(capsys, *verb, "--data", data)
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+    refused(capsys, "train", "hybird", "--out", "run")
+    refused(capsys, "train", "hybrid", "--preset", "giant", "--out", "run")
+    refused(capsys, "train", "hybrid", "--steps", "-1", "--data", "embedded", "--out", "run")
