@@ -30,10 +30,9 @@ def mask_logits(logits: Tensor, mask: Tensor | np.ndarray | None) -> Tensor:
     """Logits (…, V) with -inf where `mask` (V,) or (…, V) is False; ValueError if a row allows nothing."""
     if mask is None:
         return logits
-    allowed = torch.as_tensor(mask, device=logits.device)
-    if not bool(allowed.any(-1).all()):
+    if not mask.any(-1).all():
         raise ValueError("the mask allows no id: the sequence has ended")
-    return logits.masked_fill(~allowed, -torch.inf)
+    return torch.where(torch.as_tensor(mask, device=logits.device), logits, -torch.inf)
 
 
 def filter_logits(logits: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tensor:
@@ -41,9 +40,9 @@ def filter_logits(logits: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tensor:
 
     The nucleus is the fewest likeliest ids whose probability reaches `top_p`; never empty.
     """
-    ranked, ids, kept = _nucleus(logits, top_k, top_p)
-    ranked = ranked.masked_fill(~kept, -torch.inf)
-    return torch.full_like(logits, -torch.inf).scatter(-1, ids, ranked)
+    ranked, ids = _ranked(logits, top_k)
+    outside = torch.from_numpy(~_nucleus(ranked.numpy(force=True), top_p)[1]).to(logits.device)
+    return torch.full_like(logits, -torch.inf).scatter(-1, ids, ranked.masked_fill(outside, -torch.inf))
 
 
 def sample(
@@ -56,20 +55,17 @@ def sample(
 ) -> Tensor:
     """One id for logits (V,), or (B,) ids for (B, V), drawn from softmax(logits / temperature) within mask, k and p.
 
-    `generator` must live on the logits' device. ValueError if logits are not numbers.
+    `generator` is a CPU generator wherever the logits are, so that one seed gives the same music on every device.
+    ValueError if the logits are not finite numbers.
     """
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}: give more than 0, or call greedy()")
-    scaled = mask_logits(logits.float(), mask) / temperature
-    ranked, ids, kept = _nucleus(scaled, top_k, top_p)
-    cumulated = torch.softmax(ranked, -1).mul(kept).double().cumsum(-1)
-    total = cumulated[..., -1:]
-    if not bool(torch.isfinite(total).all()):
-        raise ValueError("the logits are not finite: the model has diverged")
-    chance = torch.rand(total.shape, generator=generator, device=logits.device, dtype=torch.float64) * total
-    rank = torch.searchsorted(cumulated, chance, right=True)  # the first id whose cumulated probability is above chance
-    last = kept.sum(-1, keepdim=True) - 1
-    return ids.gather(-1, torch.minimum(rank, last)).squeeze(-1)
+    ranked, ids = _ranked(mask_logits(logits, mask), top_k)
+    cumulated, kept = _nucleus(ranked.numpy(force=True) / temperature, top_p)  # small from here on: NumPy is quicker
+    total = np.take_along_axis(cumulated, kept.sum(-1, keepdims=True) - 1, -1)
+    chance = torch.rand(total.shape, generator=generator, dtype=torch.float64).numpy() * total
+    rank = (cumulated <= chance).sum(-1, keepdims=True)  # the first id whose cumulated probability is above chance
+    return ids.gather(-1, torch.from_numpy(rank).to(ids.device)).squeeze(-1)
 
 
 def greedy(logits: Tensor, mask: Tensor | np.ndarray | None = None) -> Tensor:
@@ -77,10 +73,16 @@ def greedy(logits: Tensor, mask: Tensor | np.ndarray | None = None) -> Tensor:
     return mask_logits(logits, mask).argmax(-1)
 
 
-def _nucleus(logits: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(ranked logits, their ids, bool which are kept), likeliest first, all (…, k)."""
-    k = min(top_k, logits.shape[-1]) if top_k > 0 else logits.shape[-1]
-    ranked, ids = logits.topk(k, -1)
-    before = torch.softmax(ranked, -1).cumsum(-1).roll(1, -1)  # probability of all likelier ones
-    before[..., 0] = 0
-    return ranked, ids, (before < top_p) & (ranked > -torch.inf)
+def _ranked(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """The `top_k` largest logits (0: all), largest first, and their ids, both (…, k)."""
+    return logits.float().topk(min(top_k or logits.shape[-1], logits.shape[-1]), -1)
+
+
+def _nucleus(ranked: np.ndarray, top_p: float) -> tuple[np.ndarray, np.ndarray]:
+    """Cumulated probabilities (…, k) of ranked logits, and bool (…, k) of those in the nucleus."""
+    if not np.isfinite(ranked[..., 0]).all():
+        raise ValueError("the logits are not finite: the model has diverged")
+    probabilities = np.exp(ranked.astype(np.float64) - ranked[..., :1])
+    cumulated = probabilities.cumsum(-1)
+    before = cumulated - probabilities  # probability of all likelier ones
+    return cumulated, (before < top_p * cumulated[..., -1:]) & (probabilities > 0)
