@@ -26,6 +26,7 @@ from ..notes import Performance
 from . import augment, bpe, grid
 from .grammar import Grammar
 from .grid import BOS, EOS, Vocabulary
+from .stream import NoteStream
 
 FORMAT = 1
 SPECIALS = ("PAD", "BOS", "EOS")
@@ -170,6 +171,10 @@ class PianoTokenizer:
         """The performance in seconds; specials are ignored, and a note cut off at the end is left out."""
         base = self.merges.expand(np.asarray(ids, np.int64))
         return grid.to_performance(base[base > EOS], self.vocabulary)
+
+    def stream(self) -> NoteStream:
+        """A decoder that gives each note as soon as its tokens are there."""
+        return NoteStream(self.merges, self.vocabulary)
 
     def grammar(self, max_bars: int | None = 8) -> Grammar:
         """The rules for sampling: at most `max_bars` bar lines in a row (2 s each); None for no limit.
