@@ -1,0 +1,80 @@
+"""A piece, and a corpus of pieces with fixed splits: the one interface of MAESTRO, ASAP, the embedded works and a folder.
+
+Splits are made of whole pieces, never of windows: what a model is scored on, it has never seen a bar of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import CorpusError
+from ..midi import read_midi
+from ..notes import Performance
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One performance: what it is, which split it belongs to, and how to load it."""
+
+    name: str  # unique within its corpus
+    composer: str
+    title: str
+    split: str  # one of SPLITS
+    path: Path | None = None  # its MIDI file; None for a piece that is made, not read
+    source: Callable[[], Performance] | None = field(default=None, repr=False, compare=False)
+
+    def load(self) -> Performance:
+        """Notes and pedal; MidiError when the file cannot be read."""
+        return self.source() if self.source else read_midi(self.path)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Pieces under one licence."""
+
+    name: str
+    licence: str
+    pieces: tuple[Piece, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def split(self, name: str) -> tuple[Piece, ...]:
+        """Pieces of "train", "validation" or "test"; CorpusError for another name or an empty split."""
+        if name not in SPLITS:
+            raise CorpusError(f"no split is called {name!r}: there is {', '.join(SPLITS)}")
+        chosen = tuple(piece for piece in self.pieces if piece.split == name)
+        if not chosen:
+            raise CorpusError(f"{self.name}: no piece of its {len(self)} is in the {name} split; add pieces, or use another")
+        return chosen
+
+    def counts(self) -> dict[str, int]:
+        """Pieces in each split."""
+        return {name: sum(piece.split == name for piece in self.pieces) for name in SPLITS}
+
+
+def statistics(corpus: Corpus, progress: bool = True) -> dict[str, dict[str, float]]:
+    """{"train": {"pieces", "notes", "hours", "unreadable"}, ...}, read from every piece.
+
+    Hours run from 0 to the release of the last key. Pieces that cannot be read are counted, and left out of the rest.
+    """
+    from tqdm.auto import tqdm
+
+    from ..errors import MidiError
+
+    result = {name: {"pieces": 0, "notes": 0, "hours": 0.0, "unreadable": 0} for name in SPLITS}
+    for piece in tqdm(corpus.pieces, desc=f"reading {corpus.name}", unit="piece", disable=None if progress else True):
+        row = result[piece.split]
+        try:
+            performance = piece.load()
+        except MidiError:
+            row["unreadable"] += 1
+            continue
+        row["pieces"] += 1
+        row["notes"] += len(performance)
+        row["hours"] += performance.end / 3600
+    return result

@@ -1,0 +1,79 @@
+"""Fixtures that several test files share. Nothing here needs a network, a GPU or files outside the test's own folders."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ittybitty import paths
+from ittybitty.midi import write_midi
+from ittybitty.notes import Performance, shift, transpose
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hermetic(tmp_path_factory):
+    """No ITTYBITTY_* of the user's, no Kaggle, a cache of the session's own.
+
+    The embedded corpus is read from music21's scores once a session, or copied from the user's cache, where it lies under
+    a name made of the code that plays it.
+    """
+    own = paths.cache_dir()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in os.environ if n.startswith(("ITTYBITTY_", "KAGGLE_"))]:
+            patch.delenv(name)
+        cache = tmp_path_factory.mktemp("cache")
+        for file in own.glob("embedded-*.npz"):
+            shutil.copy(file, cache)
+        patch.setenv(paths.CACHE_VARIABLE, str(cache))
+        patch.setenv(paths.KAGGLE_VARIABLE, str(cache / "no-kaggle"))
+        yield
+
+
+@pytest.fixture
+def performance() -> Performance:
+    """Eight seconds of melody over broken chords, every attribute varied, with pedal."""
+    melody = [(0.5 * i + 0.01 * (i % 3), 0.4 + 0.02 * (i % 5), 72 + [0, 2, 4, 5, 7, 9, 11, 12][i % 8], 70 + 3 * (i % 7)) for i in range(16)]
+    chords = [(0.25 * i, 0.22, 48 + [0, 7, 12, 16][i % 4] + [0, 5, 7, 0][i // 8], 50 + i % 11) for i in range(32)]
+    return Performance.of(melody + chords, [(2.0 * i + 0.1, 1.8) for i in range(4)])
+
+
+@pytest.fixture
+def midi_file(tmp_path, performance) -> Path:
+    """`performance` as a file."""
+    path = tmp_path / "seed.mid"
+    write_midi(performance, path)
+    return path
+
+
+@pytest.fixture
+def maestro_folder(tmp_path, performance) -> Path:
+    """A folder in MAESTRO's layout: maestro-v3.0.0/ with the CSV and 3 + 1 + 2 short pieces."""
+    return make_maestro(tmp_path / "data", performance) / "maestro-v3.0.0"
+
+
+def make_maestro(root: Path, performance: Performance) -> Path:
+    """Writes root/maestro-v3.0.0 and returns root."""
+    folder = root / "maestro-v3.0.0"
+    rows = []
+    for i, split in enumerate(["train", "train", "train", "validation", "test", "test"]):
+        name = f"200{4 + i % 2}/MIDI-Unprocessed_{i:02d}.midi"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_midi(shift(transpose(performance, i - 3), 0.1 * i), folder / name)
+        rows.append(["Franz Schubert", f"Piece, No. {i}", split, 2004, name, name.replace(".midi", ".wav"), performance.end])
+    with (folder / paths.MAESTRO_CSV).open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow("canonical_composer canonical_title split year midi_filename audio_filename duration".split())
+        table.writerows(rows)
+    return root
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    """The embedded corpus, read once a session."""
+    from ittybitty.corpora import open_corpus
+
+    return open_corpus("embedded")
