@@ -1,0 +1,57 @@
+"""The results table's rows: every one builds at every size, and rows that are compared have about the same parameters."""
+
+from __future__ import annotations
+
+import pytest
+
+from ittybitty import systems
+from ittybitty.config import SCALE_PRESETS
+from ittybitty.errors import ConfigError
+from ittybitty.tokenizers import VARIANTS
+
+
+@pytest.mark.parametrize("name", systems.SYSTEMS)
+def test_a_row_names_a_tokenizer_and_says_what_it_is(name):
+    row = systems.system(name)
+    assert row.tokenizer in VARIANTS
+    assert row.summary and row.published
+    assert systems.build(name, "nano")["data"].tokenizer == row.tokenizer
+
+
+@pytest.mark.parametrize("name", systems.SYSTEMS)
+def test_a_row_is_found_by_its_aliases(name):
+    for alias in systems.SYSTEMS[name].aliases:
+        assert systems.system(alias) is systems.SYSTEMS[name]
+
+
+def test_names_and_aliases_are_all_different():
+    names = [name for row in systems.SYSTEMS.values() for name in (row.name, *row.aliases)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("size", SCALE_PRESETS)
+def test_pure_mamba_has_the_hybrids_parameters(size):
+    hybrid, mamba = systems.parameter_count("hybrid", size), systems.parameter_count("mamba", size)
+    allowed = 0.2 if size == "nano" else 0.05  # a nano block is a fifth of its model
+    assert abs(mamba / hybrid - 1) < allowed, f"{mamba:,} against {hybrid:,}"
+
+
+def test_pure_mamba_is_mamba_alone():
+    for size in SCALE_PRESETS:
+        assert set(systems.build("mamba", size)["model"].pattern) == {"M"}
+
+
+def test_overrides_win():
+    assert systems.build("mamba", "tiny", {"model.pattern": "MMM", "train.steps": "7"})["model"].pattern == "MMM"
+
+
+@pytest.mark.parametrize("wrong", ["hybird", "mambo"])
+def test_a_misspelt_system_is_refused_with_the_nearest(wrong):
+    with pytest.raises(ConfigError, match="did you mean '(hybrid|mamba)'"):
+        systems.system(wrong)
+
+
+def test_rows_show_what_the_code_keeps():
+    for row in systems.rows("nano"):
+        assert {"pitch", "onset"} <= set(row["keeps"])
+        assert row["parameters"] == systems.parameter_count(row["system"], "nano")
