@@ -1,0 +1,39 @@
+"""A corpus of a few bars and configurations that train on it in a second: for the tests of training and of run folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ittybitty import systems
+from ittybitty.corpora import Corpus
+from ittybitty.notes import Performance, transpose
+from ittybitty.tokenizers import PianoTokenizer
+from ittybitty.tokenizers.store import TokenStore, tokenize_corpus
+
+
+@dataclass(frozen=True)
+class Played:
+    """A piece that is in memory."""
+
+    name: str
+    split: str
+    performance: Performance
+
+    def load(self) -> Performance:
+        return self.performance
+
+
+def small_store(folder, performance: Performance, validation: bool = True) -> TokenStore:
+    """Eight transpositions of a performance as tokens, two of them held out."""
+    splits = ["train"] * 6 + ["validation" if validation else "train"] * 2
+    pieces = [Played(f"piece {i}", split, transpose(performance, i - 4)) for i, split in enumerate(splits)]
+    corpus = Corpus(name="test", licence="CC0", pieces=tuple(pieces))
+    return tokenize_corpus(corpus, PianoTokenizer(), folder, workers=1, progress=False)
+
+
+def small_configs(**changes) -> dict:
+    """A Mamba, feed-forward and attention block each of width 16, with dropout, so that random numbers matter."""
+    model = {"pattern": "MFA", "d_model": 16, "d_ff": 16, "n_heads": 2, "dropout": 0.1, "attn_window": 8, "attn_stride": 4, "attn_reach": 16}
+    train = {"steps": 12, "batch_size": 3, "warmup": 2, "checkpoint_every": 4, "validate_every": 4}
+    overrides = {f"model.{k}": v for k, v in model.items()} | {f"train.{k}": v for k, v in train.items()}
+    return systems.build("hybrid", "nano", {**overrides, "data.context": 32, **changes})
