@@ -1,0 +1,338 @@
+"""A seed MIDI goes in, its continuation comes out: whole, or note by note as it is played.
+
+The end of the seed is encoded from a bar line of its own clock on (2 s at 120 beats a minute), up to its last note and
+with the pedal as it stands there. New tokens are drawn one at a time from the model within the grammar of the
+tokenizer and decoded on the same clock, so the new music follows without a gap or a jump in tempo. The seed itself
+goes into the result as it was read, not as its tokens say it.
+
+The model's memory has a fixed size (models/), so a continuation may be many times longer than the training window.
+By default its end token is never drawn: whoever asks for 512 tokens gets them (`GenerationConfig.stop_at_end`).
+
+Left out: how one id is drawn (sampling.py), which ids are allowed (tokenizers/grammar.py), and several takes at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import checkpoint, sampling
+from .config import DataConfig, GenerationConfig
+from .errors import CheckpointError, ConfigError, OutputError
+from .midi import read_midi, write_midi
+from .notes import NOTE, PEDAL, Note, Performance, between, join, shift
+from .paths import atomic_path
+from .tokenizers.reader import Reader
+
+BAR_SECONDS = 2.0  # the clock's bar; prompts start on one
+PENALTY_WINDOW = 256  # tokens back that the repetition penalty looks
+TOKENS_PER_SECOND = 200  # of music: more than any performance has; bounds a request in seconds
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is given of a seed."""
+
+    ids: np.ndarray  # (L,)
+    performance: Performance  # the notes it stands for, at the seed's own times
+    start: float  # s, where the ids' clock begins in the seed
+    join: float  # s, onset of the seed's last note: new music begins there or later
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A seed and what was made of it; all times are those of the seed file."""
+
+    seed: Performance  # as read
+    prompt: Performance  # its end that the model was given
+    new: Performance  # begins at or after the seed's last onset
+    joined: Performance  # seed and new music; where the same key or the pedal meets, the new one takes over
+    tokens: int  # drawn
+    seconds: float  # s that drawing them took, reading the prompt included
+    seed_number: int  # the same number gives the same music again
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed of generation."""
+        return self.tokens / max(self.seconds, 1e-9)
+
+
+def make_prompt(seed: Performance, tokenizer, config: DataConfig) -> Prompt:
+    """The last `prompt_seconds` of a seed or its last `prompt_tokens` tokens, whichever is shorter; at least its last note.
+
+    A seed that is taken whole begins with BOS, a cut one does not: the model has met both in training.
+    """
+    if not len(seed):
+        return Prompt(np.array([tokenizer.bos_id]), seed, 0.0, 0.0)
+    onsets = np.unique(seed.notes["onset"])
+    join_at = float(onsets[-1])
+    first = min(int(np.searchsorted(onsets, seed.end - config.prompt_seconds)), len(onsets) - 1)
+
+    def cut(index: int) -> Prompt:
+        start = math.floor(float(onsets[index]) / BAR_SECONDS) * BAR_SECONDS if index else 0.0
+        part = between(seed, float(onsets[index]) if index else -math.inf, math.inf)
+        return Prompt(_encode(shift(part, -start), tokenizer, bos=index == 0), part, start, join_at)
+
+    low, high = first, len(onsets) - 1  # the earliest cut that keeps within prompt_tokens; tokens fall as cuts move on
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(cut(middle).ids) <= config.prompt_tokens else (middle + 1, high)
+    return cut(low)
+
+
+def _encode(part: Performance, tokenizer, bos: bool) -> np.ndarray:
+    """Ids up to the last note: a pedal that is down there stays down, and its end is left to the continuation."""
+    last = float(part.notes["onset"][-1])
+    pedals = part.pedals[part.pedals["onset"] <= last].copy()
+    held = pedals["onset"] + pedals["duration"] > last
+    pedals["duration"][held] = last - pedals["onset"][held] + 4 * BAR_SECONDS
+    ids = tokenizer.encode(Performance(part.notes, pedals), bos=bos, eos=False)
+    notes = len(tokenizer.decode(ids))
+    low, high = 0, len(ids)  # the shortest beginning that holds every note
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(tokenizer.decode(ids[:middle])) == notes else (middle + 1, high)
+    return ids[: max(low, int(bos))]
+
+
+def generate_tokens(model, tokenizer, prompt_ids, config: GenerationConfig) -> Iterator[int]:
+    """New ids as they are drawn, at most `max_new_tokens`; EOS only with `stop_at_end`, and then it is the last.
+
+    `model` is anything with init_state, prefill and step. The prompt may be as long as memory allows.
+    """
+    generator = torch.Generator().manual_seed((secrets.randbits(32) if config.seed is None else config.seed) % 2**63)
+    ids = torch.tensor([[int(i) for i in prompt_ids] or [tokenizer.bos_id]])
+    if hasattr(model, "parameters"):
+        ids = ids.to(next((p.device for p in model.parameters()), ids.device))
+    grammar = tokenizer.grammar()
+    rules = grammar.start(ids[0].tolist())
+    history = deque(ids[0].tolist(), maxlen=PENALTY_WINDOW)
+    state = model.init_state(1)
+    with torch.no_grad():
+        logits = model.prefill(ids, state)
+    for count in range(config.max_new_tokens):
+        mask = grammar.mask(rules)
+        if not config.stop_at_end:
+            mask[tokenizer.eos_id] = False
+        drawn = _draw(logits, mask, history, generator, config)
+        id = int(drawn)
+        yield id
+        if id == tokenizer.eos_id or count + 1 == config.max_new_tokens:
+            return
+        rules = grammar.advance(rules, id)
+        history.append(id)
+        with torch.no_grad():
+            logits = model.step(drawn, state)
+
+
+def _draw(logits: torch.Tensor, mask: np.ndarray, history: deque, generator, config: GenerationConfig) -> torch.Tensor:
+    if config.repetition_penalty != 1:
+        past = torch.tensor([list(history)], device=logits.device)
+        logits = sampling.repetition_penalty(logits.float(), past, config.repetition_penalty)
+    try:
+        return sampling.sample(logits, generator, config.temperature, config.top_k, config.top_p, mask)
+    except ValueError as error:
+        raise CheckpointError(f"no token can be drawn: {error}; take other weights") from None
+
+
+def stream(model, tokenizer, prompt: Performance, config: DataConfig, generation_config: GenerationConfig) -> Iterator[Note]:
+    """Each new note as soon as its duration is known, at times that follow those of `prompt` (which may be empty)."""
+    _check_fit(model, tokenizer)
+    given = make_prompt(prompt, tokenizer, config)
+    reader = _listener(tokenizer, given)
+    limit = math.inf if generation_config.seconds is None else given.join + generation_config.seconds
+    with _evaluating(model) as player:
+        for id in generate_tokens(player, tokenizer, given.ids, generation_config):
+            for note in reader.feed(id):
+                if note.onset + given.start < limit:
+                    yield note._replace(onset=max(note.onset + given.start, given.join))
+            if reader.clock + given.start >= limit:
+                return
+
+
+def continuation(
+    model,
+    tokenizer,
+    seed: Performance,
+    config: DataConfig,
+    generation_config: GenerationConfig,
+    progress: Callable[[int], None] | None = None,
+) -> Continuation:
+    """The continuation of a seed that is already read; `progress` is called with the number of tokens drawn so far."""
+    _check_fit(model, tokenizer)
+    number = secrets.randbits(32) if generation_config.seed is None else generation_config.seed
+    settled = dataclasses.replace(generation_config, seed=number)
+    prompt = make_prompt(seed, tokenizer, config)
+    reader = _listener(tokenizer, prompt)
+    limit = math.inf if settled.seconds is None else prompt.join + settled.seconds
+    began, new = time.perf_counter(), []
+    with _evaluating(model) as player:
+        for id in generate_tokens(player, tokenizer, prompt.ids, settled):
+            new.append(id)
+            reader.feed(id)
+            if progress:
+                progress(len(new))
+            if reader.clock + prompt.start >= limit:
+                break
+    elapsed = time.perf_counter() - began
+    music, joined = _joined(seed, prompt, new, tokenizer, limit)
+    return Continuation(seed, prompt.performance, music, joined, len(new), elapsed, number)
+
+
+def _joined(seed: Performance, prompt: Prompt, new: list[int], tokenizer, limit: float) -> tuple[Performance, Performance]:
+    """The new music, and seed and new music on one time line.
+
+    Prompt and new ids are decoded together and split by count, so that nothing of the prompt is counted as new. The
+    seed's own pedal holds until the first new note; from there on the pedal is the continuation's.
+    """
+    whole = shift(tokenizer.decode([*prompt.ids.tolist(), *new]), prompt.start)
+    notes = whole.notes[len(tokenizer.decode(prompt.ids)) :].copy()
+    notes["onset"] = np.maximum(notes["onset"], prompt.join)
+    notes = notes[notes["onset"] < limit]
+    if not len(notes):
+        return Performance(), seed
+    takes_over = float(notes["onset"].min())
+    music = Performance(notes, between(whole, takes_over, min(limit, float((notes["onset"] + notes["duration"]).max()))).pedals)
+    before = between(seed, -math.inf, takes_over).pedals if len(seed) else np.empty(0, PEDAL)
+    both = join(Performance(seed.notes, before), music)
+    return music, Performance(both.notes.astype(NOTE), _united(both.pedals))
+
+
+def _united(pedals: np.ndarray) -> np.ndarray:
+    """Stretches that touch or overlap made one: the pedal is not lifted where seed and continuation meet."""
+    kept: list[list[float]] = []
+    for onset, duration in pedals.tolist():
+        if kept and onset <= kept[-1][1] + 1e-6:
+            kept[-1][1] = max(kept[-1][1], onset + duration)
+        else:
+            kept.append([onset, onset + duration])
+    return np.array([(onset, end - onset) for onset, end in kept], PEDAL)
+
+
+def generate_continuation(
+    model,
+    tokenizer,
+    seed_midi_path: str | Path,
+    output_path: str | Path | None,
+    config: DataConfig,
+    generation_config: GenerationConfig,
+    progress: Callable[[int], None] | None = None,
+) -> Continuation:
+    """Continue a MIDI file and write seed + continuation (`only_new`: the continuation alone, from second 0).
+
+    `output_path` is checked before the work begins and written atomically; None writes nothing. Raises MidiError for the
+    seed, OutputError for the place, CheckpointError where tokenizer and model do not belong together.
+    """
+    if output_path is not None and Path(output_path).resolve() == Path(seed_midi_path).resolve():
+        raise OutputError(f"{output_path}: is the seed itself; give another name to write to")
+    with atomic_path(output_path) if output_path is not None else contextlib.nullcontext() as place:
+        made = continuation(model, tokenizer, read_midi(seed_midi_path), config, generation_config, progress)
+        if place is not None:
+            write_midi(_alone(made.new, output_path) if generation_config.only_new else made.joined, place)
+    return made
+
+
+def _alone(new: Performance, output_path) -> Performance:
+    if not len(new):
+        raise OutputError(f"{output_path}: the continuation holds no note yet; ask for more tokens or seconds")
+    return shift(new, -float(new.notes["onset"].min()))
+
+
+def _listener(tokenizer, prompt: Prompt) -> Reader:
+    """A reader that stands where the prompt ends."""
+    reader = Reader(tokenizer)
+    for id in prompt.ids:
+        reader.feed(id)
+    return reader
+
+
+def _check_fit(model, tokenizer) -> None:
+    if model.config.vocab_size != tokenizer.vocab_size:
+        raise CheckpointError(
+            f"the model has {model.config.vocab_size} tokens and the tokenizer {tokenizer.vocab_size}: "
+            "use the tokenizer.json that was saved with the weights"
+        )
+
+
+@contextlib.contextmanager
+def _evaluating(model):
+    """The model without dropout, put back afterwards."""
+    training = getattr(model, "training", False)
+    if training:
+        model.eval()
+    try:
+        yield model
+    finally:
+        if training:
+            model.train()
+
+
+@dataclass(frozen=True)
+class Piano:
+    """A trained model with its tokenizer, ready to play: `ittybitty.load()`."""
+
+    model: object
+    tokenizer: object
+    data: DataConfig
+    name: str
+    path: Path | None = None
+
+    @classmethod
+    def load(cls, name: str | Path = "tiny") -> Piano:
+        """A model that ships with the package, or a run folder; CheckpointError says what is wrong with it."""
+        found = checkpoint.load(name)
+        return cls(found.model, found.tokenizer, found.configs["data"], str(name), found.path)
+
+    def continue_(
+        self,
+        seed_file: str | Path | Performance,
+        /,
+        seconds: float | None = None,
+        tokens: int | None = None,
+        out: str | Path | None = None,
+        progress: Callable[[int], None] | None = None,
+        **options,
+    ) -> Continuation:
+        """Continue a MIDI file or a performance by `seconds` of music or `tokens` (512), and write it to `out` if given.
+
+        `options` are fields of GenerationConfig (temperature, top_k, top_p, seed, only_new, …) and `prompt_seconds`,
+        `prompt_tokens`. ConfigError for one that makes no sense.
+        """
+        config, wanted = self._configs(seconds, tokens, options)
+        if not isinstance(seed_file, Performance):
+            return generate_continuation(self.model, self.tokenizer, seed_file, out, config, wanted, progress)
+        with atomic_path(out) if out is not None else contextlib.nullcontext() as place:
+            made = continuation(self.model, self.tokenizer, seed_file, config, wanted, progress)
+            if place is not None:
+                write_midi(_alone(made.new, out) if wanted.only_new else made.joined, place)
+        return made
+
+    def stream(
+        self, seed_file: str | Path | Performance = Performance(), /, seconds: float | None = None, tokens: int | None = None, **options
+    ) -> Iterator[Note]:
+        """The notes of a continuation as they are made; without a seed, of a piece from nothing."""
+        config, wanted = self._configs(seconds, tokens, options)
+        seed = seed_file if isinstance(seed_file, Performance) else read_midi(seed_file)
+        return stream(self.model, self.tokenizer, seed, config, wanted)
+
+    def _configs(self, seconds: float | None, tokens: int | None, options: dict) -> tuple[DataConfig, GenerationConfig]:
+        listening = {k: options.pop(k) for k in ("prompt_seconds", "prompt_tokens") if k in options}
+        for name, value in listening.items():
+            if not 0 < value < math.inf:
+                raise ConfigError(f"{name} is {value}: give a number above 0")
+        if unknown := options.keys() - {f.name for f in dataclasses.fields(GenerationConfig)}:
+            raise ConfigError(f"no option is called {min(unknown)!r}: see ittybitty.GenerationConfig")
+        if tokens is None:
+            tokens = 512 if seconds is None or not seconds > 0 else 512 + math.ceil(min(seconds, 1e6) * TOKENS_PER_SECOND)
+        options.setdefault("max_new_tokens", tokens)
+        return dataclasses.replace(self.data, **listening), GenerationConfig(seconds=seconds, **options)
