@@ -58,11 +58,8 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """No test sees, or leaves, anything in the user's cache, data or runs."""
-    monkeypatch.setenv("ITTYBITTY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("ITTYBITTY_KAGGLE_ROOT", str(tmp_path / "kaggle"))
-    monkeypatch.delenv("ITTYBITTY_DATA", raising=False)
+def somewhere_else(tmp_path, monkeypatch):
+    """Each test stands in an empty folder of its own."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -295,7 +292,7 @@ def test_a_bad_seed_is_refused_and_what_stood_before_stays(name, folder, tmp_pat
     line = refused(capsys, "continue", name, "-o", "out.mid", "--model", folder / "run", "--tokens", 8, "--wav", "out.wav")
     assert name in line
     assert (tmp_path / "out.mid").read_text() == "before"
-    assert set(os.listdir(tmp_path)) <= {name, "out.mid", "cache"}
+    assert set(os.listdir(tmp_path)) == {name, "out.mid"}
 
 
 @pytest.mark.parametrize(
@@ -324,7 +321,7 @@ def test_a_bad_seed_is_refused_and_what_stood_before_stays(name, folder, tmp_pat
 def test_nonsense_is_refused_before_any_work(options, word, folder, tmp_path, capsys):
     line = refused(capsys, "continue", folder / "seed.mid", "-o", "out.mid", *options)
     assert word in line
-    assert not {name for name in os.listdir(tmp_path)} - {"cache"}
+    assert not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("out", ["missing/out.mid", ".", "SEED"])
