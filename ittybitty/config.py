@@ -88,6 +88,7 @@ class GenerationConfig:
     seconds: float | None = None  # s of new music
     repetition_penalty: float = 1.0  # Keskar et al. 2019 (CTRL), section 4.1; 1 is off, above 1 discourages repeats
     seed: int | None = None  # same number, same music; None draws one and reports it
+    stop_at_end: bool = False  # let the model end the piece early; otherwise its end token is never drawn
     only_new: bool = False  # write the continuation without the seed
 
     def __post_init__(self):
