@@ -12,6 +12,8 @@ from performances import random_performance
 from ittybitty.errors import ConfigError, TokenizerError
 from ittybitty.notes import Performance, stretch, transpose
 from ittybitty.tokenizers import VARIANTS, PianoTokenizer, grid, load_tokenizer
+from ittybitty.tokenizers.reader import Reader
+from ittybitty.tokenizers.remi import Settings
 
 TICK = 1 / 48  # s, of the default
 
@@ -139,12 +141,11 @@ def test_half_a_note_at_the_end_is_left_out(tokenizer, performances):
     assert len(PianoTokenizer().decode(ids[:-1])) == len(PianoTokenizer().decode(ids)) - 1
 
 
-def test_stream_is_decode(untrained, performances):
+def test_reading_id_by_id_is_decode(untrained, performances):
     ids = untrained.encode(performances[1])
-    stream, decoded = untrained.stream(), untrained.decode(ids)
-    notes = [note for id in ids for note in stream.feed(int(id))]
+    reader, decoded = Reader(untrained), untrained.decode(ids)
+    notes = [note for id in ids for note in reader.feed(int(id))]
     assert np.allclose(Performance.of(notes).notes.tolist(), decoded.notes.tolist())
-    assert np.allclose(stream.pedals, decoded.pedals.tolist())
 
 
 # Byte pairs
@@ -193,6 +194,15 @@ def test_nonsense_size_is_refused(performances):
 
 
 # The file
+
+
+def test_own_settings_are_saved_and_loaded(performances, tmp_path):
+    tokenizer = PianoTokenizer(Settings(beat_res=((0, 2, 12), (2, 8, 4)), velocities=8, pedal=False))
+    tokenizer.save(tmp_path / "tokenizer.json")
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.settings == tokenizer.settings and "pedal" not in loaded.keeps
+    decoded = loaded.decode(loaded.encode(performances[0]))
+    assert len(set(decoded.notes["velocity"])) <= 8 and len(decoded.pedals) == 0
 
 
 def test_loaded_is_saved(tokenizer, performances, tmp_path):
@@ -250,7 +260,7 @@ DAMAGE = {
     "no miditok": _without("miditok"),
     "other hash": _with(content_hash="0"),
     "other names": _with(names=["Bar_None"]),
-    "unknown variant": _with(variant="remy"),
+    "other settings": _with(settings={"beat_res": [[0, 4, 8]], "velocities": 32}),
     "of the future": _with(format=99),
 }
 

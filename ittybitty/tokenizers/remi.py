@@ -26,7 +26,6 @@ from ..notes import Performance
 from . import augment, bpe, grid
 from .grammar import Grammar
 from .grid import BOS, EOS, Vocabulary
-from .stream import NoteStream
 
 FORMAT = 1
 SPECIALS = ("PAD", "BOS", "EOS")
@@ -82,11 +81,14 @@ class PianoTokenizer:
 
     pad_id, bos_id, eos_id = range(3)
 
-    def __init__(self, variant: str = "remi"):
-        """An untrained tokenizer of VARIANTS; ConfigError names the nearest for an unknown one."""
-        if variant not in VARIANTS:
+    def __init__(self, variant: str | Settings = "remi"):
+        """An untrained tokenizer of VARIANTS, or of settings of your own; ConfigError names the nearest for an unknown one."""
+        if isinstance(variant, Settings):
+            self.variant, self.settings = "own settings", variant
+        elif variant in VARIANTS:
+            self.variant, self.settings = variant, VARIANTS[variant]
+        else:
             raise ConfigError(f"no tokenizer is called {variant!r}: {nearest(variant, VARIANTS)}")
-        self.variant, self.settings = variant, VARIANTS[variant]
         self._json: dict | None = None  # miditok's own, once there
         self._vocabulary: Vocabulary | None = None
         self._merges: bpe.Merges | None = None
@@ -172,10 +174,6 @@ class PianoTokenizer:
         base = self.merges.expand(np.asarray(ids, np.int64))
         return grid.to_performance(base[base > EOS], self.vocabulary)
 
-    def stream(self) -> NoteStream:
-        """A decoder that gives each note as soon as its tokens are there."""
-        return NoteStream(self.merges, self.vocabulary)
-
     def grammar(self, max_bars: int | None = 8) -> Grammar:
         """The rules for sampling: at most `max_bars` bar lines in a row (2 s each); None for no limit.
 
@@ -250,8 +248,8 @@ class PianoTokenizer:
             document = json.loads(path.read_text(encoding="utf-8"))
             if document["format"] != FORMAT:
                 raise TokenizerError(f"{path} has format {document['format']}; this version reads {FORMAT}")
-            loaded = PianoTokenizer(document["variant"])
-            loaded.settings = _settings(document["settings"])
+            loaded = PianoTokenizer(_settings(document["settings"]))
+            loaded.variant = document["variant"]
             loaded._json = document["miditok"]
             loaded._vocabulary = Vocabulary(tuple(document["names"]), max(r for *_, r in loaded.settings.beat_res))
             if "_model" in loaded._json:
