@@ -108,6 +108,11 @@ def test_fetching_twice_downloads_once(tmp_path, server, zipped):
     assert server.requests == [None]
 
 
+def test_folder_that_is_found_needs_no_download(maestro_folder, monkeypatch):
+    monkeypatch.setenv("ITTYBITTY_DATA", str(maestro_folder.parent))
+    assert maestro.fetch(progress=False, archive=Archive("http://127.0.0.1:1/", 1, "")) == maestro_folder
+
+
 def test_broken_transfer_is_resumed(tmp_path, server, zipped):
     server.content, server.breaks = zipped, [1000, 700]
     fetch(tmp_path, server)

@@ -155,7 +155,11 @@ def _play_all() -> dict[str, Performance]:
 
     movements = [movement for work in WORKS for movement in work.movements]
     bar = tqdm(movements, desc="reading music21's scores (once)", unit="piece", disable=None)
-    return {m.score: performer.play(read_score(m.score), m.tempo, np.random.default_rng(zlib.crc32(m.score.encode()))) for m in bar}
+    return {m.score: performer.play(read_score(m.score), m.tempo, _chance(m.score)) for m in bar}
+
+
+def _chance(name: str) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(name.encode()))
 
 
 def read_score(name: str) -> Score:

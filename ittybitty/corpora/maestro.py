@@ -39,7 +39,7 @@ FOLDER = "maestro-v3.0.0"
 OFFICIAL_COUNTS = {"train": 962, "validation": 137, "test": 177}
 COLUMNS = ("canonical_composer", "canonical_title", "split", "midi_filename")
 
-ATTEMPTS = 5  # a broken transfer is resumed so many times
+ATTEMPTS = 4  # so many in a row that bring nothing new end a transfer
 TIMEOUT = 30.0  # s without a byte
 CHUNK = 1 << 18  # bytes
 LARGEST_UNPACKED = 1 << 30  # bytes; the real one unpacks to 85 MB
@@ -130,14 +130,14 @@ def verify(root: str | Path | None = None, progress: bool = True) -> Verificatio
 def fetch(root: str | Path | None = None, progress: bool = True, archive: Archive | None = None, pause: float = 1.0) -> Path:
     """Downloads, checks and unpacks MAESTRO into root/maestro-v3.0.0, and returns that folder.
 
-    `root` is the cache if None. A folder that is whole already is left alone; a transfer that was broken off continues
-    where it stopped, in this call (after `pause` seconds, twice as long each time) or in the next. `archive` stands in
-    for muspy's declaration. CorpusError for what cannot be had or is not what was declared, OutputError for a `root`
-    that cannot be written.
+    `root` None means wherever it is found, else the cache. A folder that is whole already is left alone; a transfer that
+    was broken off continues where it stopped, in this call (after `pause` seconds, twice as long each time) or in the
+    next. `archive` stands in for muspy's declaration. CorpusError for what cannot be had or is not what was declared,
+    OutputError for a `root` that cannot be written.
     """
-    root = Path(root).expanduser() if root is not None else paths.cache_dir()
     if (whole := _whole(root)) is not None:
         return whole
+    root = Path(root).expanduser() if root is not None else paths.cache_dir()
     archive = archive or declared()
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def fetch(root: str | Path | None = None, progress: bool = True, archive: Archiv
     return folder
 
 
-def _whole(root: Path) -> Path | None:
+def _whole(root: str | Path | None) -> Path | None:
     folder = paths.find_maestro(root)
     try:
         return folder if folder and all(piece.path.is_file() for piece in _pieces(folder)) else None
