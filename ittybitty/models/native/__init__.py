@@ -1,7 +1,7 @@
-"""The C++ scan (native.cpp): compiled on first use, cached, and silently absent where it cannot be.
+"""C++ for the CPU (scan.cpp, decode.cpp): compiled on first use, cached, and silently absent where it cannot be.
 
-The file knows no header of PyTorch and is called through ctypes with bare pointers: it compiles in seconds with any
-C++17 compiler, and no version of torch can make its symbols undefined. `status()` says what happened.
+The files know no header of PyTorch and are called through ctypes with bare pointers: they compile in seconds with any
+C++17 compiler, and no version of torch can make their symbols undefined. `status()` says what happened.
 Set ITTYBITTY_NATIVE=0 to leave it out.
 """
 
@@ -19,9 +19,10 @@ from pathlib import Path
 
 import torch
 
-from ..paths import cache_dir
+from ...paths import cache_dir
 
-SOURCE = Path(__file__).with_name("native.cpp")
+SOURCES = [Path(__file__).with_name(name) for name in ("scan.cpp", "decode.cpp")]
+HEADERS = [Path(__file__).with_name("lanes.h")]
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-psabi"]
 VARIABLE = "ITTYBITTY_NATIVE"
 
@@ -48,9 +49,10 @@ def _target() -> str:
 
 def _build() -> Path:
     """Path of the compiled library, built now unless the cache has it. Two processes may build at once: the last rename wins."""
-    key = hashlib.sha256(SOURCE.read_bytes() + _target().encode()).hexdigest()[:16]
+    code = b"".join(path.read_bytes() for path in SOURCES + HEADERS)
+    key = hashlib.sha256(code + _target().encode()).hexdigest()[:16]
     folder = cache_dir() / "native"
-    library = folder / f"scan-{key}.so"
+    library = folder / f"ittybitty-{key}.so"
     if library.exists():
         return library
     try:
@@ -59,16 +61,17 @@ def _build() -> Path:
     except OSError as error:
         raise NativeError(f"the cache {folder} is not writable ({error.strerror})") from None
     with scratch as work:
-        made, compiled = Path(work) / "scan.o", Path(work) / "scan.so"
+        made = Path(work) / library.name
         # First choice: compiled for OpenMP but linked without its library. The symbols resolve to the runtime that
         # torch has already loaded, so there is one pool of threads and not two that fight for the cores.
         for compile_flags, link_flags in ((["-fopenmp"], []), (["-fopenmp"], ["-fopenmp"]), ([], [])):
-            compile_ = [_compiler(), *FLAGS, *compile_flags, "-c", str(SOURCE), "-o", str(made)]
-            link = [_compiler(), "-shared", *link_flags, str(made), "-o", str(compiled)]
-            if all(subprocess.run(command, capture_output=True).returncode == 0 for command in (compile_, link)) and _opens(compiled):
-                os.replace(compiled, library)
+            objects = [str(Path(work) / f"{source.stem}.o") for source in SOURCES]
+            steps = [[*FLAGS, *compile_flags, "-c", str(source), "-o", o] for source, o in zip(SOURCES, objects)]
+            steps.append(["-shared", *link_flags, *objects, "-o", str(made)])
+            if all(subprocess.run([_compiler(), *step], capture_output=True).returncode == 0 for step in steps) and _opens(made):
+                os.replace(made, library)
                 return library
-    raise NativeError(f"{_compiler()} could not compile the scan")
+    raise NativeError(f"{_compiler()} could not compile it")
 
 
 def _opens(library: Path) -> bool:
@@ -80,28 +83,28 @@ def _opens(library: Path) -> bool:
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | NativeError:
+def library() -> ctypes.CDLL | NativeError:
     try:
         if os.environ.get(VARIABLE) == "0":
             raise NativeError(f"switched off by {VARIABLE}=0")
-        library = ctypes.CDLL(str(_build()))
+        made = ctypes.CDLL(str(_build()))
     except (NativeError, OSError) as error:
         return error if isinstance(error, NativeError) else NativeError(str(error))
-    for name in ("chunk_length", "lanes"):
-        getattr(library, name).restype = ctypes.c_int64
-    return library
+    for name in ("chunk_length", "lanes", "block_size", "matrix_size"):
+        getattr(made, name).restype = ctypes.c_int64
+    return made
 
 
 def status() -> tuple[bool, str]:
     """Is the native scan here, and why (not)?"""
-    library = _library()
-    if isinstance(library, NativeError):
-        return False, str(library)
-    return True, f"compiled with {Path(_compiler()).name} for this processor, {library.lanes(4)} channels a vector"
+    made = library()
+    if isinstance(made, NativeError):
+        return False, str(made)
+    return True, f"compiled with {Path(_compiler()).name} for this processor, {made.lanes(4)} channels a vector"
 
 
 def _call(name: str, kind: torch.dtype, *arguments) -> None:
-    function = getattr(_library(), f"{name}_{'float' if kind == torch.float32 else 'double'}")
+    function = getattr(library(), f"{name}_{'float' if kind == torch.float32 else 'double'}")
     function(*(
         ctypes.c_void_p(a.data_ptr()) if isinstance(a, torch.Tensor) else ctypes.c_void_p() if a is None else ctypes.c_int64(a)
         for a in arguments
@@ -117,7 +120,7 @@ class Scan(torch.autograd.Function):
         (batch, L, E), N = u.shape, A.shape[1]
         y, last, entries = torch.empty_like(u), torch.empty_like(state), None
         if any(ctx.needs_input_grad):
-            lanes, chunk = _library().lanes(u.element_size()), _library().chunk_length()
+            lanes, chunk = library().lanes(u.element_size()), library().chunk_length()
             entries = u.new_empty(batch, -(-L // chunk), -(-E // lanes), N, lanes)
             ctx.save_for_backward(u, delta, A, B, C, entries)
         _call("forward", u.dtype, u, delta, A, B, C, state, y, last, entries, batch, L, E, N)

@@ -1,50 +1,18 @@
-// The selective scan on a CPU, forward and backward, for native.py. No header of PyTorch: any C++17 compiler will do.
+// The selective scan on a CPU, forward and backward, for scan.py.
 //
 //   h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t u_t,   y_t = C_t h_t          (Gu and Dao 2023, equations 2a, 2b, 4)
 //
 // W channels side by side fill one vector register, so no sum over states ever crosses lanes. States live in the
 // first-level cache; memory holds one state in CHUNK steps, and the backward recomputes the rest from there.
 // Arrays are contiguous: u, delta, y (B, L, E); A (E, N); B, C (B, L, N); states (B, E, N).
-#include <cstdint>
-#include <cstring>
-#include <cmath>
+#include "lanes.h"
+
+#include <algorithm>
 #include <vector>
 
 namespace {
 
 constexpr int CHUNK = 32;
-
-template <typename T> struct Lanes;
-#if defined(__AVX512F__)
-template <> struct Lanes<float> { static constexpr int W = 16; typedef float V __attribute__((vector_size(64))); typedef int32_t I __attribute__((vector_size(64))); };
-template <> struct Lanes<double> { static constexpr int W = 8; typedef double V __attribute__((vector_size(64))); };
-#else
-template <> struct Lanes<float> { static constexpr int W = 8; typedef float V __attribute__((vector_size(32))); typedef int32_t I __attribute__((vector_size(32))); };
-template <> struct Lanes<double> { static constexpr int W = 4; typedef double V __attribute__((vector_size(32))); };
-#endif
-
-// exp(x) for x <= 0 to about 2 units in the last place: 2^i from the exponent bits, 2^f by a polynomial on |f| <= 1/2.
-inline Lanes<float>::V exponential(Lanes<float>::V x) {
-    using V = Lanes<float>::V; using I = Lanes<float>::I;
-    V t = x * 1.44269504088896341f;
-    t = t < -126.0f ? V{} - 126.0f : t;
-    const V magic = V{} + 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
-    V shifted = t + magic;
-    V f = t - (shifted - magic);
-    V p = f * 1.535336188319500e-4f + 1.339887440266574e-3f;
-    p = p * f + 9.618437357674640e-3f;
-    p = p * f + 5.550332471162809e-2f;
-    p = p * f + 2.402264791363012e-1f;
-    p = p * f + 6.931472028550421e-1f;
-    p = p * f + 1.0f;
-    I bits = ((I)shifted - (I)magic) << 23;
-    return (V)((I)p + bits);
-}
-
-inline Lanes<double>::V exponential(Lanes<double>::V x) {
-    for (int i = 0; i < Lanes<double>::W; i++) x[i] = std::exp(x[i]);
-    return x;
-}
 
 // The first `n` lanes from memory; the others are zero, so that channels beyond E do nothing.
 template <typename V, typename T> inline V load(const T* from, int n) {

@@ -1,0 +1,38 @@
+// One vector register of floats or doubles, and its exponential. Plain vector extensions of GCC and Clang: the same
+// source becomes AVX-512, AVX2 or NEON code.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+template <typename T> struct Lanes;
+#if defined(__AVX512F__)
+template <> struct Lanes<float> { static constexpr int W = 16; typedef float V __attribute__((vector_size(64))); typedef int32_t I __attribute__((vector_size(64))); };
+template <> struct Lanes<double> { static constexpr int W = 8; typedef double V __attribute__((vector_size(64))); };
+#else
+template <> struct Lanes<float> { static constexpr int W = 8; typedef float V __attribute__((vector_size(32))); typedef int32_t I __attribute__((vector_size(32))); };
+template <> struct Lanes<double> { static constexpr int W = 4; typedef double V __attribute__((vector_size(32))); };
+#endif
+
+// exp(x) for x <= 0 to about 2 units in the last place: 2^i from the exponent bits, 2^f by a polynomial on |f| <= 1/2.
+inline Lanes<float>::V exponential(Lanes<float>::V x) {
+    using V = Lanes<float>::V; using I = Lanes<float>::I;
+    V t = x * 1.44269504088896341f;
+    t = t < -126.0f ? V{} - 126.0f : t;
+    const V magic = V{} + 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
+    V shifted = t + magic;
+    V f = t - (shifted - magic);
+    V p = f * 1.535336188319500e-4f + 1.339887440266574e-3f;
+    p = p * f + 9.618437357674640e-3f;
+    p = p * f + 5.550332471162809e-2f;
+    p = p * f + 2.402264791363012e-1f;
+    p = p * f + 6.931472028550421e-1f;
+    p = p * f + 1.0f;
+    I bits = ((I)shifted - (I)magic) << 23;
+    return (V)((I)p + bits);
+}
+
+inline Lanes<double>::V exponential(Lanes<double>::V x) {
+    for (int i = 0; i < Lanes<double>::W; i++) x[i] = std::exp(x[i]);
+    return x;
+}
