@@ -1,0 +1,115 @@
+"""What a setting of the tokens costs and what it keeps: the table from which `remi` was chosen, measured anew.
+
+A finer grid and more attributes bring the music back more truly and take more tokens a note. MAESTRO has no metre, so
+nothing is gained by beats and bars as such. Notebook 02 shows the table and says how it was read.
+
+Left out: byte pairs. They shorten all rows by a similar factor and lose nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..metrics import round_trip_error
+from ..notes import Performance
+from . import grid
+from .remi import VARIANTS, PianoTokenizer, Settings
+
+COARSE = ((0, 1, 24), (1, 4, 12), (4, 8, 4), (8, 16, 2))  # long notes end under a pedal anyhow
+
+ROWS: dict[str, Settings] = {
+    "8 positions a beat": Settings(((0, 4, 8), (4, 12, 4)), pedal=False),
+    "12 positions": Settings(((0, 4, 12), (4, 12, 4)), pedal=False),
+    "16 positions": Settings(((0, 4, 16), (4, 12, 4)), pedal=False),
+    "24 positions": Settings(((0, 4, 24), (4, 12, 4)), pedal=False),
+    "24 positions, 64 velocities": Settings(((0, 4, 24), (4, 12, 4)), velocities=64, pedal=False),
+    "24 positions, rests": Settings(((0, 4, 24), (4, 12, 4)), pedal=False),
+    "24 positions, pedal (remi)": VARIANTS["remi"],
+    "24 positions, pedal, coarse long durations": Settings(COARSE),
+    "32 positions, pedal": Settings(((0, 4, 32), (4, 12, 4))),
+    "8 positions, pedal, tempo, metre (remi-published)": VARIANTS["remi-published"],
+}
+WITH_RESTS = {"24 positions, rests"}
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """A performance after a round trip, and the number of base tokens that it took."""
+
+    decoded: Performance
+    tokens: int
+
+
+def settings_table(performances: Iterable[Performance], rows: dict[str, Settings] | None = None) -> list[dict]:
+    """One dict a row: its settings, base tokens, tokens a note, and mean round-trip errors over all notes.
+
+    Errors are onset and duration in ms, velocity in MIDI steps, `notes_lost` a count, `late_at_end_s` how many seconds the
+    last note of a piece is off (mean over pieces): where that is large, a decoded piece drifts.
+    """
+    performances = [p for p in performances if len(p)]
+    return [_row(name, settings, performances) for name, settings in (rows or ROWS).items()]
+
+
+def _row(name: str, settings: Settings, performances: list[Performance]) -> dict:
+    code = _with_rests if name in WITH_RESTS else _without_rests
+    size, coded = code(settings, performances)
+    errors = [round_trip_error(original, c.decoded) for original, c in zip(performances, coded)]
+    notes = np.array([len(p) for p in performances])
+    means = {
+        key: round(float(np.average([error[key] for error in errors], weights=notes)), 3)
+        for key in ("onset_error_ms", "duration_error_ms", "velocity_error")
+    }
+    late = [abs(_last_onset(original) - _last_onset(c.decoded)) for original, c in zip(performances, coded)]
+    return {
+        "settings": name,
+        "base_tokens": size,
+        "tokens_per_note": round(sum(c.tokens for c in coded) / int(notes.sum()), 3),
+        **means,
+        "notes_lost": int(sum(error["notes_lost"] for error in errors)),
+        "late_at_end_s": round(float(np.mean(late)), 3),
+        "pedal": settings.pedal,
+    }
+
+
+def _last_onset(performance: Performance) -> float:
+    return float(performance.notes["onset"].max()) if len(performance) else 0.0
+
+
+def _without_rests(settings: Settings, performances: list[Performance]) -> tuple[int, list[_Coded]]:
+    tokenizer = PianoTokenizer(settings)
+    encoded = [tokenizer.encode_base(p) for p in performances]
+    return tokenizer.vocab_size, [_Coded(tokenizer.decode(ids), len(ids)) for ids in encoded]
+
+
+def _with_rests(settings: Settings, performances: list[Performance]) -> tuple[int, list[_Coded]]:
+    """By miditok itself, since our own arrays write no rests."""
+    from miditok import REMI
+
+    tokenizer = PianoTokenizer(settings)
+    config = settings.miditok().config
+    config.use_rests, config.beat_res_rest = True, {(0, 1): 8, (1, 12): 4}
+    miditok, coded = REMI(config), []
+    for performance in performances:
+        ticks = grid.quantise(performance, tokenizer.vocabulary)
+        tokens = miditok.encode(to_score(ticks, tokenizer.vocabulary.positions_per_beat))
+        length = len(tokens[0].ids)  # before decoding, which takes the list apart
+        notes = miditok.decode(tokens).to("second").tracks[0].notes
+        coded.append(_Coded(Performance.of((n.time, n.duration, n.pitch, n.velocity) for n in notes), length))
+    return len(miditok.vocab), coded
+
+
+def to_score(ticks: grid.Ticks, ticks_per_quarter: int):
+    """Quantised notes and pedal as a symusic.Score at 120 beats a minute in 4/4, which is what miditok reads."""
+    from symusic import Note, Pedal, Score, Tempo, TimeSignature, Track
+
+    score, track = Score(ticks_per_quarter), Track()
+    score.tempos.append(Tempo(0, 60.0 * grid.BEATS_PER_SECOND))
+    score.time_signatures.append(TimeSignature(0, grid.BEATS_PER_BAR, 4))
+    times = [a.astype(np.int32) for a in (ticks.onset, ticks.duration, ticks.press, ticks.release - ticks.press)]
+    track.notes = Note.from_numpy(*times[:2], ticks.pitch.astype(np.int8), ticks.velocity.astype(np.int8))
+    track.pedals = Pedal.from_numpy(*times[2:])
+    score.tracks.append(track)
+    return score
