@@ -62,7 +62,7 @@ def sample(
         raise ValueError(f"temperature is {temperature}: give more than 0, or call greedy()")
     ranked, ids = _ranked(mask_logits(logits, mask), top_k)
     cumulated, kept = _nucleus(ranked.numpy(force=True) / temperature, top_p)  # small from here on: NumPy is quicker
-    total = np.take_along_axis(cumulated, kept.sum(-1, keepdims=True) - 1, -1)
+    total = (cumulated * kept).max(-1, keepdims=True)  # probability of the whole nucleus
     chance = torch.rand(total.shape, generator=generator, dtype=torch.float64).numpy() * total
     rank = (cumulated <= chance).sum(-1, keepdims=True)  # the first id whose cumulated probability is above chance
     return ids.gather(-1, torch.from_numpy(rank).to(ids.device)).squeeze(-1)
