@@ -64,7 +64,7 @@ def sample(
     cumulated, kept = _nucleus(ranked.numpy(force=True) / temperature, top_p)  # small from here on: NumPy is quicker
     total = (cumulated * kept).max(-1, keepdims=True)  # probability of the whole nucleus
     chance = torch.rand(total.shape, generator=generator, dtype=torch.float64).numpy() * total
-    rank = (cumulated <= chance).sum(-1, keepdims=True)  # the first id whose cumulated probability is above chance
+    rank = ((cumulated <= chance) & (cumulated < total)).sum(-1, keepdims=True)  # the first id above chance
     return ids.gather(-1, torch.from_numpy(rank).to(ids.device)).squeeze(-1)
 
 
