@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -66,13 +67,11 @@ def train(
     """
     run_dir = Path(run_dir).expanduser()
     header, tokenizer = _origin(run_dir, resume, init_from)
-    if header and system is None and preset is None:
+    if header and preset is None and (system is None or systems.system(system).name == header["system"]):
         system, preset, configs = header["system"], header.get("preset", "custom"), override(header["configs"], changes or {})
     else:
         system, preset = system or "hybrid", preset or "tiny"
         configs = systems.build(system, preset, changes)
-        if header and tokenizer is not None:
-            configs = override(configs, {"model.vocab_size": tokenizer.vocab_size})
     for name in ("steps", "batch_size", "accumulation", "checkpoint_every"):
         if (value := getattr(configs["train"], name)) < 1:
             raise ConfigError(f"train.{name} is {value}: give 1 or more")
@@ -92,8 +91,9 @@ def _origin(run_dir: Path, resume: bool, init_from: str | Path | None) -> tuple[
         return checkpoint.read_config(run_dir), load_tokenizer(run_dir)
     if run_dir.is_dir() and any(run_dir.iterdir()) and not resume:
         raise OutputError(f"{run_dir}: is a folder with other things in it; give a new one")
-    if run_dir.exists() and not run_dir.is_dir():
-        raise OutputError(f"{run_dir}: is a file; give the name of a folder")
+    there = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise OutputError(f"{run_dir}: no folder can be made in {there}; choose a place you may write to")
     if init_from is None:
         return None, None
     start = checkpoint.find(init_from)

@@ -13,7 +13,7 @@ from ittybitty import REPOSITORY
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-MACHINE_PATHS = re.compile(r"(?<![\w.])(/home/|/root/|/Users/|/tmp/|/work/|[A-Z]:\\\\Users)")
+MACHINE_PATHS = re.compile(r"(?<![\w.])(/(home|root|Users|tmp|work)/|[A-Z]:\\\\Users)")
 
 
 def cells(path: Path, kind: str | None = None) -> list[dict]:

@@ -94,7 +94,7 @@ def _report(made, options: argparse.Namespace) -> Result:
         "seed_notes": len(made.seed),
         "prompt_notes": len(made.prompt),
         "new_notes": len(made.new),
-        "new_seconds": made.joined.end - made.seed.end,
+        "new_seconds": made.new.end - float(made.new.notes["onset"].min()) if len(made.new) else 0.0,
         "tokens": made.tokens,
         "seconds": made.seconds,
         "tokens_per_second": made.tokens_per_second,
