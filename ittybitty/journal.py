@@ -37,7 +37,7 @@ class Journal:
         self._lines = enabled and progress
         if enabled and path.exists():
             self._drop_records_after(step)
-        if self._lines and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        if self._lines and (sys.stderr.isatty() or _in_notebook()):
             from tqdm import tqdm
 
             self._bar = tqdm(total=steps, initial=step, unit="step", mininterval=0.5, dynamic_ncols=True)
@@ -79,6 +79,11 @@ class Journal:
         """Leave the progress bar as it stands."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
 
 
 def _summary(record: dict, validation: dict) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from dataclasses import dataclass
 
-from ittybitty import systems
+import torch
+
+from ittybitty import systems, training
 from ittybitty.corpora import Corpus
 from ittybitty.notes import Performance, transpose
 from ittybitty.tokenizers import PianoTokenizer
@@ -37,3 +41,17 @@ def small_configs(**changes) -> dict:
     train = {"steps": 12, "batch_size": 3, "warmup": 2, "checkpoint_every": 4, "validate_every": 4}
     overrides = {f"model.{k}": v for k, v in model.items()} | {f"train.{k}": v for k, v in train.items()}
     return systems.build("hybrid", "nano", {**overrides, "data.context": 32, **changes})
+
+
+def train_process(store: str, run_dir: str, changes: dict, environment: dict, options: dict) -> None:
+    """A training in a process of its own."""
+    os.environ.update(environment, ITTYBITTY_NATIVE="0")  # nothing is compiled for a dozen steps
+    torch.set_num_threads(1)
+    training.train("hybrid", small_configs(**changes), TokenStore.open(store), run_dir, progress=False, **options)
+
+
+def processes():
+    """Processes that are forked after the imports, from a parent without threads: a start costs no seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ittybitty.training", "ittybitty.models", "ittybitty.tokenizers.store", "safetensors.torch"])
+    return context
