@@ -14,6 +14,7 @@ from ittybitty.notes import Performance, stretch, transpose
 from ittybitty.tokenizers import VARIANTS, PianoTokenizer, grid, load_tokenizer
 from ittybitty.tokenizers.reader import Reader
 from ittybitty.tokenizers.remi import Settings
+from ittybitty.tokenizers.tradeoffs import to_score
 
 TICK = 1 / 48  # s, of the default
 
@@ -35,17 +36,7 @@ def tokenizer(performances):
 
 def score(tokenizer, performance):
     """The quantised performance as a symusic score, for miditok."""
-    from symusic import Note, Pedal, Score, Tempo, TimeSignature, Track
-
-    ticks = grid.quantise(performance, tokenizer.vocabulary)
-    score, track = Score(tokenizer.vocabulary.positions_per_beat), Track()
-    score.tempos.append(Tempo(0, 120.0))
-    score.time_signatures.append(TimeSignature(0, 4, 4))
-    times = [a.astype(np.int32) for a in (ticks.onset, ticks.duration, ticks.press, ticks.release - ticks.press)]
-    track.notes = Note.from_numpy(*times[:2], ticks.pitch.astype(np.int8), ticks.velocity.astype(np.int8))
-    track.pedals = Pedal.from_numpy(*times[2:])
-    score.tracks.append(track)
-    return score
+    return to_score(grid.quantise(performance, tokenizer.vocabulary), tokenizer.vocabulary.positions_per_beat)
 
 
 # Notes and base tokens
