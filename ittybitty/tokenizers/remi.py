@@ -29,11 +29,16 @@ from .grid import BOS, EOS, Vocabulary
 
 FORMAT = 1
 SPECIALS = ("PAD", "BOS", "EOS")
+LIBRARIES = ("miditok", "tokenizers", "symusic")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the tokens can say. `beat_res` lists (from beat, to beat, positions a beat) for durations; onsets use the finest."""
+    """What the tokens can say. `beat_res` lists (from beat, to beat, positions a beat) for durations; onsets use the finest.
+
+    All fields are part of the content hash: one that is added must be left out of it where it has its default, or
+    every tokenizer.json written before would be refused.
+    """
 
     beat_res: tuple[tuple[int, int, int], ...] = ((0, 4, 24), (4, 12, 4))
     velocities: int = 32  # classes over 1..127
@@ -90,6 +95,7 @@ class PianoTokenizer:
         else:
             raise ConfigError(f"no tokenizer is called {variant!r}: {nearest(variant, VARIANTS)}")
         self._json: dict | None = None  # miditok's own, once there
+        self._versions: dict | None = None  # of the libraries that made it
         self._vocabulary: Vocabulary | None = None
         self._merges: bpe.Merges | None = None
 
@@ -213,7 +219,7 @@ class PianoTokenizer:
         base_size = len(miditok.vocab)
         if not base_size < vocab_size <= 65_536:
             raise ConfigError(f"vocab_size is {vocab_size}: give more than {base_size} (base tokens) and at most 65536")
-        self._vocabulary, self._merges = _vocabulary(miditok.vocab, self.settings), None
+        self._vocabulary, self._merges, self._versions = _vocabulary(miditok.vocab, self.settings), None, None
         bar_id = self._vocabulary.id("Bar_None")
         words = _Sized(bpe.bars(self.encode_base(p), bar_id) for p in performances)
         alphabet = {chr(bpe.FIRST_CHARACTER + i): i for i in range(base_size)}
@@ -233,7 +239,7 @@ class PianoTokenizer:
             "settings": dataclasses.asdict(self.settings),
             "vocab_size": self.vocab_size,
             "content_hash": self.content_hash,
-            "versions": {name: version(name) for name in ("miditok", "tokenizers", "symusic")},
+            "versions": self._versions or {name: version(name) for name in LIBRARIES},
             "names": list(self.vocabulary.names),
             "miditok": self._json,
         }
@@ -250,7 +256,7 @@ class PianoTokenizer:
                 raise TokenizerError(f"{path} has format {document['format']}; this version reads {FORMAT}")
             loaded = PianoTokenizer(_settings(document["settings"]))
             loaded.variant = document["variant"]
-            loaded._json = document["miditok"]
+            loaded._json, loaded._versions = document["miditok"], document["versions"]
             loaded._vocabulary = Vocabulary(tuple(document["names"]), max(r for *_, r in loaded.settings.beat_res))
             if "_model" in loaded._json:
                 base_size = len(loaded._vocabulary.names)
@@ -263,7 +269,7 @@ class PianoTokenizer:
             raise TokenizerError(f"{path} cannot be read ({error}): {mend}") from None
         except TokenizerError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
             raise TokenizerError(f"{path} is not a whole tokenizer.json ({error}): {mend}") from None
         if not intact:
             raise TokenizerError(f"{path} was changed after it was written (its content hash differs): {mend}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -201,6 +202,7 @@ _worker_tokenizer: PianoTokenizer | None = None  # set once in each worker proce
 def _start_worker(tokenizer: PianoTokenizer) -> None:
     global _worker_tokenizer
     _worker_tokenizer = tokenizer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
 
 
 def _encode_in_worker(piece) -> tuple[bytes, dict]:
@@ -219,7 +221,7 @@ def _encode_piece(piece, tokenizer: PianoTokenizer) -> tuple[bytes, dict]:
 
 def _encoded(pieces, tokenizer: PianoTokenizer, workers: int | None) -> Iterator[tuple[bytes, dict]]:
     """(ids, line) of each piece, in order."""
-    workers = min(workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, len(pieces))
+    workers = min(workers or _cores(), len(pieces))
     tokenizer.merges.merge(np.array([3]))  # the tables are made before the workers start
     if workers <= 1:
         yield from (_encode_piece(piece, tokenizer) for piece in pieces)
@@ -227,6 +229,11 @@ def _encoded(pieces, tokenizer: PianoTokenizer, workers: int | None) -> Iterator
     method = "fork" if sys.platform.startswith("linux") else "spawn"
     with multiprocessing.get_context(method).Pool(workers, _start_worker, (tokenizer,)) as pool:
         yield from pool.imap(_encode_in_worker, pieces, chunksize=8)
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _bar(items: Iterator, total: int, done: int, progress: bool) -> Iterator:
