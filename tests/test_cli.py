@@ -153,6 +153,17 @@ def test_a_bug_is_not_hidden(monkeypatch):
 # Shared pieces
 
 
+def test_stdout_holds_the_result_and_nothing_that_a_library_prints():
+    program = (
+        "import os\nfrom ittybitty import cli\nfrom ittybitty.cli import machine\n"
+        "def chatty(options):\n    print('python'); os.write(1, b'compiled'); return {'a': 1}, 'text'\n"
+        "machine.doctor = chatty\nraise SystemExit(cli.main(['doctor', '--json']))"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert shown.returncode == 0 and shown.stdout == '{"a": 1}\n'
+    assert "python" in shown.stderr and "compiled" in shown.stderr
+
+
 def test_json_is_one_line_that_parses_whatever_is_in_it(capsys):
     options = cli.build_parser().parse_args(["doctor", "--json"])
     value = {"path": Path("a"), "nan": float("nan"), "array": np.arange(2), "number": np.float32(1), "pair": (1, None)}

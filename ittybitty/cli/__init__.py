@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import IttyBittyError
 from . import data, machine, models, music
-from .parser import Parser, show
+from .parser import Parser, show, stdout_for_the_result
 
 __all__ = ["build_parser", "main"]
 
@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; the exit code is returned (argparse itself ends the process on --help and on wrong options)."""
     arguments = build_parser().parse_args(argv)
     try:
-        result, text = arguments.run(arguments)
+        with stdout_for_the_result():
+            result, text = arguments.run(arguments)
         show(arguments, result, text)
         sys.stdout.flush()
         return 0

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,6 +90,20 @@ def bar(total: int | None, unit: str) -> Iterator[Callable[[int], None] | None]:
 
     with tqdm(total=total, unit=f" {unit}", leave=False) as line:
         yield lambda done: line.update(done - line.n)
+
+
+@contextlib.contextmanager
+def stdout_for_the_result() -> Iterator[None]:
+    """Whatever is printed meanwhile goes to stderr, compiled libraries included: the byte-pair trainer prints blank lines."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def show(arguments: argparse.Namespace, result: dict | list, text: str) -> None:
