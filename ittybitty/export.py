@@ -1,0 +1,219 @@
+"""A run folder -> what a model hub wants: small float16 shards, configuration, tokenizer, and a card that says what was measured.
+
+    export("runs/first", "hub/itty-bitty", results)      # ittybitty.load("hub/itty-bitty") plays it
+
+The folder is written whole beside its place and renamed; it is read back and compared before that. Shards follow Hugging
+Face's naming [1], each at most 15 MB, so that every hub and version control takes them.
+
+[1] huggingface_hub, split_torch_state_dict_into_shards.  Left out: uploading, which is the hub's own command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from . import checkpoint
+from .errors import CheckpointError, OutputError
+
+SHARD_BYTES = 15_000_000
+LICENCE = "cc-by-nc-sa-4.0"  # MAESTRO's, and so that of weights trained on it
+NOT_MEASURED = "not measured"
+FILES = ("config.json", "tokenizer.json", "README.md", "results.json", "log.jsonl")
+
+CARD = """\
+---
+license: {licence}
+library_name: ittybitty
+pipeline_tag: other
+tags: [music, piano, midi, symbolic-music, mamba]
+datasets: [maestro-v3.0.0]
+---
+
+# Itty Bitty, {name}
+
+A short piano seed goes in, a longer piece comes out.
+
+    pip install ittybitty
+    ittybitty continue seed.mid -o longer.mid --model {name}
+
+| | |
+|---|---|
+| system | {system}, blocks `{pattern}` |
+| parameters | {parameters:,} |
+| tokenizer | {variant}, {vocab} tokens, hash {hash}; keeps {keeps} |
+| context | {context:,} tokens |
+| bits per note | {bits} |
+| measured on | {measured_on} |
+| tokens per note | {tokens_per_note} |
+| round trip of the code | {round_trip} |
+
+Bits per note: all the bits spent on held-out performances, end tokens included, divided by their notes, in windows of
+1,024 tokens moved by 512. It may be compared between systems only where their codes keep the same.
+
+## Data and licence
+
+{data} The weights are offered under CC BY-NC-SA 4.0, the licence of MAESTRO v3 (Hawthorne et al. 2019): share them with
+attribution, not for commercial ends, under the same licence.
+
+## Limits
+
+It continues solo piano in the manner of its training data; it knows no metre, no title and no composer. What it writes may
+resemble what it was trained on.
+"""
+
+
+def export(
+    run_dir: str | Path, out: str | Path, results: Mapping | str | Path | None = None, trained_on: str | None = None
+) -> dict:
+    """Write `out` and return {"out", "files": {name: bytes}, "parameters", "largest_error"}.
+
+    `results` are those of evaluation.evaluate, or the path of their JSON; without them the card takes the run folder's
+    results.json, and says "not measured" where there is none. `trained_on` is the card's word on the training data. An `out` that an earlier export wrote is replaced; any
+    other folder with something in it is refused (OutputError).
+    """
+    found = checkpoint.load(run_dir)
+    out = Path(out).expanduser()
+    _check_place(out, found.path)
+    measured = _results(results, found.path)
+    if measured.get("tokenizer_hash") not in (None, found.tokenizer.content_hash):
+        raise CheckpointError("the results were measured with another tokenizer; evaluate this run, then export it")
+    name = out.resolve().name
+    writing = out.resolve().with_name(f".{name}-{secrets.token_hex(4)}")
+    try:
+        writing.mkdir()
+        largest = _fill(writing, found, measured, name, trained_on)
+        _put(writing, out.resolve())
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror or error}); choose a place you may write to") from None
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
+    files = {p.name: p.stat().st_size for p in sorted(out.iterdir())}
+    return {"out": str(out), "files": files, "parameters": _parameters(found.model), "largest_error": largest}
+
+
+def _fill(folder: Path, found: checkpoint.Loaded, measured: Mapping, name: str, trained_on: str | None) -> float:
+    """Every file of the export; the largest difference that float16 made."""
+    header = checkpoint.read_config(found.path)
+    checkpoint.write_config(folder, found.configs, found.system, header.get("preset", ""), found.tokenizer.content_hash, found.metrics)
+    found.tokenizer.save(folder / "tokenizer.json")
+    if (found.path / "log.jsonl").is_file():
+        shutil.copyfile(found.path / "log.jsonl", folder / "log.jsonl")
+    if measured:
+        kept = {key: value for key, value in measured.items() if key not in ("per_piece", "skipped")}
+        (folder / "results.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card(found, measured, name, trained_on), encoding="utf-8")
+    _save_shards(found.model, folder)
+    return _compare(found.model, checkpoint.load(folder).model, folder)
+
+
+def _save_shards(model: torch.nn.Module, folder: Path) -> None:
+    from huggingface_hub import split_torch_state_dict_into_shards
+    from safetensors.torch import save_file
+
+    halves = {k: v.half() if v.is_floating_point() else v for k, v in checkpoint.weights(model).items()}
+    for name, tensor in halves.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{name} holds a number that float16 cannot (above 65504); train with a smaller learning rate")
+    split = split_torch_state_dict_into_shards(halves, filename_pattern="model{suffix}.safetensors", max_shard_size=SHARD_BYTES)
+    for file, names in split.filename_to_tensors.items():
+        save_file({name: halves[name] for name in names}, folder / file, metadata={"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / checkpoint.INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def _compare(model: torch.nn.Module, again: torch.nn.Module, folder: Path) -> float:
+    """Read back, every weight must be its own float16."""
+    largest = 0.0
+    read = again.state_dict()
+    for name, tensor in model.state_dict().items():
+        if not torch.equal(tensor.half().float() if tensor.is_floating_point() else tensor, read[name]):
+            raise CheckpointError(f"{folder}: {name} was not read back as it was written; is the disk sound?")
+        largest = max(largest, float((tensor - read[name]).abs().max())) if tensor.is_floating_point() else largest
+    return largest
+
+
+def card(found: checkpoint.Loaded, measured: Mapping, name: str, trained_on: str | None = None) -> str:
+    """The model card in Markdown; what was not measured says so."""
+    model = found.configs["model"]
+    bits = where = per_note = round_trip = NOT_MEASURED
+    if measured:
+        low, high = measured["ci95"]
+        bits = f"**{measured['bits_per_note']:.3f}**, 95% between {low:.3f} and {high:.3f}"
+        part = "all of it" if measured.get("complete") else "a part of it"
+        where = f"{measured['corpus']}, {measured['split']} split, {part}: {measured['pieces']:,} pieces, {measured['notes']:,} notes"
+        per_note = f"{measured['tokens_per_note']:.2f}"
+        round_trip = (
+            f"onsets {measured['onset_error_ms']:.1f} ms off on average, durations {measured['duration_error_ms']:.1f} ms, "
+            f"velocities {measured['velocity_error']:.2f}, {measured['notes_lost']:,} notes lost"
+        )
+    return CARD.format(
+        licence=LICENCE,
+        name=name,
+        system=found.system,
+        pattern=model.pattern,
+        parameters=_parameters(found.model),
+        variant=found.configs["data"].tokenizer,
+        vocab=found.tokenizer.vocab_size,
+        hash=found.tokenizer.content_hash,
+        keeps=", ".join(found.tokenizer.keeps),
+        context=found.configs["data"].context,
+        bits=bits,
+        measured_on=where,
+        tokens_per_note=per_note,
+        round_trip=round_trip,
+        data=f"Trained on {trained_on}." if trained_on else "The run does not record what it was trained on.",
+    )
+
+
+def _results(results: Mapping | str | Path | None, run: Path) -> Mapping:
+    if isinstance(results, Mapping):
+        return results
+    path = Path(results) if results is not None else run / "results.json"
+    if results is None and not path.is_file():
+        return {}
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        [read[key] for key in ("bits_per_note", "ci95", "split", "corpus", "pieces", "notes", "tokens_per_note", "notes_lost")]
+        return read
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: is not a record of `ittybitty evaluate` ({error}); evaluate the run again") from None
+
+
+def _check_place(out: Path, run: Path) -> None:
+    if out.resolve() == run.resolve():
+        raise OutputError(f"{out}: is the run itself; give another folder")
+    if not out.resolve().parent.is_dir():
+        raise OutputError(f"{out}: the folder {out.parent} does not exist; make it, or write elsewhere")
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; give a folder")
+    if out.is_dir():
+        strange = [p.name for p in out.iterdir() if p.name not in FILES and not p.name.startswith("model")]
+        if strange:
+            raise OutputError(f"{out}: holds {strange[0]}, which no export wrote; give a new folder")
+
+
+def _put(writing: Path, out: Path) -> None:
+    """The new folder takes the old one's place by two renames."""
+    if not out.exists():
+        os.rename(writing, out)
+        return
+    aside = out.with_name(f"{writing.name}-old")
+    os.rename(out, aside)
+    try:
+        os.rename(writing, out)
+    except OSError:
+        os.rename(aside, out)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,138 @@
+"""An export plays like its run, is small, says what was measured and under which licence, and destroys nothing."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import ittybitty
+from ittybitty import checkpoint
+from ittybitty import export as module
+from ittybitty.config import preset
+from ittybitty.errors import CheckpointError, OutputError
+from ittybitty.export import export
+from ittybitty.models import PianoHybridModel
+from ittybitty.notes import Performance
+from ittybitty.tokenizers import PianoTokenizer
+
+RESULTS = {
+    "bits_per_note": 21.4567, "ci95": [20.1, 22.9], "split": "validation", "corpus": "MAESTRO v3.0.0", "pieces": 137,
+    "notes": 639425, "tokens_per_note": 2.04, "onset_error_ms": 5.2, "duration_error_ms": 6.1, "velocity_error": 1.0,
+    "notes_lost": 0, "complete": True, "per_piece": [{"name": "a"}], "skipped": [],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    rng = np.random.default_rng(0)
+    return PianoTokenizer().train([Performance.of((0.1 * i, 0.2, int(p), 80) for i, p in enumerate(rng.integers(40, 90, 300)))], 380)
+
+
+@pytest.fixture
+def run(tmp_path, tokenizer):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    torch.manual_seed(0)
+    configs = {**preset("nano"), "model": replace(preset("nano")["model"], vocab_size=tokenizer.vocab_size)}
+    checkpoint.write_config(folder, configs, "hybrid", "nano", tokenizer.content_hash, {"validation_nll": 5.0})
+    checkpoint.save_model(folder, PianoHybridModel(configs["model"]))
+    tokenizer.save(folder / "tokenizer.json")
+    (folder / "log.jsonl").write_text('{"step": 1, "loss": 6.0}\n')
+    return folder
+
+
+def test_export_plays_like_its_run(run, tmp_path, performance):
+    report = export(run, tmp_path / "hub")
+    assert 0 < report["largest_error"] < 4e-3
+    one, two = ittybitty.load(run), ittybitty.load(tmp_path / "hub")
+    assert one.tokenizer.content_hash == two.tokenizer.content_hash and one.data == two.data
+    ids = torch.tensor(one.tokenizer.encode(performance).astype(int))[None]
+    assert torch.allclose(one.model(ids), two.model(ids), atol=2e-3)
+    assert len(two.continue_(performance, tokens=40, seed=0).new) > 0
+
+
+def test_weights_are_float16_in_small_shards(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SHARD_BYTES", 60_000)
+    report = export(run, tmp_path / "hub")
+    shards = sorted((tmp_path / "hub").glob("model-*.safetensors"))
+    assert len(shards) >= 3 and shards[0].name == f"model-00001-of-{len(shards):05d}.safetensors"
+    assert all(s.stat().st_size <= 60_000 + 4_000 for s in shards) and set(report["files"]) >= {s.name for s in shards}
+    for shard in shards:
+        with safe_open(shard, "pt") as file:
+            assert all(file.get_tensor(name).dtype == torch.float16 for name in file.keys())
+    assert sum(p.numel() for p in ittybitty.load(tmp_path / "hub").model.parameters()) == report["parameters"]
+
+
+def test_card_gives_measured_figures_and_the_licence(run, tmp_path):
+    export(run, tmp_path / "hub", RESULTS, trained_on="MAESTRO v3.0.0's training split")
+    text = (tmp_path / "hub" / "README.md").read_text()
+    assert text.startswith("---\nlicense: cc-by-nc-sa-4.0\n") and "CC BY-NC-SA 4.0" in text
+    assert "**21.457**" in text and "137 pieces" in text and "639,425 notes" in text and "Trained on MAESTRO" in text
+    kept = json.loads((tmp_path / "hub" / "results.json").read_text())
+    assert kept["bits_per_note"] == 21.4567 and "per_piece" not in kept
+    assert (tmp_path / "hub" / "log.jsonl").read_text() == (run / "log.jsonl").read_text()
+
+
+def test_what_was_not_measured_is_not_guessed(run, tmp_path):
+    export(run, tmp_path / "hub")
+    text = (tmp_path / "hub" / "README.md").read_text()
+    assert "| bits per note | not measured |" in text and "does not record what it was trained on" in text
+
+
+def test_results_are_read_from_the_run_or_a_file(run, tmp_path):
+    (run / "results.json").write_text(json.dumps(RESULTS))
+    export(run, tmp_path / "one")
+    export(run, tmp_path / "two", run / "results.json")
+    assert all("21.457" in (tmp_path / name / "README.md").read_text() for name in ("one", "two"))
+    (run / "results.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="evaluate"):
+        export(run, tmp_path / "three")
+    with pytest.raises(CheckpointError, match="another tokenizer"):
+        export(run, tmp_path / "three", {**RESULTS, "tokenizer_hash": "other"})
+
+
+def test_an_earlier_export_is_replaced_and_nothing_else(run, tmp_path):
+    export(run, tmp_path / "hub")
+    export(run, tmp_path / "hub", RESULTS)
+    assert "21.457" in (tmp_path / "hub" / "README.md").read_text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["hub", "run"]
+    (tmp_path / "hub" / "letters.txt").write_text("mine")
+    with pytest.raises(OutputError, match="letters.txt"):
+        export(run, tmp_path / "hub")
+    assert (tmp_path / "hub" / "letters.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("place, word", [("missing/hub", "does not exist"), ("file", "is a file"), ("run", "run itself")])
+def test_wrong_places_are_named(run, tmp_path, place, word):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match=word):
+        export(run, tmp_path / place)
+
+
+def test_a_failure_leaves_the_old_export(run, tmp_path, monkeypatch):
+    export(run, tmp_path / "hub")
+    before = (tmp_path / "hub" / "README.md").read_text()
+
+    def broken(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "_save_shards", broken)
+    with pytest.raises(OutputError, match="No space"):
+        export(run, tmp_path / "hub", RESULTS)
+    assert (tmp_path / "hub" / "README.md").read_text() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["hub", "run"]
+
+
+def test_weights_too_large_for_float16_are_refused(run, tmp_path):
+    tensors = checkpoint.read_weights(run)
+    name = next(iter(tensors))
+    tensors[name][0] = 1e6
+    from safetensors.torch import save_file
+
+    save_file(tensors, run / "model.safetensors")
+    with pytest.raises(CheckpointError, match="float16"):
+        export(run, tmp_path / "hub")
+    assert not (tmp_path / "hub").exists()
