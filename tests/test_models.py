@@ -8,7 +8,7 @@ import torch
 
 from ittybitty.config import SCALE_PRESETS, ModelConfig
 from ittybitty.errors import CheckpointError, ConfigError
-from ittybitty.models import PianoHybridModel
+from ittybitty.models import PianoHybridModel, native
 from ittybitty.models.attention import SparseAttention
 from ittybitty.models.mamba import Mamba
 
@@ -114,10 +114,20 @@ def test_mamba_has_the_names_and_shapes_of_mamba_ssm():
     assert step.min() >= 1e-4 and step.max() <= 0.11
 
 
-def test_shifted_multiply_adds_are_the_convolution():
-    block, u = Mamba(NANO), torch.randn(2, 20, 96)
-    conv = torch.nn.functional.silu(block.conv1d(u.transpose(1, 2))[..., :20].transpose(1, 2))
-    torch.testing.assert_close(block._convolve(u, None), conv)
+@pytest.mark.parametrize("path", ["chunked", "native"])
+def test_our_convolution_is_conv1d_in_value_and_gradient(path, monkeypatch):
+    if path == "native" and not native.status()[0]:
+        pytest.skip(f"no native code here: {native.status()[1]}")
+    monkeypatch.setenv("ITTYBITTY_SCAN", path)
+    torch.manual_seed(0)
+    block, wide = Mamba(NANO).double(), torch.randn(2, 20, 192, dtype=torch.float64, requires_grad=True)
+    u = wide.chunk(2, dim=-1)[0]  # rows that lie apart, as in the block
+    ours = block._convolve(u, None)
+    theirs = torch.nn.functional.silu(block.conv1d(u.transpose(1, 2))[..., :20].transpose(1, 2))
+    torch.testing.assert_close(ours, theirs)
+    weight, inputs = torch.randn_like(ours), (wide, block.conv1d.weight, block.conv1d.bias)
+    for a, b in zip(*(torch.autograd.grad((y * weight).sum(), inputs) for y in (ours, theirs))):
+        torch.testing.assert_close(a, b)
 
 
 def test_loss_is_cross_entropy_and_sums_over_replicas():

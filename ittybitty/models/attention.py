@@ -91,10 +91,8 @@ class SparseAttention(nn.Module):
         chunks, w = -(-L // self.w), self.w
         pad = chunks * w - L
         q, k, v = (torch.nn.functional.pad(t, (0, 0, 0, pad)) for t in (q, k, v))
-        q = q.view(B, self.H, chunks, w, -1)
-        scores = q @ self._gather(k, chunks).transpose(-1, -2) * q.shape[-1] ** -0.5  # (B, H, chunks, w, keys)
-        bias, reachable = self._pattern(chunks, x.device)
-        scores = (scores + bias[:, None]).masked_fill(~reachable, float("-inf"))
+        q = q.view(B, self.H, chunks, w, -1) * q.shape[-1] ** -0.5
+        scores = q @ self._gather(k, chunks).transpose(-1, -2) + self._pattern(chunks, x.device)  # (B, H, chunks, w, keys)
         y = scores.softmax(-1).to(v.dtype) @ self._gather(v, chunks)  # (B, H, chunks, w, D / H)
         return self.out(y.flatten(2, 3)[:, :, :L].transpose(1, 2).reshape(B, L, D))
 
@@ -107,8 +105,8 @@ class SparseAttention(nn.Module):
         landmarks = landmarks.unfold(2, (self.r + self.w) // self.s, self.w // self.s).transpose(-1, -2)
         return torch.cat([before, own, landmarks], dim=3)
 
-    def _pattern(self, chunks: int, device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Bias (H, w, keys) and mask (chunks, w, keys) of what `_gather` lays out."""
+    def _pattern(self, chunks: int, device) -> torch.Tensor:
+        """What is added to the scores of the keys that `_gather` lays out: the bias, or -inf. (H, chunks, w, keys)"""
         near = torch.arange(-self.w, self.w, device=device)  # key positions from the chunk's start
         far = torch.arange(-self.r, self.w, self.s, device=device) + self.s - 1
         i = torch.arange(self.w, device=device)[:, None]
@@ -118,7 +116,7 @@ class SparseAttention(nn.Module):
         seen = torch.cat([seen_near[:, : 2 * self.w], seen_far[:, 2 * self.w :]], dim=1)
         start = torch.arange(chunks, device=device)[:, None, None] * self.w
         exists = start + torch.cat([near, far]) >= 0  # (chunks, 1, keys)
-        return self.relative_bias(distance.clamp(min=0)), seen & exists
+        return self.relative_bias(distance.clamp(min=0))[:, None].masked_fill(~(seen & exists), float("-inf"))
 
     def _remember(self, k: torch.Tensor, v: torch.Tensor, state: AttentionState) -> None:
         """Fill the rings of a fresh state with the end of k and v."""

@@ -20,7 +20,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import ModelConfig
-from .scan import selective_scan
+from . import native
+from .scan import chosen, selective_scan
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 0.1, 1e-4  # [1] section 3.6: Δ starts log-uniform between these
 
@@ -61,18 +62,22 @@ class Mamba(nn.Module):
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, L, E) twice
         u = self._convolve(u, state)
         delta, B, C = self._select(u)
-        y, last = selective_scan(u, delta, -torch.exp(self.A_log.float()), B, C, self.D, state.ssm if state else None)
+        A, past = -torch.exp(self.A_log.float()), state.ssm if state else None
+        y, last = selective_scan(u, delta, A, B, C, self.D, past, z)
         if state:
             state.ssm.copy_(last)
-        return self.out_proj(y * F.silu(z))
+        return self.out_proj(y.to(x.dtype))
 
     def _convolve(self, u: torch.Tensor, state: MambaState | None) -> torch.Tensor:
-        """Causal depthwise convolution and SiLU, as K shifted multiply-adds: faster on a CPU than conv1d itself."""
+        """Causal depthwise convolution, bias and SiLU. As K shifted multiply-adds it is faster on a CPU than conv1d itself."""
         L, weight = u.shape[1], self.conv1d.weight[:, 0]  # (E, K)
         past = u.new_zeros(u.shape[0], self.K - 1, self.E) if state is None else state.conv.to(u.dtype)
-        padded = torch.cat([past, u], dim=1)  # (B, K - 1 + L, E)
         if state:
-            state.conv.copy_(padded[:, L:])
+            past = past.clone()
+            state.conv.copy_(torch.cat([past, u], dim=1)[:, L:])
+        if chosen(u.device.type) == "native" and u.dtype == weight.dtype:
+            return native.Convolution.apply(u, past, weight, self.conv1d.bias)
+        padded = torch.cat([past, u], dim=1)  # (B, K - 1 + L, E)
         out = torch.addcmul(self.conv1d.bias, padded[:, :L], weight[:, 0])
         for k in range(1, self.K):
             out = torch.addcmul(out, padded[:, k : k + L], weight[:, k])

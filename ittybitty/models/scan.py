@@ -4,7 +4,7 @@
     section 3.3.2 why states are recomputed in the backward pass and never stored.
 
     h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t u_t        (B, E, N)
-    y_t = C_t h_t + D u_t                         (B, E)
+    y_t = (C_t h_t + D u_t) silu(z_t)             (B, E); the gate z is the block's, and optional here
 
 `selective_scan` chooses a path by what the machine has; `ITTYBITTY_SCAN` or the argument `path` forces one:
 
@@ -31,10 +31,10 @@ VARIABLE = "ITTYBITTY_SCAN"
 CHUNK = 16  # steps whose (B, E, N) states live at once; more costs memory and no longer fits the cache
 
 
-def selective_scan(u, delta, A, B, C, D, state=None, path: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def selective_scan(u, delta, A, B, C, D, state=None, z=None, path: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """y and the last state of the recurrence above.
 
-    u, delta (B, L, E); A (E, N), negative; B, C (B, L, N); D (E,); state (B, E, N) or None for zeros.
+    u, delta (B, L, E); A (E, N), negative; B, C (B, L, N); D (E,); state (B, E, N) or None for zeros; z (B, L, E) or None.
     Returns y (B, L, E) in the type of u and the state (B, E, N). The scan itself runs in float32 (float64 stays float64),
     outside autocast: its sums can pass the largest float16.
     """
@@ -44,24 +44,29 @@ def selective_scan(u, delta, A, B, C, D, state=None, path: str | None = None) ->
         u, delta, A, B, C, D = (t.to(wide) for t in (u, delta, A, B, C, D))
         if state is None:
             state = u.new_zeros(u.shape[0], u.shape[2], A.shape[1])
-        y, last = PATHS[path or chosen(u.device.type)](u, delta, A, B, C, D, state.to(wide))
+        z = z if z is None else z.to(wide)
+        y, last = PATHS[path or chosen(u.device.type)](u, delta, A, B, C, D, state.to(wide), z)
     return y.to(kind), last
 
 
-def scan_sequential(u, delta, A, B, C, D, state):
+def scan_sequential(u, delta, A, B, C, D, state, z=None):
     """The truth: one step at a time, differentiated by autograd."""
     outputs = []
     for t in range(u.shape[1]):
         decay = torch.exp(delta[:, t, :, None] * A)  # zero-order hold, [1] equation 4 (B, E, N)
         state = decay * state + (delta[:, t] * u[:, t])[..., None] * B[:, t, None]  # [1] equation 2a, Euler step for B
         outputs.append((state * C[:, t, None]).sum(-1) + D * u[:, t])  # [1] equation 2b (B, E)
-    return torch.stack(outputs, dim=1), state
+    return _gated(torch.stack(outputs, dim=1), z), state
 
 
-def scan_chunked(u, delta, A, B, C, D, state):
+def _gated(y, z):
+    return y if z is None else y * torch.nn.functional.silu(z)
+
+
+def scan_chunked(u, delta, A, B, C, D, state, z=None):
     """Plain PyTorch that trains: keeps one state a chunk, recomputes the rest in the backward."""
     y, last = _Chunked.apply(u, delta, A, B, C, state)
-    return y + D * u, last
+    return _gated(torch.addcmul(y, D, u), z), last
 
 
 class _Chunked(torch.autograd.Function):
@@ -115,24 +120,24 @@ def _read(h, C):
     return (h.transpose(0, 1) @ C[..., None])[..., 0]
 
 
-def scan_native(u, delta, A, B, C, D, state):
-    """The C++ scan of native.py, differentiable."""
-    y, last = native.Scan.apply(u, delta, A, B, C, state)
-    return torch.addcmul(y, D, u), last
+def scan_native(u, delta, A, B, C, D, state, z=None):
+    """The C++ scan of native/scan.cpp, differentiable."""
+    return native.Scan.apply(u, delta, A, B, C, D, state, z)
 
 
-def scan_mamba_ssm(u, delta, A, B, C, D, state):
+def scan_mamba_ssm(u, delta, A, B, C, D, state, z=None):
     """mamba-ssm's kernel. It starts from a zero state; a given one is added as its own decayed response."""
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     swap = [t.transpose(1, 2).contiguous() for t in (u, delta, B, C)]  # (B, E, L), (B, N, L)
+    if not state.requires_grad and not bool(state.any()):
+        gate = z if z is None else z.transpose(1, 2).contiguous()
+        y, last = selective_scan_fn(swap[0], swap[1], A, swap[2], swap[3], D, z=gate, return_last_state=True)
+        return y.transpose(1, 2), last
     y, last = selective_scan_fn(swap[0], swap[1], A, swap[2], swap[3], D, return_last_state=True)
-    y = y.transpose(1, 2)
-    if state.requires_grad or bool(state.any()):  # the recurrence is linear in the state
-        decay = torch.exp(delta.cumsum(1)[..., None] * A)  # (B, L, E, N): only on this rare way
-        y = y + torch.einsum("blen,ben,bln->ble", decay, state, C)
-        last = last + decay[:, -1] * state
-    return y, last
+    decay = torch.exp(delta.cumsum(1)[..., None] * A)  # the recurrence is linear in the state (B, L, E, N)
+    y = y.transpose(1, 2) + torch.einsum("blen,ben,bln->ble", decay, state, C)
+    return _gated(y, z), last + decay[:, -1] * state
 
 
 PATHS = {

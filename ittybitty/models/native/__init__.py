@@ -1,4 +1,4 @@
-"""C++ for the CPU (scan.cpp, decode.cpp): compiled on first use, cached, and silently absent where it cannot be.
+"""C++ for the CPU (scan.cpp, conv.cpp, decode.cpp): compiled on first use, cached, and silently absent where it cannot be.
 
 The files know no header of PyTorch and are called through ctypes with bare pointers: they compile in seconds with any
 C++17 compiler, and no version of torch can make their symbols undefined. `status()` says what happened.
@@ -21,7 +21,7 @@ import torch
 
 from ...paths import cache_dir
 
-SOURCES = [Path(__file__).with_name(name) for name in ("scan.cpp", "decode.cpp")]
+SOURCES = [Path(__file__).with_name(name) for name in ("scan.cpp", "conv.cpp", "decode.cpp")]
 HEADERS = [Path(__file__).with_name("lanes.h")]
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-psabi"]
 VARIABLE = "ITTYBITTY_NATIVE"
@@ -111,28 +111,62 @@ def _call(name: str, kind: torch.dtype, *arguments) -> None:
     ))
 
 
+def _rows(t: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """(B, L, E) that may be a slice of a wider array, and how far apart its rows lie; copied only if it is laid out otherwise."""
+    if t.stride(2) != 1 or t.stride(0) != t.shape[1] * t.stride(1):
+        t = t.contiguous()
+    return t, t.stride(1)
+
+
 class Scan(torch.autograd.Function):
-    """(u, delta, A, B, C, state) -> (y without the skip D u, last state); shapes as in scan.selective_scan."""
+    """(u, delta, A, B, C, D, state, z) -> (y, last state); shapes as in scan.selective_scan, z may be None."""
 
     @staticmethod
-    def forward(ctx, u, delta, A, B, C, state):
-        u, delta, A, B, C, state = (t.contiguous() for t in (u, delta, A, B, C, state))
+    def forward(ctx, u, delta, A, B, C, D, state, z):
+        u, delta, A, B, C, D, state = (t.contiguous() for t in (u, delta, A, B, C, D, state))
+        z, ctx.apart = (None, 0) if z is None else _rows(z)
         (batch, L, E), N = u.shape, A.shape[1]
         y, last, entries = torch.empty_like(u), torch.empty_like(state), None
         if any(ctx.needs_input_grad):
             lanes, chunk = library().lanes(u.element_size()), library().chunk_length()
             entries = u.new_empty(batch, -(-L // chunk), -(-E // lanes), N, lanes)
-            ctx.save_for_backward(u, delta, A, B, C, entries)
-        _call("forward", u.dtype, u, delta, A, B, C, state, y, last, entries, batch, L, E, N)
+            ctx.save_for_backward(u, delta, A, B, C, D, z, entries)
+        _call("forward", u.dtype, u, delta, A, B, C, D, z, state, y, last, entries, batch, L, E, N, ctx.apart)
         return y, last
 
     @staticmethod
     def backward(ctx, dy, dlast):
-        u, delta, A, B, C, entries = ctx.saved_tensors
+        u, delta, A, B, C, D, z, entries = ctx.saved_tensors
         (batch, L, E), N = u.shape, A.shape[1]
         dy, dlast = dy.contiguous(), dlast.contiguous()
         shares = max(1, min(torch.get_num_threads(), entries.shape[2]))
-        du, ddelta, dA, dstate = torch.empty_like(u), torch.empty_like(u), torch.empty_like(A), torch.empty_like(dlast)
+        du, ddelta, dA, dD, dstate = (torch.empty_like(t) for t in (u, delta, A, D, dlast))
+        dz = None if z is None else torch.empty_like(u)
         dB, dC = B.new_empty(shares, *B.shape), C.new_empty(shares, *C.shape)
-        _call("backward", u.dtype, u, delta, A, B, C, entries, dy, dlast, du, ddelta, dA, dB, dC, dstate, batch, L, E, N, shares)
-        return du, ddelta, dA, dB.sum(0), dC.sum(0), dstate
+        gradients = (du, ddelta, dA, dB, dC, dD, dz, dstate)
+        _call("backward", u.dtype, u, delta, A, B, C, D, z, entries, dy, dlast, *gradients, batch, L, E, N, ctx.apart, shares)
+        return du, ddelta, dA, dB.sum(0), dC.sum(0), dD, dstate, dz
+
+
+class Convolution(torch.autograd.Function):
+    """silu(causal depthwise convolution): u (B, L, E), past (B, K - 1, E), weight (E, K), bias (E,) -> (B, L, E)."""
+
+    @staticmethod
+    def forward(ctx, u, past, weight, bias):
+        u, ctx.apart = _rows(u)
+        past, taps = past.contiguous(), weight.T.contiguous()  # (K, E)
+        (batch, L, E), K = u.shape, len(taps)
+        ctx.save_for_backward(u, past, taps, bias)
+        y = u.new_empty(batch, L, E)
+        _call("conv_forward", u.dtype, u, past, taps, bias, y, batch, L, E, K, ctx.apart)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        u, past, taps, bias = ctx.saved_tensors
+        (batch, L, E), K = u.shape, len(taps)
+        shares = max(1, torch.get_num_threads())
+        inner, du = dy.new_empty(batch, L, E), dy.new_empty(batch, L, E)
+        dw, dbias = taps.new_empty(shares, K, E), bias.new_empty(shares, E)
+        _call("conv_backward", u.dtype, u, past, taps, bias, dy.contiguous(), inner, du, dw, dbias, batch, L, E, K, ctx.apart, shares)
+        return du, None, dw.sum(0).T, dbias.sum(0)  # the past is a state: no gradient is asked of it

@@ -39,7 +39,6 @@ inline V widen(const int8_t* p) {  // one widening at a time: GCC turns a direct
     B1 b; std::memcpy(&b, p, sizeof b);
     return __builtin_convertvector(__builtin_convertvector(__builtin_convertvector(b, B2), Lanes<float>::I), V);
 }
-inline float total(const V& v) { float s = 0; for (int i = 0; i < W; i++) s += v[i]; return s; }
 
 template <int n, typename S> inline void dot(const S* row, const float* x, int64_t stride, int64_t columns, float* sums) {
     V a[n] = {}, b[n] = {};

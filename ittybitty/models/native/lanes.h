@@ -36,3 +36,26 @@ inline Lanes<double>::V exponential(Lanes<double>::V x) {
     for (int i = 0; i < Lanes<double>::W; i++) x[i] = std::exp(x[i]);
     return x;
 }
+
+// 1 / (1 + exp(-x)) for any x, without overflow.
+template <typename V> inline V sigmoid(V x) {
+    const V e = exponential(x < 0 ? x : -x);
+    return (x < 0 ? e : V{} + 1) / (1 + e);
+}
+
+// The first `n` lanes from memory; the others are zero, so that channels beyond E do nothing.
+template <typename V, typename T> inline V load(const T* from, int n) {
+    V v = {};
+    if (n * sizeof(T) == sizeof(V)) std::memcpy(&v, from, sizeof(V));
+    else std::memcpy(&v, from, n * sizeof(T));
+    return v;
+}
+template <typename V, typename T> inline void store(T* to, const V& v, int n) {
+    if (n * sizeof(T) == sizeof(V)) std::memcpy(to, &v, sizeof(V));
+    else std::memcpy(to, &v, n * sizeof(T));
+}
+template <typename V> inline auto total(const V& v) {
+    auto sum = v[0];
+    for (size_t i = 1; i < sizeof(V) / sizeof(v[0]); i++) sum += v[i];
+    return sum;
+}
