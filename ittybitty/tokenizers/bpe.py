@@ -1,7 +1,7 @@
 """Byte-pair encoding of base tokens: pairs that often stand together become one token.
 
-The merges are learnt by the `tokenizers` library, through miditok; here they are applied to arrays of ids. No merge
-crosses a bar line, so a bar of music is always spelt alike [1].
+The `tokenizers` library learns the merges, as it does for miditok; applied to arrays of ids it needs none of miditok's
+Python objects. No merge crosses a bar line, so a bar of music is always spelt alike [1].
 
 [1] Fradet et al. 2023, Byte Pair Encoding for Symbolic Music.
 """
@@ -9,6 +9,7 @@ crosses a bar line, so a bar of music is always spelt alike [1].
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import cached_property
 
 import numpy as np
@@ -71,6 +72,22 @@ def bars(base: np.ndarray, bar_id: int) -> list[str]:
     line = chr(FIRST_CHARACTER + bar_id)
     head, *rest = characters(base).split(line)
     return ([head] if head else []) + [line + bar for bar in rest]
+
+
+def learn(words: Iterable[list[str]], base_size: int, vocab_size: int, specials: int, progress: bool = False) -> str:
+    """The JSON of a `tokenizers` BPE model learnt on words (bars), a list of them for each piece; deterministic.
+
+    The first `specials` base tokens stay out of every merge.
+    """
+    from tokenizers import Tokenizer, models, trainers
+
+    alphabet = [chr(FIRST_CHARACTER + i) for i in range(base_size)]
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, show_progress=progress, special_tokens=alphabet[:specials], initial_alphabet=alphabet
+    )
+    tokenizer.train_from_iterator(words, trainer)
+    return tokenizer.to_str()
 
 
 def read_merges(model_json: str, base_size: int, bar_id: int) -> Merges:

@@ -2,7 +2,7 @@
 
 REMI [1] writes time as bars and positions within a bar, and a note as Pitch, Velocity, Duration. Vocabulary and order
 of tokens are miditok's [2]; a test holds every encoding equal to miditok's own, which builds a Python object for each
-token and takes twenty times as long. Rounding to the grid is ours, from seconds: a seed file's own tempo never matters.
+token and takes thirty times as long. Rounding to the grid is ours, from seconds: a seed file's own tempo never matters.
 MAESTRO's 120 beats a minute is a clock, not a metre: a beat is half a second and a bar two, whatever the music does.
 
 [1] Huang and Yang 2020, Pop Music Transformer, section 3. [2] Fradet et al. 2021, MidiTok.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -213,19 +213,18 @@ class PianoTokenizer:
 
     def train(self, performances: Iterable[Performance], vocab_size: int = 2000, progress: bool = False) -> PianoTokenizer:
         """Learn byte pairs until there are `vocab_size` ids; the same performances give the same ids. Returns itself."""
-        from tokenizers import models
-
         miditok = self.settings.miditok()
         base_size = len(miditok.vocab)
         if not base_size < vocab_size <= 65_536:
             raise ConfigError(f"vocab_size is {vocab_size}: give more than {base_size} (base tokens) and at most 65536")
         self._vocabulary, self._merges, self._versions = _vocabulary(miditok.vocab, self.settings), None, None
         bar_id = self._vocabulary.id("Bar_None")
-        words = _Sized(bpe.bars(self.encode_base(p), bar_id) for p in performances)
-        alphabet = {chr(bpe.FIRST_CHARACTER + i): i for i in range(base_size)}
-        miditok.train(vocab_size, models.BPE(vocab=alphabet, merges=[]), iterator=words)
-        self._json = json.loads(json.dumps(miditok.to_dict()))
-        self._merges = bpe.read_merges(self._json["_model"], base_size, bar_id)
+        words = (bpe.bars(self.encode_base(p), bar_id) for p in performances)
+        model = bpe.learn(words, base_size, vocab_size, len(SPECIALS), progress)
+        characters = {bpe.characters([i]): name for i, name in enumerate(self._vocabulary.names)}
+        trained = {"_vocab_base": dict(miditok.vocab), "_model": model, "_vocab_base_byte_to_token": characters}
+        self._json = json.loads(json.dumps(miditok.to_dict() | trained))  # as miditok itself saves a trained tokenizer
+        self._merges = bpe.read_merges(model, base_size, bar_id)
         return self
 
     def save(self, path: Path | str) -> None:
@@ -275,19 +274,6 @@ class PianoTokenizer:
             raise TokenizerError(f"{path} was changed after it was written (its content hash differs): {mend}")
         self.__dict__.update(loaded.__dict__)
         return self
-
-
-class _Sized:
-    """An iterator with a length, which miditok asks for and then only shows."""
-
-    def __init__(self, items: Iterator):
-        self.items = items
-
-    def __iter__(self) -> Iterator:
-        return iter(self.items)
-
-    def __len__(self) -> int:
-        return 0
 
 
 def _vocabulary(names: dict[str, int], settings: Settings) -> Vocabulary:
