@@ -1,0 +1,301 @@
+"""Notes and numbers -> axes, in one style: for notebooks, for the command line's --plot and for the paper.
+
+Every function draws into `ax` if it is given one, else into a figure of its own, and returns the axes; saving and
+showing are the caller's. Colours are those of Okabe and Ito [1], told apart by colour-blind eyes and, by their lightness,
+in grey. Sizes are for a page of two columns: text of 8 to 9 points on 7 inches, 3.4 inches with `style(columns=1)`.
+
+[1] Okabe and Ito 2008, Color Universal Design.  Left out: what is computed; that is metrics.py and evaluation.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from .notes import HIGHEST_PITCH, LOWEST_PITCH, Performance
+
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GREY = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F",
+)  # fmt: skip
+PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+SEED, NEW = BLUE, VERMILION  # a seed and what was made of it, in every picture
+
+_STYLE = {
+    "figure.dpi": 110,
+    "savefig.dpi": 200,
+    "savefig.bbox": "tight",
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "image.cmap": "cividis",
+    "pdf.fonttype": 42,
+}
+
+
+@contextmanager
+def style(columns: int = 2, height: float = 2.6):
+    """The one look: ``with plots.style(): …``. Figures are as wide as one or both columns of a page."""
+    import matplotlib
+    from cycler import cycler
+
+    size = (7.0 if columns == 2 else 3.4, height)
+    with matplotlib.rc_context({**_STYLE, "figure.figsize": size, "axes.prop_cycle": cycler(color=PALETTE)}):
+        yield
+
+
+def _axes(ax, **options):
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(**options)[1]
+
+
+# Music
+
+
+def piano_roll(seed: Performance, new: Performance | None = None, ax=None, window: tuple[float, float] | None = None):
+    """Notes as bars over seconds, louder ones darker; seed and continuation in two colours, pedal as a strip below.
+
+    With a continuation the seed is shown from as long before the seam as the new music lasts (10 s at least);
+    `window` (start s, end s) shows another part.
+    """
+    from matplotlib.patches import Patch
+
+    with style(height=2.9):
+        ax = _axes(ax)
+        fresh = new is not None and len(new) > 0
+        seam = float(new.notes["onset"].min()) if fresh else None
+        start, end = window or _window(seed, new if fresh else None, seam)
+        strip = ax.inset_axes([0, -0.075, 1, 0.045], sharex=ax)
+        labels = [("seed", SEED, seed)] + ([("continuation", NEW, new)] if fresh else [])
+        shown = [_draw_notes(ax, strip, part, colour, start, end) for _, colour, part in labels]
+        if fresh:
+            ax.axvline(seam, color=BLACK, lw=0.9, ls=(0, (4, 3)), zorder=1)
+        pitches = np.concatenate([p for p in shown if len(p)] or [np.array([60])])
+        low, high = max(0, min(int(pitches.min()) - 2, 55)), min(127, max(int(pitches.max()) + 3, 72))
+        ax.set(xlim=(start, end), ylim=(low, high), ylabel="pitch")
+        octaves = [p for p in range(LOWEST_PITCH + 3, HIGHEST_PITCH + 1, 12) if low <= p <= high]
+        ax.set_yticks(octaves, [f"C{p // 12 - 1}" for p in octaves])
+        ax.tick_params(axis="x", labelbottom=False, length=0)
+        strip.set(ylim=(0, 1), xlabel="time (s)")
+        strip.set_yticks([0.5], ["pedal"])
+        strip.tick_params(axis="y", length=0)
+        strip.grid(False)
+        strip.spines[["left", "bottom"]].set_visible(False)
+        if fresh:
+            handles = [Patch(color=colour, label=label) for label, colour, _ in labels]
+            ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handlelength=1.2)
+    return ax
+
+
+def _window(seed: Performance, new: Performance | None, seam: float | None) -> tuple[float, float]:
+    if new is None:
+        return (float(seed.notes["onset"].min()) if len(seed) else 0.0), max(seed.end, 1.0)
+    reach = max(10.0, new.end - seam)
+    first = float(seed.notes["onset"].min()) if len(seed) else seam
+    return max(first, seam - reach), max(seed.end, new.end)
+
+
+def _draw_notes(ax, strip, part: Performance, colour: str, start: float, end: float) -> np.ndarray:
+    """Draws one performance; the pitches that are seen."""
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import to_rgba
+
+    notes = part.notes[(part.notes["onset"] < end) & (part.notes["onset"] + part.notes["duration"] > start)]
+    left, right, middle = notes["onset"], notes["onset"] + np.maximum(notes["duration"], 0.03), notes["pitch"]
+    corners = np.stack([left, middle - 0.42, left, middle + 0.42, right, middle + 0.42, right, middle - 0.42], 1)
+    colours = np.tile(to_rgba(colour), (len(notes), 1))
+    colours[:, 3] = 0.3 + 0.7 * (notes["velocity"] / 127.0) ** 1.3
+    ax.add_collection(PolyCollection(corners.reshape(-1, 4, 2), facecolors=colours, linewidths=0, zorder=2))
+    pedals = part.pedals[(part.pedals["onset"] < end) & (part.pedals["onset"] + part.pedals["duration"] > start)]
+    strip.broken_barh(list(zip(pedals["onset"], pedals["duration"])), (0.1, 0.8), color=colour, alpha=0.75, lw=0)
+    return notes["pitch"]
+
+
+# Training
+
+
+def training_curve(log: str | Path | Iterable[Mapping], ax=None, x: str = "step"):
+    """Loss of training and validation in nats a token, from a log.jsonl or its records; `x` is "step" or "tokens".
+
+    Training is drawn as logged, faint, and smoothed over the records before; validation as points.
+    """
+    records = _read(log)
+    with style():
+        ax = _axes(ax)
+        trained = [(r[x], r["nll"]) for r in records if "nll" in r and x in r]
+        held_out = [(r[x], r["validation_nll"]) for r in records if "validation_nll" in r and x in r]
+        if trained:
+            steps, losses = np.array(trained, float).T
+            ax.plot(steps, losses, color=SEED, alpha=0.3, lw=0.8)
+            ax.plot(steps, _smooth(losses), color=SEED, label="training")
+        if held_out:
+            steps, losses = np.array(held_out, float).T
+            ax.plot(steps, losses, "o-", color=NEW, ms=3.5, label="validation")
+            best = int(losses.argmin())
+            ax.annotate(f"{losses[best]:.3f}", (steps[best], losses[best]), (0, 7), textcoords="offset points", ha="center", color=NEW, fontsize=8)
+        ax.set(xlabel="training tokens" if x == "tokens" else x, ylabel="nats per token")
+        if trained or held_out:
+            ax.legend()
+        else:
+            ax.text(0.5, 0.5, "nothing logged yet", transform=ax.transAxes, ha="center", color=GREY)
+    return ax
+
+
+def _read(log: str | Path | Iterable[Mapping]) -> list[Mapping]:
+    if not isinstance(log, (str, Path)):
+        return list(log)
+    records = []
+    for line in Path(log).read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:  # the last line of a run that is being written, or was killed
+            continue
+    return records
+
+
+def _smooth(values: np.ndarray, share: float = 0.02) -> np.ndarray:
+    """Mean over the values before, as many as make up `share` of all."""
+    width = max(1, int(len(values) * share))
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - width, 0)
+    return (total[ends] - total[starts]) / (ends - starts)
+
+
+# Tokens and models
+
+
+def token_statistics(ids: np.ndarray, tokenizer, axes=None):
+    """Two axes: how often each id occurs, by rank; and the share of each type among the base tokens the ids stand for."""
+    counts = np.bincount(np.asarray(ids, np.int64), minlength=tokenizer.vocab_size)
+    used = np.sort(counts[counts > 0])[::-1]
+    types: Counter[str] = Counter()
+    for id in np.flatnonzero(counts):
+        for kind in tokenizer.base_types(int(id)):
+            types[kind] += int(counts[id])
+    shares = sorted(types.items(), key=lambda item: item[1])
+    with style():
+        left, right = _axes(axes, nrows=1, ncols=2, width_ratios=(1.2, 1))
+        left.loglog(np.arange(1, len(used) + 1), used, color=SEED)
+        left.set(xlabel="rank", ylabel="occurrences", title=f"{len(used):,} of {tokenizer.vocab_size:,} ids occur")
+        values = np.array([100 * count for _, count in shares]) / max(1, sum(types.values()))
+        bars = right.barh([name for name, _ in shares], values, color=SEED, height=0.7)
+        right.bar_label(bars, [f"{v:.1f}" if v >= 0.1 else "<0.1" for v in values], padding=2, fontsize=8)
+        right.set(xlabel="share of base tokens (%)", xlim=(0, 1.18 * max(values, default=1)))
+        right.grid(axis="y", visible=False)
+    return left, right
+
+
+def attention_mask(mask: np.ndarray, ax=None):
+    """Which positions (columns) a position (row) may look at: bool (L, L)."""
+    from matplotlib.colors import ListedColormap
+
+    with style(columns=1, height=3.2):
+        ax = _axes(ax)
+        ax.imshow(np.asarray(mask, bool), cmap=ListedColormap(["#F2F2F2", SEED]), vmin=0, vmax=1, interpolation="nearest", origin="upper")
+        ax.set(xlabel="position looked at", ylabel="position that looks", title=f"{100 * np.mean(np.tril(mask)):.1f} % of all pairs")
+        ax.grid(False)
+    return ax
+
+
+def next_token(probabilities: Mapping[str, Sequence[float]], names: Sequence[str], ax=None):
+    """Bars of the next token's probabilities (V,) under each of several settings, likeliest first under the first one."""
+    first = np.asarray(next(iter(probabilities.values())), float)
+    shown = np.argsort(-first, kind="stable")[: min(20, len(first))]
+    with style():
+        ax = _axes(ax)
+        width = 0.8 / len(probabilities)
+        for i, (label, values) in enumerate(probabilities.items()):
+            place = np.arange(len(shown)) + (i - (len(probabilities) - 1) / 2) * width
+            ax.bar(place, np.asarray(values, float)[shown], width, color=PALETTE[i % len(PALETTE)], label=label)
+        ax.set_xticks(range(len(shown)), [names[i] for i in shown], rotation=45, ha="right", rotation_mode="anchor")
+        ax.set(ylabel="probability", xlim=(-0.6, len(shown) - 0.4))
+        ax.grid(axis="x", visible=False)
+        if len(probabilities) > 1:
+            ax.legend()
+    return ax
+
+
+# Results
+
+
+def intervals(rows: Sequence[Mapping], value: str = "bits_per_note", label: str = "system", ax=None):
+    """A point and its 95% interval ("ci95") a row, lowest on top; a code that drops something is hollow and says what."""
+    rows = sorted(rows, key=lambda row: -row[value])
+    with style(height=0.9 + 0.32 * len(rows)):
+        ax = _axes(ax)
+        values = np.array([row[value] for row in rows], float)
+        ends = np.array([row.get("ci95") or (row[value], row[value]) for row in rows], float)
+        spread = np.maximum(0, np.stack([values - ends[:, 0], ends[:, 1] - values]))
+        for i, row in enumerate(rows):
+            whole = not _missing(row)
+            colour = {"color": SEED if whole else GREY, "mfc": SEED if whole else "white"}
+            ax.errorbar(values[i], i, xerr=spread[:, i : i + 1], fmt="o", ms=4.5, capsize=3, lw=1.2, **colour)
+        ax.set_yticks(range(len(rows)), [_row_name(row, label) for row in rows])
+        ax.set(xlabel=value.replace("_", " "), ylim=(-0.6, len(rows) - 0.4))
+        ax.grid(axis="y", visible=False)
+    return ax
+
+
+def _missing(row: Mapping) -> set[str]:
+    return {"pitch", "onset", "duration", "velocity", "pedal"} - set(row["keeps"]) if "keeps" in row else set()
+
+
+def _row_name(row: Mapping, label: str) -> str:
+    return f"{row[label]} (no {', '.join(sorted(_missing(row)))})" if _missing(row) else str(row[label])
+
+
+def scaling(lengths: Sequence[float], curves: Mapping[str, Sequence[float]], ylabel: str, ax=None, xlabel: str = "length (tokens)"):
+    """Cost against length, both logarithmic, with the exponent of a fitted power law in the legend: 1 is linear."""
+    with style():
+        ax = _axes(ax)
+        for (name, costs), marker in zip(curves.items(), "osD^vPX"):
+            pairs = [(n, c) for n, c in zip(lengths, costs) if c is not None and c > 0]
+            exponent = np.polyfit(*np.log(np.array(pairs, float)).T, 1)[0] if len(pairs) > 1 else float("nan")
+            ax.loglog(*zip(*pairs), marker=marker, ms=4, label=f"{name}: exponent {exponent:.2f}") if pairs else None
+        ax.set(xlabel=xlabel, ylabel=ylabel)
+        ax.set_xticks(lengths, [f"{n:,}" for n in lengths], minor=False)
+        ax.set_xticks([], minor=True)
+        ax.legend()
+    return ax
+
+
+def diagram(nodes: Mapping[str, tuple], arrows: Iterable[tuple], ax=None):
+    """Boxes and arrows: nodes {name: (x, y, text[, colour])} in units of a box's height, arrows (from, to[, label])."""
+    with style():
+        ax = _axes(ax)
+        boxes = {}
+        for name, (x, y, text, *colour) in nodes.items():
+            face = {"boxstyle": "round,pad=0.4", "fc": "white", "ec": colour[0] if colour else BLACK, "lw": 1.1}
+            boxes[name] = ax.text(x, y, text, ha="center", va="center", fontsize=8.5, bbox=face, zorder=3)
+        for start, end, *label in arrows:
+            line = {"arrowstyle": "-|>", "lw": 1, "color": "#444444", "shrinkA": 0, "shrinkB": 0}
+            line |= {"patchA": boxes[start].get_bbox_patch(), "patchB": boxes[end].get_bbox_patch()}
+            ax.annotate("", nodes[end][:2], nodes[start][:2], arrowprops=line, zorder=2)
+            if label:
+                middle = np.mean([nodes[start][:2], nodes[end][:2]], 0)
+                ax.text(*middle, label[0], fontsize=7.5, ha="center", va="bottom", zorder=4)
+        places = np.array([node[:2] for node in nodes.values()], float)
+        ax.set(xlim=(places[:, 0].min() - 1, places[:, 0].max() + 1), ylim=(places[:, 1].min() - 0.7, places[:, 1].max() + 0.7))
+        ax.axis("off")
+    return ax

@@ -1,0 +1,123 @@
+"""Pictures show what they are given: every note, the seam, the pedal, the figures; and they do not change the caller's style."""
+
+import json
+
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.collections import PolyCollection
+
+from ittybitty import plots
+from ittybitty.notes import Performance, shift
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def bars(ax):
+    return [c for c in ax.collections if isinstance(c, PolyCollection)]
+
+
+def drawn(figure, tmp_path):
+    figure.savefig(tmp_path / "figure.png", dpi=60)
+    return plt.imread(tmp_path / "figure.png")
+
+
+def test_every_note_is_a_bar_in_the_colour_of_its_part(performance):
+    ax = plots.piano_roll(performance, shift(performance, performance.end))
+    seed, new = bars(ax)
+    assert len(seed.get_paths()) == len(new.get_paths()) == len(performance)
+    assert not np.allclose(seed.get_facecolor()[0, :3], new.get_facecolor()[0, :3])
+    corners = np.array([path.get_extents().get_points() for path in seed.get_paths()])
+    assert np.allclose(np.sort(corners[:, 0, 0]), np.sort(performance.notes["onset"]))
+
+
+def test_louder_notes_are_darker():
+    two = Performance.of([(0, 1, 60, 20), (1, 1, 60, 120)])
+    soft, loud = bars(plots.piano_roll(two))[0].get_facecolor()[:, 3]
+    assert soft < loud - 0.3
+
+
+def test_seam_and_pedal_are_shown(performance):
+    ax = plots.piano_roll(performance, shift(performance, 10))
+    assert ax.lines[0].get_xdata()[0] == pytest.approx(10)
+    strip = ax.child_axes[0]
+    assert sum(len(c.get_paths()) for c in strip.collections) == 2 * len(performance.pedals)
+
+
+def test_a_long_seed_does_not_hide_the_continuation(performance):
+    seed = Performance.of([*performance, *shift(performance, 500)])
+    left, right = plots.piano_roll(seed, shift(performance, 510)).get_xlim()
+    assert left >= 480 and right > 517
+    assert plots.piano_roll(seed).get_xlim()[1] > 500
+
+
+@pytest.mark.parametrize("seed, new", [(Performance(), None), (Performance(), Performance.of([(1, 1, 60, 80)])), (Performance.of([(0, 1, 60, 80)]), Performance())])
+def test_nothing_to_show_is_no_error(seed, new, tmp_path):
+    assert drawn(plots.piano_roll(seed, new).figure, tmp_path).size
+
+
+def test_training_curve_reads_a_log_that_is_being_written(tmp_path):
+    log = tmp_path / "log.jsonl"
+    rows = [{"step": i, "tokens": 100 * i, "nll": 5 - 0.01 * i} for i in range(0, 100, 10)] + [{"step": 50, "validation_nll": 4.6}]
+    log.write_text("\n".join(map(json.dumps, rows)) + '\n{"step": 100, "nl')
+    ax = plots.training_curve(log)
+    faint, smooth, held_out = ax.lines
+    assert len(faint.get_xdata()) == 10 and held_out.get_ydata() == [4.6]
+    assert plots.training_curve(rows, x="tokens").lines[0].get_xdata()[-1] == 9000
+    assert plots.training_curve([]).texts
+
+
+def test_token_statistics_count_base_tokens():
+    class Tokenizer:
+        vocab_size = 5
+
+        def base_types(self, id):
+            return [["PAD"], ["Bar"], ["Pitch"], ["Pitch", "Velocity"], ["Duration"]][id]
+
+    left, right = plots.token_statistics(np.array([1, 2, 2, 3]), Tokenizer())
+    assert list(left.lines[0].get_ydata()) == [2, 1, 1] and "3 of 5" in left.get_title()
+    shares = {label.get_text(): bar.get_width() for label, bar in zip(right.get_yticklabels(), right.patches)}
+    assert shares == pytest.approx({"Bar": 20, "Velocity": 20, "Pitch": 60})
+
+
+def test_other_pictures_draw(tmp_path):
+    mask = np.tril(np.ones((8, 8), bool))
+    rows = [
+        {"system": "a", "bits_per_note": 5.0, "ci95": [4, 6], "keeps": ["pitch"]},
+        {"system": "b", "bits_per_note": 9.0, "ci95": [8, 11], "keeps": ["pitch", "onset", "duration", "velocity", "pedal"]},
+    ]
+    axes = [
+        plots.attention_mask(mask),
+        plots.next_token({"one": [0.1, 0.9], "two": [0.5, 0.5]}, ["x", "y"]),
+        plots.intervals(rows),
+        plots.scaling([10, 100, 1000], {"linear": [1, 10, 100], "square": [1, 100, None]}, "seconds"),
+        plots.diagram({"a": (0, 0, "A"), "b": (2, 0, "B", plots.BLUE)}, [("a", "b", "then")]),
+    ]
+    assert all(drawn(ax.figure, tmp_path).std() > 0 for ax in axes)
+    assert "no duration, onset, pedal, velocity" in axes[2].get_yticklabels()[1].get_text()
+    assert "exponent 1.00" in axes[3].get_legend().get_texts()[0].get_text()
+    assert axes[1].get_xticklabels()[0].get_text() == "y"
+
+
+def test_an_axes_that_is_given_is_drawn_into(performance):
+    ax = plt.subplots()[1]
+    assert plots.piano_roll(performance, ax=ax) is ax and len(plt.get_fignums()) == 1
+
+
+def test_the_callers_style_stays():
+    before = matplotlib.rcParams["font.size"], matplotlib.rcParams["axes.grid"]
+    plots.training_curve([{"step": 1, "nll": 2.0}])
+    assert (matplotlib.rcParams["font.size"], matplotlib.rcParams["axes.grid"]) == before
+
+
+def test_colours_differ_in_grey_too():
+    grey = [np.dot(matplotlib.colors.to_rgb(c), [0.299, 0.587, 0.114]) for c in (plots.SEED, plots.NEW)]
+    assert abs(grey[0] - grey[1]) > 0.05
