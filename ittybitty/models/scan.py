@@ -18,9 +18,12 @@ Left out: parallel (log-depth) scans; on a CPU they move more memory than they s
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 import torch
 
@@ -28,6 +31,7 @@ from ..errors import ConfigError
 from . import native
 
 VARIABLE = "ITTYBITTY_SCAN"
+_forced: ContextVar[str] = ContextVar("forced scan path", default="")
 CHUNK = 16  # steps whose (B, E, N) states live at once; more costs memory and no longer fits the cache
 
 
@@ -162,9 +166,19 @@ def describe() -> list[dict]:
     ]
 
 
+@contextlib.contextmanager
+def forced_path(path: str | None) -> Iterator[None]:
+    """Within it, all scans of this thread take `path`; None changes nothing."""
+    token = _forced.set(path or _forced.get())
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
 def chosen(device: str = "cpu") -> str:
     """The path that `selective_scan` takes on this kind of device, unless told otherwise."""
-    forced = os.environ.get(VARIABLE, "")
+    forced = _forced.get() or os.environ.get(VARIABLE, "")
     if forced:
         if forced not in PATHS:
             raise ConfigError(f"{VARIABLE} is {forced!r}: give one of {', '.join(PATHS)}, or unset it")

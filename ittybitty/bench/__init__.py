@@ -1,0 +1,20 @@
+"""Measured on this machine, beside peers and beside what the machine can do at best.
+
+    timing.py       how anything here is timed: in turns, medians, floors, peak memory
+    complexity.py   time and memory of sequence mixers against length, with fitted exponents
+    scan.py decode.py stream.py tokenize.py train.py   one verb `ittybitty bench …` each, beside peers and floors
+    marks.py        what each verb must reach, and its result as text
+
+Speeds of two runs are not comparable, ratios within one run are: everything that is compared is timed in turns.
+Left out: the table and the picture of the figures; they are made by paper.py and plots.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+
+def named(kind: str) -> Callable[..., dict]:
+    """The benchmark function of that verb: named("scan") is scan.bench_scan."""
+    return getattr(importlib.import_module(f".{kind}", __name__), f"bench_{kind}")

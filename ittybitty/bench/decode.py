@@ -1,0 +1,112 @@
+"""`ittybitty bench decode`: milliseconds a token of the 25.6M model, beside reading its weights and beside the peers.
+
+512 tokens after a seed of 128, batch 1, sampled as in generation (temperature, top-k, top-p). One decoding step must
+read every weight once, so the floor is the bytes of the float32 weights over the best read bandwidth of this run.
+Blocks of 64 tokens of all contestants are timed in turns.
+Marks to hold: float32 at most 1.5x the floor, int8 at most 1.0x, with bits per note within 0.5% of float32's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from ..config import preset
+from ..corpora import open_corpus
+from ..likelihood import piece_bits
+from ..models import PianoHybridModel
+from ..models.decode import decoder, quantized
+from ..sampling import sample
+from .timing import in_turns, read_bandwidth
+
+SEED, BLOCK, TOKENS = 128, 64, 512
+MANY = 16  # continuations at once
+PIECES, CONTEXT = 3, 1024  # held-out pieces of the embedded corpus, and tokens read of each, for int8's bits per note
+
+
+def bench_decode(turns: int = TOKENS // BLOCK) -> dict:
+    """See the module's text; times in ms a token (medians over blocks)."""
+    torch.manual_seed(0)
+    model = PianoHybridModel(preset("small")["model"]).eval()
+    weights = sum(p.numel() for p in model.parameters())
+    contestants = {
+        "float32": _block(decoder(model), 1),
+        "int8": _block(decoder(model, "int8"), 1),
+        "float32_batch": _block(decoder(model), MANY),
+        "int8_batch": _block(decoder(model, "int8"), MANY),
+        "eager": _block(model, 1),
+        "llama": _llama(model.config.vocab_size),
+    }
+    bandwidth = read_bandwidth()
+    times = in_turns(contestants, turns)
+    bandwidth = max(bandwidth, read_bandwidth())
+    floor = 4 * weights / bandwidth
+    per_token = {name: t.median / BLOCK for name, t in times.items()}
+    return {
+        "parameters": weights,
+        "threads": torch.get_num_threads(),
+        "read_gb_per_s": bandwidth / 1e9,
+        "floor_ms": 1e3 * floor,
+        "ms_per_token": 1e3 * per_token["float32"],
+        "ratio_to_floor": per_token["float32"] / floor,
+        "int8_ms_per_token": 1e3 * per_token["int8"],
+        "int8_ratio_to_floor": per_token["int8"] / floor,
+        "int8_bits_per_note_change": int8_change(),
+        "eager_ms_per_token": 1e3 * per_token["eager"],
+        "llama_ms_per_token": 1e3 * per_token["llama"],
+        "batch": MANY,
+        "batch_tokens_per_s": MANY / per_token["float32_batch"],
+        "int8_batch_tokens_per_s": MANY / per_token["int8_batch"],
+        "spread_ms": {name: [1e3 * s / BLOCK for s in t.spread] for name, t in times.items()},
+    }
+
+
+def _block(model, batch: int) -> Callable[[], None]:
+    """A function that goes on with its own continuation for one block."""
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = model.config.vocab_size
+    state = model.init_state(batch)
+    with torch.no_grad():
+        logits = model.prefill(torch.randint(0, vocabulary, (batch, SEED), generator=generator), state)
+    now = [sample(logits, generator)]
+
+    @torch.no_grad()
+    def block() -> None:
+        for _ in range(BLOCK):
+            now[0] = sample(model.step(now[0], state), generator)
+
+    return block
+
+
+def _llama(vocabulary: int) -> Callable[[], None]:
+    """transformers' LlamaForCausalLM of the published V7 shape (34M) with its cache, for the same blocks."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=512, intermediate_size=2048, num_hidden_layers=8, num_attention_heads=8,
+        tie_word_embeddings=True, max_position_embeddings=4096,
+    )
+    model, generator = LlamaForCausalLM(config).eval(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        out = model(torch.randint(0, vocabulary, (1, SEED), generator=generator), use_cache=True)
+
+    @torch.no_grad()
+    def block() -> None:
+        nonlocal out
+        for _ in range(BLOCK):
+            drawn = sample(out.logits[:, -1], generator)
+            out = model(drawn[:, None], past_key_values=out.past_key_values, use_cache=True)
+
+    return block
+
+
+def int8_change(name: str = "tiny") -> float:
+    """Relative change of bits per note when the matrices of a shipped model are rounded to int8, on held-out pieces."""
+    from ..checkpoint import load
+
+    loaded = load(name)
+    pieces = [piece.load() for piece in open_corpus("embedded").split("validation")[:PIECES]]
+    ids = [loaded.tokenizer.encode(performance)[: CONTEXT + 1] for performance in pieces]
+    bits = [sum(float(piece_bits(m, each, CONTEXT, CONTEXT // 2).sum()) for each in ids) for m in (loaded.model, quantized(loaded.model))]
+    return bits[1] / bits[0] - 1

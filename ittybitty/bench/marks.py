@@ -1,0 +1,71 @@
+"""The marks that each benchmark must reach on 2 cores, and a result as a page of text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mark:
+    """`key` of a result must be at most, or at least, `limit`."""
+
+    key: str
+    limit: float
+    says: str
+    at_least: bool = False
+
+    def held(self, value: float) -> bool:
+        """Does this value reach the mark?"""
+        return value >= self.limit if self.at_least else value <= self.limit
+
+
+MARKS: dict[str, tuple[Mark, ...]] = {
+    "scan": (
+        Mark("ratio_vs_no_scan", 2.0, "x the time of the same stack with its scan left out"),
+        Mark("ratio_vs_transformers", 20.0, "x faster than transformers' layer", at_least=True),
+        Mark("memory_share", 0.25, "of the memory of transformers' layer"),
+        Mark("torch_only_ratio_vs_transformers", 8.0, "x faster than transformers' layer with nothing but PyTorch", at_least=True),
+    ),
+    "decode": (
+        Mark("ratio_to_floor", 1.5, "x the time of reading the float32 weights"),
+        Mark("int8_ratio_to_floor", 1.0, "x that time with 8-bit weights"),
+        Mark("int8_change", 0.005, "relative change of bits per note with 8-bit weights"),
+    ),
+    "stream": (
+        Mark("ratio", 1.05, "x the time a token at token 2,000"),
+        Mark("rss_growth_share", 0.05, "more memory than at token 2,000"),
+    ),
+    "tokenize": (Mark("seconds_all_maestro", 60.0, "s for all of MAESTRO"),),
+    "train": (),
+}
+
+
+def report(verb: str, result: dict) -> str:
+    """The marks of `verb` with what was measured, then everything else that was."""
+    lines = []
+    for mark in MARKS[verb]:
+        value = derived(result).get(mark.key)
+        state = "not measured" if value is None else "held" if mark.held(value) else "MISSED"
+        shown = "-" if value is None else f"{value:.4g}"
+        lines.append(f"{state:<13}{shown:>8} {mark.says} (mark: {'at least' if mark.at_least else 'at most'} {mark.limit:g})")
+    width = max(map(len, result))
+    lines += ["", *(f"{key:<{width}}  {_shown(value)}" for key, value in result.items())]
+    return "\n".join(lines).strip()
+
+
+def derived(result: dict) -> dict:
+    """A result with the figures that marks are about but that follow from others."""
+    result = dict(result)
+    if result.get("transformers_peak_mb"):
+        result["memory_share"] = result["peak_mb"] / result["transformers_peak_mb"]
+    if "int8_bits_per_note_change" in result:
+        result["int8_change"] = abs(result["int8_bits_per_note_change"])
+    return result
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return " to ".join(map(_shown, value))
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

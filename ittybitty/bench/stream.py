@@ -1,0 +1,80 @@
+"""`ittybitty bench stream`: is token 100,000 as cheap as token 2,000?
+
+`tiny` continues an empty seed for 100,000 tokens, grammar and sampling included. Its state is kept at token 2,000 and
+at the end; then both go on in turns, block by block. A recurrent state and a cache of fixed size should not care.
+Mark to hold: time a token and memory at the end within 5% of those at token 2,000.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import psutil
+import torch
+
+from ..checkpoint import load
+from ..models.decode import decoder
+from ..sampling import sample
+from .timing import in_turns
+
+EARLY, LATE, BLOCK = 2_000, 100_000, 200
+
+
+class _Stream:
+    """One endless continuation."""
+
+    def __init__(self, model, tokenizer):
+        self.model, self.tokenizer, self.generator = model, tokenizer, torch.Generator().manual_seed(0)
+        self.grammar = tokenizer.grammar()
+        self.rules, self.state = self.grammar.start([tokenizer.bos_id]), model.init_state(1)
+        with torch.no_grad():
+            self.logits = model.prefill(torch.tensor([[tokenizer.bos_id]]), self.state)
+
+    def copy(self) -> _Stream:
+        """The same moment once more; the model is shared."""
+        twin = copy.copy(self)
+        twin.state, twin.rules = copy.deepcopy(self.state), copy.deepcopy(self.rules)
+        twin.logits, twin.generator = self.logits.clone(), self.generator.clone_state()
+        return twin
+
+    @torch.no_grad()
+    def advance(self, tokens: int) -> None:
+        """Draw so many tokens."""
+        for _ in range(tokens):
+            mask = self.grammar.mask(self.rules)
+            mask[self.tokenizer.eos_id] = False
+            drawn = sample(self.logits, self.generator, mask=mask)
+            self.rules = self.grammar.advance(self.rules, int(drawn))
+            self.logits = self.model.step(drawn, self.state)
+
+
+def bench_stream(turns: int = 11, late: int = LATE, progress: Callable[[int], None] | None = None) -> dict:
+    """See the module's text; times in ms a token (medians over blocks), memory in MB."""
+    loaded = load("tiny")
+    stream = _Stream(decoder(loaded.model), loaded.tokenizer)
+    process = psutil.Process()
+    stream.advance(EARLY)
+    early, memory_early = stream.copy(), process.memory_info().rss
+    done = EARLY
+    while done < late:
+        step = min(1_000, late - done)
+        stream.advance(step)
+        done += step
+        if progress:
+            progress(done)
+    memory_late = process.memory_info().rss
+    # both go on with weights of one layout, each bound to its own state
+    twins = {"early": early, "late": stream}
+    for twin in twins.values():
+        twin.model = decoder(loaded.model)
+    times = in_turns({name: (lambda twin=twin: twin.advance(BLOCK)) for name, twin in twins.items()}, turns)
+    return {
+        "tokens": late,
+        "ms_at_2000": 1e3 * times["early"].median / BLOCK,
+        f"ms_at_{late}": 1e3 * times["late"].median / BLOCK,
+        "ratio": times["late"].ratio(times["early"]),
+        "rss_mb": memory_early / 1e6,
+        "rss_growth_mb": (memory_late - memory_early) / 1e6,
+        "rss_growth_share": memory_late / memory_early - 1,
+    }

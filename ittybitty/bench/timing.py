@@ -1,0 +1,128 @@
+"""How anything is timed here: in turns, by medians, beside the machine's own floors.
+
+Shared machines are noisy. So whatever is compared runs in turns (A B C A B C …) and a ratio is the median of the
+ratios of each turn, in which the noise of the moment cancels. The floors say what the same machine, in the same
+minutes, could do at best: read memory, multiply matrices.
+
+Left out: GPUs, whose work is asynchronous; a caller that times one synchronizes inside its function.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import IttyBittyError
+
+STEADY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}  # glibc gives freed memory back at once
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of every turn of one function, in order."""
+
+    turns: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """s"""
+        return float(np.median(self.turns))
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """Quartiles, s."""
+        low, high = np.percentile(self.turns, [25, 75])
+        return float(low), float(high)
+
+    def ratio(self, other: Timing) -> float:
+        """How many times as long as `other`: the median over turns, each compared with its own neighbour."""
+        return float(np.median(np.array(self.turns) / np.array(other.turns)))
+
+
+def in_turns(functions: Mapping[str, Callable[[], object]], turns: int = 5, warm_up: int = 1) -> dict[str, Timing]:
+    """Time functions alternately: A B C A B C …; the first `warm_up` turns are not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(warm_up + turns):
+        for name, function in functions.items():
+            began = time.perf_counter()
+            function()
+            if turn >= warm_up:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: Timing(tuple(each)) for name, each in seconds.items()}
+
+
+def read_bandwidth(gigabytes: float = 1.0, turns: int = 5) -> float:
+    """Bytes a second that all threads read at best from a buffer too large for any cache."""
+    import torch
+
+    buffer = torch.ones(int(gigabytes * 2**30) // 4)
+    return buffer.nbytes / min(in_turns({"sum": buffer.sum}, turns)["sum"].turns)
+
+
+def matmul_rate(size: int = 2048, turns: int = 5) -> float:
+    """Floating-point operations a second of the best float32 matrix product."""
+    import torch
+
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    return 2 * size**3 / min(in_turns({"product": lambda: a @ b}, turns)["product"].turns)
+
+
+def peak_memory(function: Callable[[], object]) -> int:
+    """Bytes of resident memory that `function` took at its peak beyond what was there before.
+
+    Exact to a page where the kernel can reset its high-water mark (Linux). Elsewhere the mark of the whole life of the
+    process stands in, which is right only for calls that need more than anything before them. Call it in a `child`,
+    whose allocator returns freed memory: else reused memory is not seen.
+    """
+    gc.collect()
+    _trim()
+    before = _resident("VmRSS")
+    try:
+        RESET.write_text("5")
+    except OSError:
+        before = max(before, _resident("VmHWM"))
+    function()
+    return max(0, _resident("VmHWM") - before)
+
+
+def _trim() -> None:
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # not glibc
+        pass
+
+
+def _resident(field: str) -> int:
+    """Bytes of a field of /proc/self/status; elsewhere the process's highest resident size."""
+    if STATUS.exists():
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field))
+        return 1024 * int(line.split()[1])
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def child(module: str, function: str, **arguments) -> dict:
+    """What `ittybitty.bench.<module>.<function>(**arguments)` returns in a fresh process; arguments and result are JSON."""
+    program = (
+        "import importlib, json, sys; name, function, arguments = sys.argv[1:]; "
+        "result = getattr(importlib.import_module(name), function)(**json.loads(arguments)); "
+        "print(json.dumps(result))"
+    )
+    command = [sys.executable, "-c", program, f"{__package__}.{module}", function, json.dumps(arguments)]
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **STEADY})
+    if run.returncode:
+        why = (run.stderr.strip().splitlines() or [f"ended with {run.returncode}"])[-1]
+        raise IttyBittyError(f"{module}.{function} failed in its own process: {why}; give it a smaller size, or close other programs")
+    return json.loads(run.stdout.splitlines()[-1])

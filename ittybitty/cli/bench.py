@@ -1,0 +1,49 @@
+"""`ittybitty bench`: every claim about speed, measured on your machine beside its peers."""
+
+from __future__ import annotations
+
+import argparse
+
+from .parser import Result, add_data, add_verb, bar
+
+SUMMARIES = {
+    "scan": "training a Mamba stack, beside the same stack without its scan and beside transformers",
+    "decode": "milliseconds a token of the 25.6M model, beside reading its weights",
+    "tokenize": "MIDI files to tokens on disk, a whole corpus",
+    "train": "training tokens a second of the hybrid, LLaMA and LSTM",
+    "stream": "is token 100,000 as cheap as token 2,000?",
+}
+
+
+def add_verbs(verbs) -> None:
+    """Adds `bench` and its five kinds."""
+    parser = verbs.add_parser("bench", help="measure speed and memory beside peers and floors", description="Measured in turns, medians.")
+    kinds = parser.add_subparsers(dest="kind", metavar="WHAT", required=True, parser_class=type(parser))
+    for kind, summary in SUMMARIES.items():
+        one = add_verb(kinds, kind, run, summary, f"ittybitty bench {kind}{' --data DIR' if kind == 'tokenize' else ''}")
+        one.set_defaults(kind=kind)
+        one.add_argument("--turns", type=int, metavar="N", help="rounds in which all contestants are timed once")
+        if kind == "tokenize":
+            add_data(one)
+        if kind == "train":
+            one.add_argument("--preset", default="small", help="size of the hybrid (default: small, 25.6M)")
+
+
+def run(options: argparse.Namespace) -> Result:
+    """One benchmark: its figures, and a page of text with the marks."""
+    from .. import bench
+    from ..bench.marks import report
+
+    given = {"turns": options.turns} if options.turns else {}
+    if options.kind == "tokenize":
+        given["data"] = options.data
+    if options.kind == "train":
+        given["name"] = options.preset
+    if options.kind == "stream":
+        from ..bench.stream import LATE, bench_stream
+
+        with bar(LATE, "tokens") as progress:
+            result = bench_stream(**given, progress=progress)
+    else:
+        result = bench.named(options.kind)(**given)
+    return result, report(options.kind, result)
