@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -220,6 +220,31 @@ def settle(folder: Path) -> Last | None:
     for leftover in (*folder.glob(".model-*.safetensors"), *folder.glob(".config-*.json")):  # names of paths.atomic_path
         leftover.unlink(missing_ok=True)
     return last
+
+
+def adopt(sources: Iterable[Path], folder: Path) -> Path | None:
+    """Copy the run that has the most steps among `sources` to `folder`, unless `folder` has as many; where it came from.
+
+    For Kaggle, where a notebook's former output is mounted read only: the run is taken over whole, then renamed.
+    """
+    folder = Path(folder)
+    here = last.step if (last := newest(folder)) else -1
+    found = [(last.step, Path(source)) for source in sources if (last := newest(source))]
+    step, source = max(found, default=(-1, None))
+    if source is None or step <= here:
+        return None
+    copying = folder.with_name(f".{folder.name}.adopting")
+    try:
+        shutil.rmtree(copying, ignore_errors=True)
+        shutil.copytree(source, copying, copy_function=shutil.copyfile)  # not the mount's read-only modes
+        for path in (copying, *copying.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(copying, folder)
+    except OSError as error:
+        shutil.rmtree(copying, ignore_errors=True)
+        raise OutputError(f"{folder}: the run of {source} cannot be copied there ({error}); free some space") from None
+    return source
 
 
 def restore(last: Last, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:

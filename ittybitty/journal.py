@@ -10,6 +10,7 @@ import json
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from . import paths
@@ -79,6 +80,34 @@ class Journal:
         """Leave the progress bar as it stands."""
         if self._bar is not None:
             self._bar.close()
+
+
+class Tally:
+    """Sums between two lines of the log, kept on the device: reading one at every step would stall a GPU.
+
+    `over_ranks` adds up values of all processes, as parallel.Parallel.sum does.
+    """
+
+    def __init__(self, over_ranks: Callable[..., list[float]]):
+        self.over_ranks = over_ranks
+        self._clear()
+
+    def _clear(self) -> None:
+        self.loss = self.nats = self.norm = 0.0
+        self.count, self.steps, self.since = 0.0, 0, time.monotonic()
+
+    def add(self, loss, nats, count: float, norm) -> None:
+        """One step: this rank's sums of loss and nats, the targets of all ranks, the gradient's norm."""
+        self.loss, self.nats, self.norm = self.loss + loss, self.nats + nats, self.norm + norm
+        self.count, self.steps = self.count + count, self.steps + 1
+
+    def read(self) -> tuple[float, float, float, float, float, int]:
+        """(loss and nats a target, targets, mean gradient norm, seconds, steps), over all ranks; starts anew."""
+        loss, nats = self.over_ranks(float(self.loss), float(self.nats))
+        result = (loss / self.count, nats / self.count, self.count, float(self.norm) / self.steps)
+        seconds, steps = time.monotonic() - self.since, self.steps
+        self._clear()
+        return *result, seconds, steps
 
 
 def _in_notebook() -> bool:

@@ -16,27 +16,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from . import checkpoint, paths, systems
+from . import checkpoint, systems
 from .config import nearest
 from .errors import CheckpointError, ConfigError, OutputError
-from .journal import Journal
+from .journal import Journal, Tally
+from .models import IGNORED
 from .optimizer import Autocast, adamw, learning_rate, precision
 from .parallel import Parallel, open_parallel
+from .session import StopSignals, budget, deterministic
 from .windows import Windows, batches
 
 LOG_EVERY = 10  # steps that one line of log.jsonl averages
-KAGGLE_HOURS = 11.0  # of the 12 h a session may last: the rest is for installing, tokens and the notebook's last cells
 # settings that a resumed run may change; any other would make it another run
 FREE = {"steps", "checkpoint_every", "validate_every", "validation_windows", "patience", "accumulation", "precision"}
 
@@ -65,10 +63,10 @@ def train(
     """
     group = open_parallel(parallel)
     try:
-        with _deterministic(group.device), _StopSignals() as stop:
+        with deterministic(group.device), StopSignals() as stop:
             trainer = _Trainer(system, dict(configs), store, Path(run_dir), group, preset, progress)
             trainer.begin(resume, init_from)
-            summary = trainer.run(stop, _budget(max_hours), on_step)
+            summary = trainer.run(stop, budget(max_hours), on_step)
     finally:
         group.close()
     if summary["stopped"] == "SIGINT":
@@ -164,17 +162,17 @@ class _Trainer:
 
     # ------------------------------------------------------------------ the loop
 
-    def run(self, stop: _StopSignals, budget: float, on_step) -> dict:
+    def run(self, stop: StopSignals, seconds: float, on_step) -> dict:
         """Steps until done, out of patience, out of time or told to stop; a checkpoint at the end in every case."""
         began, before = time.monotonic(), self.seconds
         slowest = 0.0  # s of the slowest step yet, validation and checkpoint included
         reason = "finished" if self.step >= self.config.steps else ""
-        tally, record = _Tally(self.group), {}
+        tally, record = Tally(self.group.sum), {}
         workers = 2 if self.group.device.type == "cuda" else 0
         reader = batches(self.windows, self.step, self.config.steps, workers)
         while not reason:
             at = time.monotonic()
-            tally.add(self._train_step(*next(reader)))
+            tally.add(*self._train_step(*next(reader)))
             self.step += 1
             done = self.step >= self.config.steps
             self.seconds = before + time.monotonic() - began
@@ -192,7 +190,7 @@ class _Trainer:
             if on_step is not None:
                 on_step(self.step, record)
             slowest = max(slowest, time.monotonic() - at)
-            out_of_time = time.monotonic() - began + 2 * slowest > budget
+            out_of_time = time.monotonic() - began + 2 * slowest > seconds
             reason = reason or self._agreed(stop.received, out_of_time)
         reader.close()
         self._end(tally)
@@ -214,11 +212,11 @@ class _Trainer:
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = learning_rate(self.step, config)
         self.wrapped.train()
-        (count,) = self.group.sum(float((y != -100).sum()))
+        (count,) = self.group.sum(float((y != IGNORED).sum()))
         micro = list(zip(x.chunk(config.accumulation), y.chunk(config.accumulation)))
         loss_sum = nats = torch.zeros((), device=device)
         for place, (ids, targets) in enumerate(micro):
-            with self.group.quiet(self.wrapped) if place + 1 < len(micro) else _nothing():
+            with self.group.quiet(self.wrapped) if place + 1 < len(micro) else nullcontext():
                 out = self.wrapped(ids.to(device, non_blocking=True), targets.to(device, non_blocking=True), config.label_smoothing)
                 loss, nll, _ = (value.sum() for value in out)  # one value a device
                 # DistributedDataParallel averages over ranks what should be summed
@@ -232,7 +230,7 @@ class _Trainer:
         self.tokens += int(count)
         return loss_sum, nats, count, norm
 
-    def _log(self, tally: _Tally) -> dict:
+    def _log(self, tally: Tally) -> dict:
         loss, nll, count, norm, seconds, steps = tally.read()
         record = {
             "step": self.step,
@@ -316,7 +314,7 @@ class _Trainer:
                 raise
             self.journal.say(str(error))
 
-    def _end(self, tally: _Tally) -> None:
+    def _end(self, tally: Tally) -> None:
         if tally.steps:
             self._log(tally)
         self._save(final=True)
@@ -338,83 +336,6 @@ class _Trainer:
             "bits_per_note": self.best.get("bits_per_note"),
             "best_step": self.best.get("step"),
         }
-
-
-class _Tally:
-    """Sums between two lines of the log, kept on the device: reading one at every step would stall a GPU."""
-
-    def __init__(self, group: Parallel):
-        self.group = group
-        self._clear()
-
-    def _clear(self) -> None:
-        self.loss = self.nats = self.norm = 0.0
-        self.count, self.steps, self.since = 0.0, 0, time.monotonic()
-
-    def add(self, step: tuple) -> None:
-        loss, nats, count, norm = step
-        self.loss, self.nats, self.norm = self.loss + loss, self.nats + nats, self.norm + norm
-        self.count, self.steps = self.count + count, self.steps + 1
-
-    def read(self) -> tuple[float, float, float, float, float, int]:
-        """(loss, nats a target, targets, mean gradient norm, seconds, steps), over all ranks; starts anew."""
-        loss, nats = self.group.sum(float(self.loss), float(self.nats))
-        result = (loss / self.count, nats / self.count, self.count, float(self.norm) / self.steps)
-        seconds, steps = time.monotonic() - self.since, self.steps
-        self._clear()
-        return *result, seconds, steps
-
-
-class _StopSignals:
-    """Turns SIGINT and SIGTERM into a wish that the loop reads at the next step boundary; a second Ctrl-C is immediate."""
-
-    def __init__(self):
-        self.received = ""
-
-    def __enter__(self) -> _StopSignals:
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame) -> None:
-        if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
-        print("checkpointing at the end of this step; Ctrl-C again stops at once", file=sys.stderr)
-
-
-@contextmanager
-def _deterministic(device: torch.device):
-    """On a CPU, ask torch for operations whose sums always run in the same order; on CUDA nothing is promised."""
-    before, fill = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
-    if device.type == "cpu":
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # only a debugging aid, and slow
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
-
-
-@contextmanager
-def _nothing():
-    yield
-
-
-def _budget(max_hours: float | None) -> float:
-    """Seconds of the time budget; Kaggle's limit when none is given there."""
-    if max_hours is None:
-        return KAGGLE_HOURS * 3600 if paths.on_kaggle() else math.inf
-    if not max_hours > 0:
-        raise ConfigError(f"max_hours is {max_hours}: give a number above 0")
-    return max_hours * 3600
 
 
 def _seed(seed: int, step: int, rank: int) -> int:

@@ -165,6 +165,25 @@ def test_a_new_checkpoint_takes_the_place_of_the_old(run):
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "last", "model.safetensors", "tokenizer.json"]
 
 
+def test_the_run_with_the_most_steps_is_adopted(run, tmp_path):
+    """Kaggle mounts the output of a notebook's former version read only."""
+    folder, model, optimizer = run
+    older, work = tmp_path / "older", tmp_path / "work"
+    shutil.copytree(folder, older)
+    checkpoint.save_last(folder, model, optimizer, {"step": 8})
+    for path in (folder / "last", folder):
+        path.chmod(0o555)
+    try:
+        assert checkpoint.adopt([older, folder, tmp_path / "nothing"], work) == folder
+    finally:
+        for path in (folder, folder / "last"):
+            path.chmod(0o755)
+    assert checkpoint.newest(work).step == 8 and checkpoint.load(work)
+    checkpoint.save_last(work, model, optimizer, {"step": 9})
+    assert checkpoint.adopt([older, folder], work) is None, "what was trained here goes further"
+    assert checkpoint.newest(work).step == 9
+
+
 def _other_tokenizer(folder):
     PianoTokenizer("remi-published").save(folder / "tokenizer.json")
 

@@ -16,11 +16,11 @@ LAYERS = """
 errors
 config notes paths
 midi metrics plots audio
-corpora
+corpora figures
 tokenizers models sampling
 windows
 systems
-checkpoint likelihood journal optimizer parallel
+checkpoint likelihood journal optimizer parallel session
 training generation
 evaluation bench export stages doctor reproduce
 cli widget

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ittybitty import checkpoint, parallel, training
+from ittybitty import checkpoint, parallel, session, training
 from ittybitty.config import TrainConfig
 from ittybitty.errors import CheckpointError, ConfigError, OutputError
 from ittybitty.journal import Journal, read_log
@@ -88,11 +88,11 @@ def test_a_time_budget_ends_a_run_cleanly(store, straight, tmp_path):
 
 
 def test_kaggles_limit_is_the_default_there(monkeypatch):
-    assert training._budget(None) == math.inf
+    assert session.budget(None) == math.inf
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
-    assert training._budget(None) == training.KAGGLE_HOURS * 3600 < 12 * 3600
+    assert session.budget(None) == session.KAGGLE_HOURS * 3600 < 12 * 3600
     with pytest.raises(ConfigError, match="max_hours"):
-        training._budget(0)
+        session.budget(0)
 
 
 def test_twenty_kills_lose_nothing_but_time(store, tmp_path):
