@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -50,15 +49,28 @@ _STYLE = {
 }
 
 
-@contextmanager
-def style(columns: int = 2, height: float = 2.6):
-    """The one look: ``with plots.style(): …``. Figures are as wide as one or both columns of a page."""
-    import matplotlib
-    from cycler import cycler
+class style:
+    """The one look, from now on: ``plots.style()``; or for some lines: ``with plots.style(): …``.
 
-    size = (7.0 if columns == 2 else 3.4, height)
-    with matplotlib.rc_context({**_STYLE, "figure.figsize": size, "axes.prop_cycle": cycler(color=PALETTE)}):
-        yield
+    Figures are as wide as one or both `columns` of a page, and `height` inches high.
+    """
+
+    def __init__(self, columns: int = 2, height: float = 2.6):
+        import matplotlib
+        from cycler import cycler
+
+        self._before = dict(matplotlib.rcParams.copy())
+        del self._before["backend"]  # not a matter of looks, and asking for it would choose one
+        size = (7.0 if columns == 2 else 3.4, height)
+        matplotlib.rcParams.update({**_STYLE, "figure.figsize": size, "axes.prop_cycle": cycler(color=PALETTE)})
+
+    def __enter__(self) -> style:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        import matplotlib
+
+        matplotlib.rcParams.update(self._before)
 
 
 def _axes(ax, **options):
