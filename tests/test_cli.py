@@ -17,7 +17,7 @@ from ittybitty.cli import parser
 from ittybitty.errors import ConfigError, OutputError
 from ittybitty.notes import Performance
 
-VERBS = ("continue", "data", "tokenize", "train", "evaluate", "systems", "params", "doctor", "reproduce")
+VERBS = ("continue", "data", "tokenize", "train", "evaluate", "export", "systems", "params", "doctor", "reproduce")
 
 
 def some_music(seed: int, bars: int = 12) -> Performance:
@@ -268,13 +268,20 @@ def test_train_evaluate_and_go_on(folder, tmp_path, capsys):
     refused(capsys, *train, "--steps", 3)  # a run that stands is not overwritten
     code, out, err = run(capsys, "train", "--resume", "--steps", 5, "--data", folder / "corpus", "--out", tmp_path / "run")
     assert code == 0, err
-    code, out, err = run(
-        capsys, "evaluate", tmp_path / "run", "--data", folder / "corpus", "--split", "validation", "--limit", 1, "--json"
-    )
+    evaluate = ["evaluate", tmp_path / "run", "--data", folder / "corpus", "--split", "validation", "--limit", 1, "--json"]
+    code, out, err = run(capsys, *evaluate, "--record", "figures.json")
     assert code == 0, err
+    assert "commit" in (tmp_path / "figures.json").read_text()
     result = json.loads(out.splitlines()[-1])
     assert {"bits_per_note", "ci95", "tokens_per_note", "pieces", "split", "keeps", "onset_error_ms"} <= result.keys()
     assert result["split"] == "validation" and result["pieces"] == 1 and result["ci95"][0] <= result["bits_per_note"]
+
+
+def test_export_is_a_model_that_plays(folder, tmp_path, capsys):
+    code, out, err = run(capsys, "export", folder / "run", "--out", "hub", "--json")
+    assert code == 0 and "README.md" in json.loads(out)["files"], err
+    assert run(capsys, "continue", folder / "seed.mid", "-o", "out.mid", "--model", "hub", "--tokens", 8)[0] == 0
+    assert "no such run" in refused(capsys, "export", "nowhere", "--out", "hub2") and not (tmp_path / "hub2").exists()
 
 
 # Bad input: a clear line each, code 2, nothing half-written

@@ -20,7 +20,7 @@ MAKES_SENSE_ONLY_HERE = (".git", ".pytest_cache", "__pycache__")
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+    return [text for kind, text in re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S) if kind == language]
 
 
 def tree() -> set[str]:

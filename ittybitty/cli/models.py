@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from .parser import Result, add_data, add_verb, changes, table, terminal
+from .parser import Result, add_data, add_verb, changes, outputs, table, terminal
 
 
 def add_verbs(verbs) -> None:
-    """Adds this module's verbs; `export` once the module behind it is there."""
+    """Adds this module's verbs."""
     _add_train(verbs)
     _add_evaluate(verbs)
+    _add_export(verbs)
 
     parser = add_verb(
         verbs, "systems", systems, "list the systems: tokenizer, model, parameters, what the code keeps", "ittybitty systems --preset small"
@@ -57,7 +58,21 @@ def _add_evaluate(verbs) -> None:
     parser.add_argument("model", metavar="NAME|RUN_DIR", help="a model that ships with the package, or a run folder")
     add_data(parser)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="validation", help="(%(default)s)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pieces")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N pieces, evenly spaced over the split")
+    parser.add_argument("--record", metavar="FILE.json", help="also write the figures there, with date, commit, device and versions")
+
+
+def _add_export(verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "export",
+        export,
+        "write a run as a model hub wants it: float16 shards, configuration, tokenizer, model card",
+        "ittybitty export runs/first --out hub/first",
+    )
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="a run folder, or a model that ships with the package")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make; an earlier export is replaced")
+    parser.add_argument("--results", metavar="FILE.json", help="what `ittybitty evaluate --record` wrote, for the card")
 
 
 def train(options: argparse.Namespace) -> Result:
@@ -85,9 +100,12 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
 
 def evaluate(options: argparse.Namespace) -> Result:
     """Bits per note of a model on a split."""
-    from ..evaluation import evaluate as measure
+    from .. import evaluation
 
-    result = measure(options.model, options.data, options.split, limit=options.limit, progress=terminal())
+    with outputs(None, options.record) as (place,):
+        result = evaluation.evaluate(options.model, options.data, options.split, limit=options.limit, progress=terminal())
+        if place:
+            result = evaluation.record(result, place)
     low, high = result["ci95"]
     lines = [
         f"{result['bits_per_note']:.3f} bits a note on {result['split']} (95% between {low:.3f} and {high:.3f}; {result['pieces']:,} pieces, {result['notes']:,} notes)",
@@ -95,6 +113,16 @@ def evaluate(options: argparse.Namespace) -> Result:
         f"{result['duration_error_ms']:.1f} ms in duration, {result['velocity_error']:.2f} in velocity, on average",
         f"{result['tokens_per_note']:.2f} tokens a note; {result['notes_per_second']:,.0f} notes scored a second",
     ]
+    return result, "\n".join(lines)
+
+
+def export(options: argparse.Namespace) -> Result:
+    """Run folder -> hub folder."""
+    from ..export import export as write
+
+    result = write(options.run_dir, options.out, options.results)
+    lines = [f"{name:<40} {size:>12,} bytes" for name, size in result["files"].items()]
+    lines += [f"{result['parameters']:,} parameters in {result['out']}; float16 moved none by more than {result['largest_error']:.1e}"]
     return result, "\n".join(lines)
 
 
