@@ -30,6 +30,8 @@ from . import checkpoint, sampling
 from .config import DataConfig, GenerationConfig
 from .errors import CheckpointError, ConfigError, OutputError
 from .midi import read_midi, write_midi
+from .models.decode import decoder
+from .models.lm import LanguageModel
 from .notes import NOTE, PEDAL, Note, Performance, between, join, shift
 from .paths import atomic_path
 from .tokenizers.reader import Reader
@@ -76,7 +78,8 @@ def make_prompt(seed: Performance, tokenizer, config: DataConfig) -> Prompt:
         return Prompt(np.array([tokenizer.bos_id]), seed, 0.0, 0.0)
     onsets = np.unique(seed.notes["onset"])
     join_at = float(onsets[-1])
-    first = min(int(np.searchsorted(onsets, seed.end - config.prompt_seconds)), len(onsets) - 1)
+    end = min(seed.end, join_at + config.prompt_seconds / 2)  # a last chord held for long leaves room for what led to it
+    first = min(int(np.searchsorted(onsets, end - config.prompt_seconds)), len(onsets) - 1)
 
     def cut(index: int) -> Prompt:
         start = math.floor(float(onsets[index]) / BAR_SECONDS) * BAR_SECONDS if index else 0.0
@@ -266,12 +269,12 @@ def _check_fit(model, tokenizer) -> None:
 
 @contextlib.contextmanager
 def _evaluating(model):
-    """The model without dropout, put back afterwards."""
+    """What decodes fastest with this model's weights, without dropout; the model's mode is put back afterwards."""
     training = getattr(model, "training", False)
     if training:
         model.eval()
     try:
-        yield model
+        yield decoder(model) if isinstance(model, LanguageModel) else model
     finally:
         if training:
             model.train()

@@ -84,6 +84,12 @@ def test_prompt_is_the_end_of_the_seed(tokenizer):
     assert prompt.join == seed.notes["onset"][-1] and len(prompt.performance.pedals)
 
 
+def test_a_long_last_chord_leaves_room_for_what_led_to_it(tokenizer):
+    seed = Performance.of([*music(40), (music(40).end, 60.0, 50, 80)])
+    prompt = generation.make_prompt(seed, tokenizer, DataConfig(prompt_tokens=10_000))
+    assert len(prompt.performance) > 10 and prompt.performance.notes["onset"][0] >= prompt.join - 5
+
+
 @pytest.mark.parametrize("limit", [9, 20, 64, 128])
 def test_prompt_keeps_within_its_tokens(tokenizer, limit):
     short, longer = (generation.make_prompt(music(), tokenizer, DataConfig(prompt_tokens=n)) for n in (limit, limit + 12))
