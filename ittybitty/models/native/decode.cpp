@@ -4,7 +4,9 @@
 // one scale a row; activations and states are float32. States are those of mamba.py and attention.py, moved on in place.
 #include "lanes.h"
 
-#include <vector>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -33,39 +35,64 @@ struct Block {
 };
 
 inline V widen(const float* p) { V v; std::memcpy(&v, p, sizeof v); return v; }
-inline V widen(const int8_t* p) {  // one widening at a time: GCC turns a direct conversion into scalar code
+inline V widen(const int8_t* p) {
+#if defined(__AVX512F__)
+    return (V)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
+#elif defined(__AVX2__)
+    return (V)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
+#else  // one widening at a time: compilers turn a direct conversion into scalar code
     typedef int8_t B1 __attribute__((vector_size(W)));
     typedef int16_t B2 __attribute__((vector_size(2 * W)));
     B1 b; std::memcpy(&b, p, sizeof b);
     return __builtin_convertvector(__builtin_convertvector(__builtin_convertvector(b, B2), Lanes<float>::I), V);
+#endif
 }
 
-template <int n, typename S> inline void dot(const S* row, const float* x, int64_t stride, int64_t columns, float* sums) {
-    V a[n] = {}, b[n] = {};
+// sums[i * m + j] = row j of the weights times sequence i: m rows and n sequences side by side, so that each value that
+// comes from the cache is used several times.
+template <int n, int m, typename S>
+inline void dot(const S* row, int64_t row_stride, const float* x, int64_t x_stride, int64_t columns, float* sums) {
+    V a[n][m] = {}, b[n][m] = {};
     int64_t c = 0;
-    for (; c + 2 * W <= columns; c += 2 * W) {
-        const V w0 = widen(row + c), w1 = widen(row + c + W);
-        for (int i = 0; i < n; i++) { a[i] += w0 * widen(x + i * stride + c); b[i] += w1 * widen(x + i * stride + c + W); }
-    }
-    for (int i = 0; i < n; i++) sums[i] = total(a[i] + b[i]);
-    for (; c < columns; c++) for (int i = 0; i < n; i++) sums[i] += (float)row[c] * x[i * stride + c];
+    for (; c + 2 * W <= columns; c += 2 * W)
+        for (int j = 0; j < m; j++) {
+            const V w0 = widen(row + j * row_stride + c), w1 = widen(row + j * row_stride + c + W);
+            for (int i = 0; i < n; i++) {
+                a[i][j] += w0 * widen(x + i * x_stride + c);
+                b[i][j] += w1 * widen(x + i * x_stride + c + W);
+            }
+        }
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < m; j++) {
+            float sum = total(a[i][j] + b[i][j]);
+            for (int64_t k = c; k < columns; k++) sum += (float)row[j * row_stride + k] * x[i * x_stride + k];
+            sums[i * m + j] = sum;
+        }
+}
+
+template <int m, typename S>
+inline void dots(const S* row, const float* x, int64_t n, int64_t columns, float* sums) {
+    if (n == 4) dot<4, m>(row, columns, x, columns, columns, sums);
+    else if (n == 3) dot<3, m>(row, columns, x, columns, columns, sums);
+    else if (n == 2) dot<2, m>(row, columns, x, columns, columns, sums);
+    else dot<1, m>(row, columns, x, columns, columns, sums);
 }
 
 template <typename S, typename F>
 inline void rows_of(const Matrix& m, const S* weight, const float* x, int64_t batch, F done) {
 #pragma omp for schedule(static)
-    for (int64_t r = 0; r < m.rows; r++) {
+    for (int64_t pair = 0; pair < (m.rows + 1) / 2; pair++) {
+        const int64_t r = 2 * pair, two = r + 1 < m.rows ? 2 : 1;
         const S* row = weight + r * m.columns;
-        const float scale = m.packed ? m.scale[r] : 1.0f, bias = m.bias ? m.bias[r] : 0.0f;
-        float sums[TILE];
+        float sums[2 * TILE];
         for (int64_t b = 0; b < batch; b += TILE) {
-            const float* at = x + b * m.columns;
-            const int n = (int)(batch - b < TILE ? batch - b : TILE);
-            if (n == 4) dot<4>(row, at, m.columns, m.columns, sums);
-            else if (n == 3) dot<3>(row, at, m.columns, m.columns, sums);
-            else if (n == 2) dot<2>(row, at, m.columns, m.columns, sums);
-            else dot<1>(row, at, m.columns, m.columns, sums);
-            for (int i = 0; i < n; i++) done(b + i, r, sums[i] * scale + bias);
+            const int64_t n = batch - b < TILE ? batch - b : TILE;
+            if (two == 2) dots<2>(row, x + b * m.columns, n, m.columns, sums);
+            else dots<1>(row, x + b * m.columns, n, m.columns, sums);
+            for (int64_t j = 0; j < two; j++) {
+                const float scale = m.packed ? m.scale[r + j] : 1.0f, bias = m.bias ? m.bias[r + j] : 0.0f;
+                for (int64_t i = 0; i < n; i++) done(b + i, r + j, sums[i * two + j] * scale + bias);
+            }
         }
     }
 }
@@ -164,7 +191,7 @@ inline void attention(const Block& k, Scratch s, int64_t batch, int64_t D) {
             if (distance < 0) { score[i] = -1e30f; continue; }
             const float* key = i < k.window ? k.s0 + (head * k.window + i) * d : k.s2 + (head * k.marks + i - k.window) * d;
             float dotted;
-            dot<1>(key, q, 0, d, &dotted);
+            dot<1, 1>(key, 0, q, 0, d, &dotted);
             score[i] = dotted * shrink + k.bias[h * (k.most + 1) + (distance < k.most ? distance : k.most)];
             if (score[i] > top) top = score[i];
         }
