@@ -88,6 +88,7 @@ class GenerationConfig:
     seconds: float | None = None  # s of new music
     repetition_penalty: float = 1.0  # Keskar et al. 2019 (CTRL), section 4.1; 1 is off, above 1 discourages repeats
     seed: int | None = None  # same number, same music; None draws one and reports it
+    precision: str = "float32"  # or "int8": a quarter of the bytes, and music that may differ (CPU only)
     stop_at_end: bool = False  # let the model end the piece early; otherwise its end token is never drawn
     only_new: bool = False  # write the continuation without the seed
 
@@ -98,6 +99,7 @@ class GenerationConfig:
             "top_p": (0 < self.top_p <= 1, "above 0, at most 1 (1 is off)"),
             "top_k": (self.top_k >= 0, "0 (off) or more"),
             "seconds": (self.seconds is None or self.seconds > 0, "above 0"),
+            "precision": (self.precision in ("float32", "int8"), "float32 or int8"),
             "repetition_penalty": (self.repetition_penalty >= 1, "1 (off) or more; below 1 would reward repetition"),
         }
         for name, (good, mend) in checks.items():

@@ -154,7 +154,7 @@ def stream(model, tokenizer, prompt: Performance, config: DataConfig, generation
     given = make_prompt(prompt, tokenizer, config)
     reader = _listener(tokenizer, given)
     limit = math.inf if generation_config.seconds is None else given.join + generation_config.seconds
-    with _evaluating(model) as player:
+    with _evaluating(model, generation_config.precision) as player:
         for id in generate_tokens(player, tokenizer, given.ids, generation_config):
             for note in reader.feed(id):
                 if note.onset + given.start < limit:
@@ -179,7 +179,7 @@ def continuation(
     reader = _listener(tokenizer, prompt)
     limit = math.inf if settled.seconds is None else prompt.join + settled.seconds
     began, new = time.perf_counter(), []
-    with _evaluating(model) as player:
+    with _evaluating(model, settled.precision) as player:
         for id in generate_tokens(player, tokenizer, prompt.ids, settled):
             new.append(id)
             reader.feed(id)
@@ -268,13 +268,13 @@ def _check_fit(model, tokenizer) -> None:
 
 
 @contextlib.contextmanager
-def _evaluating(model):
+def _evaluating(model, precision: str):
     """What decodes fastest with this model's weights, without dropout; the model's mode is put back afterwards."""
     training = getattr(model, "training", False)
     if training:
         model.eval()
     try:
-        yield decoder(model) if isinstance(model, LanguageModel) else model
+        yield decoder(model, precision) if isinstance(model, LanguageModel) else model
     finally:
         if training:
             model.train()

@@ -36,6 +36,7 @@ def add_verbs(verbs) -> None:
     parser.add_argument("--top-k", type=int, default=drawn.top_k, metavar="K", help="draw from the K likeliest tokens, 0 for all (%(default)s)")
     parser.add_argument("--top-p", type=float, default=drawn.top_p, metavar="P", help="draw from the likeliest tokens that hold P of the chance (%(default)s)")
     parser.add_argument("--repetition-penalty", type=float, default=drawn.repetition_penalty, metavar="R", help="above 1 discourages repeats (%(default)s, off)")
+    parser.add_argument("--precision", choices=("float32", "int8"), default=drawn.precision, help="int8 is quicker and may play other notes (%(default)s)")
     parser.add_argument("--stop-at-end", action="store_true", help="let the model end the piece early")
     parser.add_argument("--seed", type=int, metavar="N", help="same number, same music (drawn, and printed, if not given)")
     parser.add_argument("--wav", metavar="OUT.wav", help="also as sound")
@@ -65,7 +66,7 @@ def continue_(options: argparse.Namespace) -> Result:
 
 def _choices(options: argparse.Namespace) -> dict:
     """Keyword arguments of `Piano.continue_`; ConfigError for one that makes no sense."""
-    names = ("temperature", "top_k", "top_p", "repetition_penalty", "seconds", "seed", "only_new", "stop_at_end")
+    names = ("temperature", "top_k", "top_p", "repetition_penalty", "precision", "seconds", "seed", "only_new", "stop_at_end")
     drawn = {name: getattr(options, name) for name in names}
     tokens = {} if options.tokens is None else {"max_new_tokens": options.tokens}
     GenerationConfig(**drawn, **tokens)
