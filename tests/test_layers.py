@@ -22,7 +22,7 @@ windows
 systems
 checkpoint likelihood journal optimizer parallel session
 training generation
-evaluation bench export stages doctor reproduce
+evaluation bench export stages doctor reproduce paper
 cli widget
 """
 LEVEL = {name: level for level, line in enumerate(LAYERS.split("\n")) for name in line.split()}
