@@ -33,3 +33,7 @@ class ConfigError(IttyBittyError):
 
 class OutputError(IttyBittyError):
     """A result cannot be written where the user asked for it."""
+
+
+class ResultError(IttyBittyError):
+    """A measurement failed, or its record is missing, damaged or does not say how it was made."""

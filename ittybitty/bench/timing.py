@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import IttyBittyError
+from ..errors import ResultError
 
 STEADY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}  # glibc gives freed memory back at once
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -124,5 +124,5 @@ def child(module: str, function: str, **arguments) -> dict:
     run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **STEADY})
     if run.returncode:
         why = (run.stderr.strip().splitlines() or [f"ended with {run.returncode}"])[-1]
-        raise IttyBittyError(f"{module}.{function} failed in its own process: {why}; give it a smaller size, or close other programs")
+        raise ResultError(f"{module}.{function} failed in its own process: {why}; give it a smaller size, or close other programs")
     return json.loads(run.stdout.splitlines()[-1])
