@@ -299,11 +299,11 @@ def diagram(nodes: Mapping[str, tuple], arrows: Iterable[tuple], ax=None):
         boxes = {}
         for name, (x, y, text, *colour) in nodes.items():
             face = {"boxstyle": "round,pad=0.4", "fc": "white", "ec": colour[0] if colour else BLACK, "lw": 1.1}
-            boxes[name] = ax.text(x, y, text, ha="center", va="center", fontsize=8.5, bbox=face, zorder=3)
+            boxes[name] = ax.text(x, y, text, ha="center", va="center", fontsize=8.5, bbox=face, zorder=2)
         for start, end, *label in arrows:
             line = {"arrowstyle": "-|>", "lw": 1, "color": "#444444", "shrinkA": 0, "shrinkB": 0}
             line |= {"patchA": boxes[start].get_bbox_patch(), "patchB": boxes[end].get_bbox_patch()}
-            ax.annotate("", nodes[end][:2], nodes[start][:2], arrowprops=line, zorder=2)
+            ax.annotate("", nodes[end][:2], nodes[start][:2], arrowprops=line, zorder=3)  # after the boxes, whose edges it stops at
             if label:
                 middle = np.mean([nodes[start][:2], nodes[end][:2]], 0)
                 ax.text(*middle, label[0], fontsize=7.5, ha="center", va="bottom", zorder=4)
