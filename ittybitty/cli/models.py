@@ -138,12 +138,13 @@ def systems(options: argparse.Namespace) -> Result:
 
 def params(options: argparse.Namespace) -> Result:
     """Parameters by part, counted without taking memory."""
-    import torch
-
     from ..systems import build, build_model
 
+    configs = build(options.system, options.preset, changes(options.set))
+    import torch
+
     with torch.device("meta"):
-        parts = build_model(build(options.system, options.preset, changes(options.set))).parameters_by_part()
+        parts = build_model(configs).parameters_by_part()
     result = {"preset": options.preset, "system": options.system, "total": sum(parts.values()), "by_part": parts}
     rows = [{"part": part, "parameters": count} for part, count in parts.items()]
     text = table([*rows, {"part": "total", "parameters": result["total"]}], {"part": "part", "parameters": "parameters"})
