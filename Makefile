@@ -6,13 +6,15 @@ READY := $(VENV)/.ready
 LATEX := pdflatex -interaction=nonstopmode -halt-on-error main.tex
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test paper lab clean
+.PHONY: help setup reproduce test paper lab kaggle-bundle kaggle-rehearsal clean
 
 help:
 	@echo "make reproduce   run every notebook at its small size; ends by saying where the new piece of music lies"
 	@echo "make test        run the tests"
 	@echo "make paper       build paper/main.pdf from the recorded results"
 	@echo "make lab         open the notebooks in JupyterLab"
+	@echo "make kaggle-bundle OWNER=you   build what Kaggle is given (kaggle/README.md)"
+	@echo "make kaggle-rehearsal          play two Kaggle sessions here, one of them killed"
 	@echo "make clean       remove build/ and caches; .venv, runs/ and your data stay"
 
 setup: $(READY)
@@ -44,6 +46,13 @@ paper: $(READY)
 
 lab: $(READY)
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+kaggle-bundle: $(READY)
+	@test -n "$(OWNER)" || { echo "Your name on Kaggle is needed: make kaggle-bundle OWNER=you"; exit 1; }
+	@$(BIN)/python kaggle/bundle.py --owner "$(OWNER)" $(if $(CONTINUE),--continue)
+
+kaggle-rehearsal: $(READY)
+	@$(BIN)/python kaggle/rehearsal.py
 
 clean:
 	rm -rf build dist .pytest_cache .hypothesis *.egg-info

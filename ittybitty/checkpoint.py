@@ -61,13 +61,16 @@ class Last:
 
 
 def find(name: str | Path) -> Path:
-    """The run folder of a path or of a shipped model's name; CheckpointError names the nearest one."""
+    """The run folder of a path, of a shipped model's name, or of one attached on Kaggle, named by the end of its path.
+
+    CheckpointError names the nearest one.
+    """
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
         return folder
     shipped = sorted(p.parent for p in paths.pretrained_dir().glob("*/config.json"))
-    for candidate in shipped:
-        if candidate.name == str(name):
+    for candidate in (*shipped, *paths.attached_runs()):
+        if candidate.parts[-len(folder.parts) :] == folder.parts:
             return candidate
     if folder.exists():
         raise CheckpointError(f"{name}: is not a run folder (no config.json in it); give the folder that `ittybitty train` wrote")
@@ -245,6 +248,29 @@ def adopt(sources: Iterable[Path], folder: Path) -> Path | None:
         shutil.rmtree(copying, ignore_errors=True)
         raise OutputError(f"{folder}: the run of {source} cannot be copied there ({error}); free some space") from None
     return source
+
+
+def adopt_attached(folder: Path) -> Path | None:
+    """On Kaggle, take over the run that a former version of the notebook left at this place of its output; where it came from.
+
+    Nothing happens where `folder` is as far already. Under torchrun all ranks may call it: one copies.
+    """
+    from filelock import FileLock
+
+    folder = Path(folder).absolute()
+    try:
+        place = folder.relative_to(paths.kaggle_working().absolute()).parts
+    except ValueError:
+        place = folder.parts[-1:]
+    sources = [run for run in paths.attached_runs() if run.parts[-len(place) :] == place and newest(run)]
+    if not sources:
+        return None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            return adopt(sources, folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose a place you may write to") from None
 
 
 def restore(last: Last, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:

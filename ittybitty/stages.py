@@ -65,7 +65,11 @@ def train(
     What is not given comes from the run that is gone on with or started from, else it is the hybrid at size tiny.
     `options` are those of `training.train`: parallel, max_hours, on_step.
     """
+    from . import training
+
     run_dir = Path(run_dir).expanduser()
+    if resume:
+        training.take_over(run_dir)  # before its configuration is read
     header, tokenizer = _origin(run_dir, resume, init_from)
     if header and preset is None and (system is None or systems.system(system).name == header["system"]):
         system, preset, configs = header["system"], header.get("preset", "custom"), override(header["configs"], changes or {})
@@ -76,8 +80,6 @@ def train(
         if (value := getattr(configs["train"], name)) < 1:
             raise ConfigError(f"train.{name} is {value}: give 1 or more")
     store = tokenize(configs, data, progress=progress, tokenizer=tokenizer)
-    from . import training
-
     return training.train(
         system, configs, store, run_dir, resume=resume, init_from=init_from, preset=preset, progress=progress, **options
     )

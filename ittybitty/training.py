@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import checkpoint, systems
+from . import checkpoint, paths, systems
 from .config import nearest
 from .errors import CheckpointError, ConfigError, OutputError
 from .journal import Journal, Tally
@@ -54,8 +54,8 @@ def train(
 ) -> dict:
     """Train `system` on a token store into `run_dir` and return a summary.
 
-    `resume` goes on from the folder's newest checkpoint, or starts where there is none. `parallel` is "none", "dp",
-    "ddp", or None for what the machine offers. After `max_hours`, on SIGTERM and on Ctrl-C the run is checkpointed at
+    `resume` goes on from the folder's newest checkpoint, or starts where there is none; on Kaggle also from the attached
+    output of a former version. `parallel` is "none", "dp", "ddp", or None for what the machine offers. After `max_hours`, on SIGTERM and on Ctrl-C the run is checkpointed at
     the next step boundary; Ctrl-C then raises KeyboardInterrupt. `on_step(step, record)` is called after each step with
     the newest line of the log. `init_from` starts from the weights of another run or shipped model.
 
@@ -118,6 +118,8 @@ class _Trainer:
 
     def begin(self, resume: bool, init_from: str | Path | None) -> None:
         """Make the run folder, or take up the run that is in it."""
+        if resume:
+            take_over(self.run_dir)
         if self.group.main:
             _make(self.run_dir)
             checkpoint.settle(self.run_dir)
@@ -336,6 +338,12 @@ class _Trainer:
             "bits_per_note": self.best.get("bits_per_note"),
             "best_step": self.best.get("step"),
         }
+
+
+def take_over(run_dir: str | Path) -> None:
+    """On Kaggle, copy what a former version of the notebook left at `run_dir`, if that is further, and say so."""
+    if paths.on_kaggle() and (source := checkpoint.adopt_attached(Path(run_dir))):
+        print(f"{run_dir}: taken over from {source}", flush=True)
 
 
 def _seed(seed: int, step: int, rank: int) -> int:

@@ -1,0 +1,297 @@
+"""What Kaggle is given is what Kaggle takes, and what a session leaves there the next one goes on with."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from ittybitty import REPOSITORY, checkpoint, paths, systems, training
+from ittybitty.errors import CheckpointError
+from runs import small_configs, small_store
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "kaggle"
+KERNELS = ("train", "evaluate", "quickstart")
+DATASETS = ("package", "weights")
+KEYS = set(
+    "id title code_file language kernel_type is_private enable_gpu enable_internet machine_shape dataset_sources kernel_sources "
+    "model_sources competition_sources docker_image docker_image_pinning_type".split()
+)
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FIRST_CELL = (FOLDER / "first_cell.py").read_text(encoding="utf-8")
+
+
+def load(name: str):
+    """A script of kaggle/, which is no package."""
+    specification = importlib.util.spec_from_file_location(f"kaggle_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+bundle = load("bundle")
+
+
+def header(name: str) -> dict:
+    kind = "kernel" if name in KERNELS else "dataset"
+    return json.loads((FOLDER / name / f"{kind}-metadata.json").read_text(encoding="utf-8"))
+
+
+# ---------------------------------------------------------------- metadata
+
+
+@pytest.fixture(scope="module")
+def client():
+    """The official client, not logged in, with nothing behind it."""
+    extended = pytest.importorskip("kaggle.api.kaggle_api_extended", reason="the official client is not here: pip install kaggle six")
+    api = extended.KaggleApi()
+    api.config_values = {api.CONFIG_NAME_USER: "someone"}
+    return api
+
+
+class Server:
+    """What stands for Kaggle: keeps what it is sent."""
+
+    def __init__(self, sent: list):
+        answer = SimpleNamespace(save_kernel=lambda request: sent.append(request))
+        self.kernels = SimpleNamespace(kernels_api_client=answer)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_official_client_accepts_the_kernel(client, monkeypatch, tmp_path, capsys, name):
+    sent = []
+    monkeypatch.setattr(client, "build_kaggle_client", lambda: Server(sent))
+    head = bundle.metadata(FOLDER / name / "kernel-metadata.json", "someone")
+    (tmp_path / "kernel-metadata.json").write_text(json.dumps(head))
+    (tmp_path / head["code_file"]).write_text('{"cells": []}')
+    client.kernels_push(str(tmp_path))
+    (request,) = sent
+    assert request.slug == head["id"].replace("OWNER", "someone") and not request.enable_internet
+    assert (request.machine_shape or None) == ("NvidiaTeslaT4" if name == "train" else None)
+    assert "does not resolve" not in capsys.readouterr().out  # the title makes the id
+    head["kernel_type"] = "novel"
+    (tmp_path / "kernel-metadata.json").write_text(json.dumps(head))
+    with pytest.raises(ValueError, match="kernel type"):
+        client.kernels_push(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_official_client_accepts_the_data_set(client, monkeypatch, tmp_path, name):
+    class Reached(Exception):
+        pass
+
+    def ask(reference):
+        raise Reached  # all checks are done before it is asked whether the name is taken
+
+    monkeypatch.setattr(client, "dataset_status", ask)
+    head = bundle.metadata(FOLDER / name / "dataset-metadata.json", "someone")
+    (tmp_path / "dataset-metadata.json").write_text(json.dumps(head))
+    with pytest.raises(Reached):
+        client.dataset_create_new(str(tmp_path))
+    assert head["licenses"] == [{"name": "CC-BY-NC-SA-4.0"}] and 20 <= len(head["subtitle"]) <= 80
+    (tmp_path / "dataset-metadata.json").write_text(json.dumps({**head, "subtitle": "short"}))
+    with pytest.raises(ValueError, match="Subtitle"):
+        client.dataset_create_new(str(tmp_path))
+
+
+def test_the_official_client_can_be_imported_beside_our_folder():
+    if importlib.util.find_spec("kagglesdk") is None:
+        pytest.skip("the official client is not here: pip install kaggle six")
+    run = subprocess.run([sys.executable, "-c", "import kaggle; print(kaggle.KaggleApi.__name__)"], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout.split()[-1:] == ["KaggleApi"], run.stderr  # before it stands how to log in
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_no_key_or_machine_is_one_that_kaggle_would_ignore(name):
+    """The client takes any key and any machine; Kaggle then silently runs on another."""
+    head = header(name)
+    assert head.keys() <= KEYS
+    assert head.get("machine_shape") == ("NvidiaTeslaT4" if head["enable_gpu"] else None)  # 2xT4; its default P100 is too old for this torch
+    assert isinstance(head["enable_internet"], bool) and head["is_private"]
+    assert head["id"].startswith("OWNER/") and f"{bundle.OWNER}/itty-bitty-package" in head["dataset_sources"]
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_parameters_are_those_of_the_notebook(name):
+    parameters = yaml.safe_load((FOLDER / name / "parameters.yaml").read_text(encoding="utf-8"))
+    notebook = json.loads((ROOT / "notebooks" / header(name)["code_file"]).read_text(encoding="utf-8"))
+    (cell,) = [cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    targets = [target for node in ast.parse("".join(cell["source"])).body for target in node.targets]
+    known = {leaf.id for target in targets for leaf in ast.walk(target) if isinstance(leaf, ast.Name)}
+    assert parameters.keys() <= known
+
+
+def test_full_size_is_the_published_recipe():
+    parameters = yaml.safe_load((FOLDER / "train" / "parameters.yaml").read_text(encoding="utf-8"))
+    configs = systems.build(parameters["SYSTEM"], parameters["PRESET"], parameters["CHANGES"])
+    train = configs["train"]
+    assert (train.batch_size, train.warmup, train.label_smoothing) == (64, 200, 0.1) and parameters["PRESET"] == "small"
+    windows = 15_226  # of MAESTRO's training split at context 1,024
+    assert round(train.steps / -(-windows // train.batch_size)) == parameters["EPOCHS"] == 235
+
+
+def test_a_prepared_kernel_is_complete(tmp_path):
+    notebook = bundle.kernel("train", tmp_path, "someone", {"MAX_HOURS": 2}, go_on=True)
+    head = json.loads((tmp_path / "kernel-metadata.json").read_text())
+    assert notebook.name == head["code_file"] and head["kernel_sources"] == [head["id"]] == ["someone/itty-bitty-train"]
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    (injected,) = ["".join(cell["source"]) for cell in cells if "injected-parameters" in cell["metadata"].get("tags", [])]
+    assert "MAX_HOURS = 2" in injected and '"small"' in injected and "DATA = None" in injected
+    assert "OWNER" not in json.dumps(head)
+
+
+# ---------------------------------------------------------------- the bundle
+
+
+def test_the_bundle_leaves_torch_alone():
+    pins = bundle.pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    names = {pin.split("==")[0].lower() for pin in pins}
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+!-]+", pin) for pin in pins)
+    assert "torch" not in names and not [name for name in names if name.startswith(("nvidia", "triton"))]
+    assert {"miditok", "muspy", "symusic", "pretty_midi", "music21"} <= names  # what the image is known to lack
+
+
+def test_what_the_package_needs_is_bundled_or_in_the_image():
+    def canonical(name):
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    bundled = {canonical(pin.split("==")[0]) for pin in bundle.pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))}
+    image = {canonical(name) for name in bundle.IN_IMAGE}
+    needed = [re.match(r"[\w.-]+", line)[0] for line in (ROOT / "requirements.txt").read_text().splitlines() if re.match(r"\w", line)]
+    assert needed and {canonical(name) for name in needed} <= bundled | image
+
+
+# ---------------------------------------------------------------- the first cell
+
+
+def install(monkeypatch, root: Path) -> list[list[str]]:
+    """What the first cell runs where the package is missing and Kaggle's folder is `root`."""
+    ran, find = [], importlib.util.find_spec
+    monkeypatch.setenv(paths.KAGGLE_VARIABLE, str(root))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ittybitty" else find(name))
+    monkeypatch.setattr(subprocess, "run", lambda command, check: ran.append(command))
+    exec(compile(FIRST_CELL, "first_cell.py", "exec"), {})
+    return ran
+
+
+@pytest.mark.parametrize("mount", ["itty-bitty-package", "datasets/someone/itty-bitty-package"])
+def test_first_cell_installs_offline_from_an_attached_bundle(monkeypatch, tmp_path, capsys, mount):
+    folder = tmp_path / "input" / mount
+    folder.mkdir(parents=True)
+    (folder / "ittybitty-0.1.0-py3-none-any.whl").touch()
+    (command,) = install(monkeypatch, tmp_path)
+    assert command[-3:] == ["--no-index", f"--find-links={folder}", "ittybitty"]
+    assert f"torch=={metadata.version('torch')}" in command  # pip may not put another in its place
+    assert "offline" in capsys.readouterr().out
+    (folder / "mamba_ssm-2.3.2-cp312-cp312-linux_x86_64.whl").touch()
+    assert install(monkeypatch, tmp_path)[1][-2:] == ["--no-deps", str(folder / "mamba_ssm-2.3.2-cp312-cp312-linux_x86_64.whl")]
+
+
+def test_first_cell_installs_by_pip_without_one(monkeypatch, tmp_path, capsys):
+    (command,) = install(monkeypatch, tmp_path)
+    assert command[-1].endswith(f"github.com/{REPOSITORY}") and "--no-index" not in command
+    assert f"torch=={metadata.version('torch')}" in command and "GitHub" in capsys.readouterr().out
+
+
+def test_first_cell_does_nothing_where_the_package_is(monkeypatch, capsys):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("nothing is to be installed"))
+    exec(compile(FIRST_CELL, "first_cell.py", "exec"), {})
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_begins_with_the_first_cell(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert code[0] == FIRST_CELL.rstrip("\n"), "its first code cell is not kaggle/first_cell.py"
+
+
+# ---------------------------------------------------------------- the next session
+
+
+@pytest.fixture
+def session(monkeypatch, tmp_path, performance):
+    """A token store, and a Kaggle whose former version left a run of 4 steps."""
+    root = tmp_path / "kaggle"
+    (root / "working").mkdir(parents=True)
+    monkeypatch.setenv(paths.KAGGLE_VARIABLE, str(root))
+    store = small_store(tmp_path / "tokens", performance)
+    train(store, root / "working" / "small" / "run", 4)
+    return SimpleNamespace(root=root, store=store, run=root / "working" / "small" / "run")
+
+
+def train(store, run_dir, steps):
+    return training.train("hybrid", small_configs(**{"train.steps": steps}), store, run_dir, resume=True, progress=False)
+
+
+def end_session(session, mount: str) -> Path:
+    """The output becomes a read-only input, and the working folder is empty again."""
+    attached = session.root / "input" / mount
+    shutil.copytree(session.root / "working", attached)
+    for path in attached.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    shutil.rmtree(session.root / "working")
+    (session.root / "working").mkdir()
+    return attached
+
+
+@pytest.mark.parametrize("mount", ["itty-bitty-train", "notebooks/someone/itty-bitty-train"])
+def test_training_goes_on_from_the_attached_output(session, capsys, mount):
+    attached = end_session(session, mount)
+    assert train(session.store, session.run, 6)["steps"] == 6
+    assert f"taken over from {attached / 'small' / 'run'}" in capsys.readouterr().out
+    assert checkpoint.newest(attached / "small" / "run").step == 4  # what is attached stays as it was
+    log = [json.loads(line) for line in (session.run / "log.jsonl").read_text().splitlines()]
+    assert {record["step"] for record in log} >= {4, 6}
+
+
+def test_a_run_that_is_further_is_not_replaced(session, capsys):
+    attached = session.root / "input" / "itty-bitty-train"
+    shutil.copytree(session.root / "working", attached)
+    assert train(session.store, session.run, 6)["steps"] == 6
+    assert "taken over" not in capsys.readouterr().out
+
+
+def test_a_run_of_another_place_is_left_alone(session):
+    end_session(session, "itty-bitty-train")
+    other = session.root / "working" / "other" / "run"
+    assert checkpoint.adopt_attached(other) is None and not other.exists()
+
+
+def test_a_damaged_output_is_passed_over(session):
+    attached = end_session(session, "itty-bitty-train")
+    state = attached / "small" / "run" / "last" / "state.json"
+    state.chmod(0o644)
+    state.write_text(state.read_text()[:-5])
+    assert checkpoint.adopt_attached(session.run) is None
+
+
+def test_outside_kaggle_nothing_is_taken_over(session, monkeypatch, tmp_path):
+    end_session(session, "itty-bitty-train")
+    monkeypatch.setenv(paths.KAGGLE_VARIABLE, str(tmp_path / "nowhere"))
+    assert checkpoint.adopt_attached(session.run) is None
+
+
+def test_an_attached_model_is_found_by_its_name(session):
+    attached = end_session(session, "itty-bitty-train")
+    assert checkpoint.find("small/run") == attached / "small" / "run"
+    assert checkpoint.load("small/run").system == "hybrid"
+    with pytest.raises(CheckpointError, match="no such run"):
+        checkpoint.find("large/run")
