@@ -12,6 +12,7 @@
     chunked      nothing but PyTorch; recomputes chunk by chunk in its backward
     native       C++ for the CPU, compiled on first use where a compiler is found (native.py)
     mamba_ssm    the CUDA kernel of mamba-ssm where it is installed
+    triton       our kernels for a GPU without it; CUDA builds of PyTorch bring Triton along (triton_scan.py)
 
 Left out: parallel (log-depth) scans; on a CPU they move more memory than they save.
 """
@@ -144,11 +145,21 @@ def scan_mamba_ssm(u, delta, A, B, C, D, state, z=None):
     return _gated(y, z), last + decay[:, -1] * state
 
 
+def scan_triton(u, delta, A, B, C, D, state, z=None):
+    """Triton's kernels of triton_scan.py, differentiable; on a CPU only in Triton's interpreter."""
+    if not u.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ConfigError(f"the scan path 'triton' needs a CUDA device and the data is on {u.device.type}; unset {VARIABLE}")
+    from . import triton_scan
+
+    return triton_scan.Scan.apply(u, delta, A, B, C, D, state, z)
+
+
 PATHS = {
     "sequential": scan_sequential,
     "chunked": scan_chunked,
     "native": scan_native,
     "mamba_ssm": scan_mamba_ssm,
+    "triton": scan_triton,
 }
 
 
@@ -157,13 +168,31 @@ def describe() -> list[dict]:
     cuda = torch.cuda.is_available()
     kernels = importlib.util.find_spec("mamba_ssm") is not None
     compiled, why = native.status()
+    triton, why_triton = _triton_status()
     return [
         {"path": "mamba_ssm", "available": cuda and kernels, "why": "CUDA and mamba-ssm" if cuda and kernels
          else "no CUDA device" if not cuda else "mamba-ssm is not installed (optional)"},
+        {"path": "triton", "available": triton, "why": why_triton},
         {"path": "native", "available": compiled, "why": why},
         {"path": "chunked", "available": True, "why": "needs nothing but PyTorch"},
         {"path": "sequential", "available": True, "why": "the slow truth, for tests and teaching"},
     ]
+
+
+@functools.cache
+def _triton_status() -> tuple[bool, str]:
+    """Do the Triton kernels run here, and why (not)?"""
+    if not torch.cuda.is_available():
+        return False, "no CUDA device"
+    if torch.version.hip is None and torch.cuda.get_device_capability() < (7, 5):
+        return False, "Triton needs a GPU of compute capability 7.5 or newer"
+    try:
+        import triton
+    except ImportError:
+        return False, "Triton is not installed (CUDA builds of PyTorch for Linux bring it)"
+    if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
+        return False, f"Triton {triton.__version__} is too old: 3.3 or newer is needed (PyTorch 2.7 and newer bring it)"
+    return True, f"CUDA and Triton {triton.__version__}"
 
 
 @contextlib.contextmanager
@@ -189,5 +218,5 @@ def chosen(device: str = "cpu") -> str:
 @functools.cache
 def _best(device: str) -> str:
     if device == "cuda":
-        return "mamba_ssm" if importlib.util.find_spec("mamba_ssm") else "chunked"
+        return "mamba_ssm" if importlib.util.find_spec("mamba_ssm") else "triton" if _triton_status()[0] else "chunked"
     return "native" if device == "cpu" and native.status()[0] else "chunked"
