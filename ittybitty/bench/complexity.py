@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from ..config import ModelConfig
 from ..models.mamba import Mamba
 from ..models.scan import chosen
-from .timing import Timing, child, in_turns, matmul_rate, peak_memory, read_bandwidth
+from .timing import KEEPING, RETURNING, Timing, child, in_turns, matmul_rate, peak_memory, read_bandwidth
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 WIDTH = 256  # D
@@ -124,8 +124,16 @@ def training_step(name: str, width: int, length: int, batch_size: int = 1) -> Ca
     return step
 
 
+def times(lengths: Sequence[int], width: int, turns: int, threads: int) -> dict:
+    """Seconds of every turn by length and mixer, and this machine's floors; meant for a process of its own."""
+    torch.set_num_threads(threads)
+    each = [in_turns({name: training_step(name, width, length) for name in MIXERS}, turns) for length in lengths]
+    rows = {name: [timings[name].turns for timings in each] for name in MIXERS}
+    return {"turns": rows, "read_bandwidth": read_bandwidth(), "matmul_rate": matmul_rate()}
+
+
 def memory(name: str, lengths: Sequence[int], width: int, threads: int) -> list[int]:
-    """Peak bytes of a training step at each length; meant for a process of its own (`timing.child`)."""
+    """Peak bytes of a training step at each length; meant for a process of its own."""
     torch.set_num_threads(threads)
     training_step(name, width, lengths[0])()  # what is allocated once and for all
     return [peak_memory(training_step(name, width, length)) for length in lengths]
@@ -135,29 +143,34 @@ def complexity(lengths: Sequence[int] = LENGTHS, width: int = WIDTH, turns: int 
     """Seconds, peak bytes and fitted exponents of every mixer: what figure 3 and table 1 of the paper are made of.
 
     {"lengths", "fitted_from", "mixers": {name: {"seconds", "spread", "bytes", "time_exponent", "memory_exponent",
-    "parameters"}}, "scan_path", "read_bandwidth", "matmul_rate", …}. Times are medians over `turns` in turns, in s.
+    "parameters"}}, "scan_path", "read_bandwidth", "matmul_rate", …}. Seconds are medians over `turns` in turns. Times are
+    taken where freed memory is kept for the next step, as in a training that runs; peaks where it is returned.
     """
-    before = torch.get_num_threads()
-    threads = threads or before
-    torch.set_num_threads(threads)
-    try:
-        times = {length: in_turns({name: training_step(name, width, length) for name in MIXERS}, turns) for length in lengths}
-        floors = {"read_bandwidth": read_bandwidth(), "matmul_rate": matmul_rate()}
-    finally:
-        torch.set_num_threads(before)
-    peaks = {name: child("complexity", "memory", name=name, lengths=list(lengths), width=width, threads=threads) for name in MIXERS}
-    rows = {name: _row([times[length][name] for length in lengths], peaks[name], lengths) for name in MIXERS}
-    for name, row in rows.items():
-        row["parameters"] = sum(p.numel() for p in MIXERS[name](width).parameters())
-    sizes = {"width": width, "heads": HEADS, "batch_size": 1, "turns": turns, "threads": threads}
-    return {"lengths": list(lengths), "fitted_from": long_half(lengths)[0], "mixers": rows, "scan_path": chosen(), **sizes, **floors}
+    sizes = {"lengths": list(lengths), "width": width, "threads": threads or torch.get_num_threads()}
+    timed = child("complexity", "times", KEEPING, turns=turns, **sizes)
+    rows = {}
+    for name in MIXERS:
+        peaks = child("complexity", "memory", RETURNING, name=name, **sizes)
+        rows[name] = _row([Timing(tuple(each)) for each in timed["turns"][name]], peaks, lengths)
+        rows[name]["parameters"] = sum(p.numel() for p in MIXERS[name](width).parameters())
+    return {
+        **sizes,
+        "turns": turns,
+        "batch_size": 1,
+        "heads": HEADS,
+        "fitted_from": long_half(lengths)[0],
+        "scan_path": chosen(),
+        "read_bandwidth": timed["read_bandwidth"],
+        "matmul_rate": timed["matmul_rate"],
+        "mixers": rows,
+    }
 
 
-def _row(times: list[Timing], peaks: list[int], lengths: Sequence[int]) -> dict:
-    seconds, kept = [t.median for t in times], len(long_half(lengths))
+def _row(timings: list[Timing], peaks: list[int], lengths: Sequence[int]) -> dict:
+    seconds, kept = [t.median for t in timings], len(long_half(lengths))
     return {
         "seconds": seconds,
-        "spread": [list(t.spread) for t in times],
+        "spread": [list(t.spread) for t in timings],
         "bytes": peaks,
         "time_exponent": exponent(lengths[-kept:], seconds[-kept:]),
         "memory_exponent": exponent(lengths[-kept:], peaks[-kept:]),

@@ -24,7 +24,9 @@ import numpy as np
 
 from ..errors import ResultError
 
-STEADY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}  # glibc gives freed memory back at once
+# glibc's allocator: give freed memory back at once, so that a peak is seen; or keep all of it, so that no page is faulted in twice
+RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62), "MALLOC_TOP_PAD_": str(2**26)}
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -82,8 +84,8 @@ def peak_memory(function: Callable[[], object]) -> int:
     """Bytes of resident memory that `function` took at its peak beyond what was there before.
 
     Exact to a page where the kernel can reset its high-water mark (Linux). Elsewhere the mark of the whole life of the
-    process stands in, which is right only for calls that need more than anything before them. Call it in a `child`,
-    whose allocator returns freed memory: else reused memory is not seen.
+    process stands in, which is right only for calls that need more than anything before them. Call it in a `child`
+    with the allocator `RETURNING`: else reused memory is not seen.
     """
     gc.collect()
     _trim()
@@ -113,7 +115,7 @@ def _resident(field: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def child(module: str, function: str, **arguments) -> dict:
+def child(module: str, function: str, allocator: Mapping[str, str] = RETURNING, **arguments):
     """What `ittybitty.bench.<module>.<function>(**arguments)` returns in a fresh process; arguments and result are JSON."""
     program = (
         "import importlib, json, sys; name, function, arguments = sys.argv[1:]; "
@@ -121,7 +123,7 @@ def child(module: str, function: str, **arguments) -> dict:
         "print(json.dumps(result))"
     )
     command = [sys.executable, "-c", program, f"{__package__}.{module}", function, json.dumps(arguments)]
-    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **STEADY})
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **allocator})
     if run.returncode:
         why = (run.stderr.strip().splitlines() or [f"ended with {run.returncode}"])[-1]
         raise ResultError(f"{module}.{function} failed in its own process: {why}; give it a smaller size, or close other programs")
