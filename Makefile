@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PARITY := build/parity-venv
 LATEX := pdflatex -interaction=nonstopmode -halt-on-error main.tex
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test paper lab kaggle-bundle kaggle-rehearsal clean
+.PHONY: help setup reproduce test test-parity paper lab kaggle-bundle kaggle-rehearsal clean
 
 help:
 	@echo "make reproduce   run every notebook at its small size; ends by saying where the new piece of music lies"
 	@echo "make test        run the tests"
+	@echo "make test-parity run our Mamba against mamba_ssm.Mamba, in an environment of its own (about 2 GB)"
 	@echo "make paper       build paper/main.pdf from the recorded results"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make kaggle-bundle OWNER=you   build what Kaggle is given (kaggle/README.md)"
@@ -32,6 +34,18 @@ reproduce: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest
+
+test-parity: $(PARITY)/.ready
+	@$(PARITY)/bin/python -m pytest --noconftest -s tests/test_parity.py
+
+# mamba-ssm without its CUDA code. It asks for a CUDA compiler unless told not to, and its set-up script imports torch;
+# 2.3.1 asks for fewer packages than later releases.
+$(PARITY)/.ready: constraints.txt
+	@$(PYTHON) -m venv $(PARITY)
+	@$(PARITY)/bin/python -m pip install -c constraints.txt torch numpy einops transformers pytest setuptools wheel packaging ninja
+	@$(PARITY)/bin/python -m pip install --no-deps triton
+	@MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(PARITY)/bin/python -m pip install --no-build-isolation --no-deps mamba-ssm==2.3.1
+	@touch $@
 
 paper: $(READY)
 	@$(BIN)/ittybitty reproduce --only figures
