@@ -77,6 +77,7 @@ def test_was_run_from_top_to_bottom_without_an_error(path):
     counts = [cell["execution_count"] for cell in cells(path, "code") if source(cell).strip()]
     assert counts == list(range(1, len(counts) + 1))
     assert not [output for output in outputs(path) if output["output_type"] == "error"]
+    assert not [output["text"] for output in outputs(path) if output.get("name") == "stderr"]  # no warnings, no progress bars
 
 
 @every_notebook
