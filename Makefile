@@ -53,7 +53,7 @@ paper: $(READY)
 	elif command -v tectonic >/dev/null; then tectonic main.tex; \
 	elif command -v pdflatex >/dev/null; then $(LATEX) && bibtex main && $(LATEX) && $(LATEX); \
 	else echo "Figures and tables are up to date, but there is no LaTeX here to set paper/main.pdf. To get one:"; \
-	  echo "  Debian, Ubuntu  apt install latexmk texlive-latex-extra"; \
+	  echo "  Debian, Ubuntu  apt install latexmk texlive-latex-recommended texlive-fonts-recommended texlive-publishers"; \
 	  echo "  macOS           brew install tectonic"; \
 	  echo "  anywhere        https://tectonic-typesetting.github.io"; fi
 	@if test -f paper/main.pdf; then echo "paper/main.pdf"; fi

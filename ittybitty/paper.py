@@ -139,10 +139,6 @@ def overtakes(lengths: list[int], first: list[float], second: list[float]) -> st
 def _shape(configs: Mapping) -> Iterator[tuple[str, str]]:
     model, data, train = configs["model"], configs["data"], configs["train"]
     yield "Vocabulary", f"{model.vocab_size:,}"
-    yield "Width", f"{model.d_model}"
-    yield "Inner", f"{model.expand * model.d_model}"
-    yield "States", f"{model.d_state}"
-    yield "Taps", f"{model.d_conv}"
     for letter, name in (("M", "MambaBlocks"), ("F", "FeedForwardBlocks"), ("A", "AttentionBlocks")):
         yield name, f"{model.pattern.count(letter)}"
     yield "Window", f"{model.attn_window}"
@@ -150,7 +146,6 @@ def _shape(configs: Mapping) -> Iterator[tuple[str, str]]:
     yield "Reach", f"{model.attn_reach:,}"
     yield "Cache", f"{model.attn_window + model.attn_reach // model.attn_stride + 1}"
     yield "Context", f"{data.context:,}"
-    yield "Warmup", f"{train.warmup}"
     yield "Smoothing", f"{train.label_smoothing:g}"
 
 
