@@ -5,10 +5,14 @@
     ddp    one process a GPU, started by torchrun, on one host or several: DistributedDataParallel
 
     torchrun --standalone --nproc-per-node=2 -m ittybitty train hybrid --preset small --data DIR --out RUN_DIR --resume
-    torchrun --nnodes=2 --nproc-per-node=2 --max-restarts=3 --rdzv-backend=c10d --rdzv-endpoint=HOST:29400 -m ittybitty …
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --nnodes=2 --nproc-per-node=2 --max-restarts=3 \\
+        --rdzv-backend=c10d --rdzv-endpoint=HOST:29400 -m ittybitty …
 
 All ranks read the same run folder when they resume, so hosts must share it. When a worker dies, torchrun restarts the
-group, and --resume goes on from the last checkpoint. Left out: sharded models (FSDP); ours fit on any card.
+group, and --resume goes on from the last checkpoint. The variable makes a restarted group meet at a new place: torchrun
+otherwise keeps one store, where it finds the addresses of the workers that died [1]; on one host we see to that here.
+
+[1] https://github.com/pytorch/pytorch/issues/135712.  Left out: sharded models (FSDP); ours fit on any card.
 """
 
 from __future__ import annotations
@@ -94,8 +98,18 @@ def open_parallel(kind: str | None = None) -> Parallel:
     if opened:
         if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
             raise ConfigError("parallel ddp needs torchrun: start with `torchrun --standalone --nproc-per-node=2 -m ittybitty train …`")
-        distributed.init_process_group("nccl" if cuda else "gloo")
+        _join("nccl" if cuda else "gloo")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
     return Parallel(kind, device, distributed.get_rank(), distributed.get_world_size(), opened)
+
+
+def _join(backend: str) -> None:
+    """Form the process group, each restart of it under names of its own where all workers know which restart it is [1]."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("GROUP_WORLD_SIZE") == "1":
+        store, rank, world = next(distributed.rendezvous("env://"))
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        distributed.init_process_group(backend, store=distributed.PrefixStore(f"attempt-{attempt}", store), rank=rank, world_size=world)
+    else:
+        distributed.init_process_group(backend)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -287,6 +288,24 @@ def test_outside_kaggle_nothing_is_taken_over(session, monkeypatch, tmp_path):
     end_session(session, "itty-bitty-train")
     monkeypatch.setenv(paths.KAGGLE_VARIABLE, str(tmp_path / "nowhere"))
     assert checkpoint.adopt_attached(session.run) is None
+
+
+def test_a_run_keeps_to_its_disk_budget(monkeypatch, tmp_path, performance):
+    """Two checkpoints of weights and AdamW's two moments, and the best weights twice: never more, however many are written."""
+    sizes, fsync = [], os.fsync
+
+    def measured(file):
+        sizes.append(sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file()))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", measured)
+    configs = small_configs(**{"train.checkpoint_every": 1, "train.validate_every": 2})
+    summary = training.train("hybrid", configs, small_store(tmp_path / "tokens", performance), tmp_path / "run", progress=False)
+    budget = 4 * (2 * 3 + 2)  # bytes a parameter
+    extra = 200_000  # headers of safetensors, tokenizer.json, log
+    assert len(sizes) > 30 and max(sizes) < budget * summary["parameters"] + extra < 12 * 4 * 3 * summary["parameters"]
+    small = budget * systems.parameter_count("hybrid", "small")
+    assert f"{small / 1e9:.1f} GB for `small`" in (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
 def test_an_attached_model_is_found_by_its_name(session):
