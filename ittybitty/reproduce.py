@@ -18,6 +18,7 @@ from .errors import ConfigError, IttyBittyError
 from .paths import DATA_VARIABLE, atomic_path, repository_root
 
 MUSIC = (".mid", ".wav", ".png")
+QUIET = ["--IPKernelApp.log_level=ERROR"]  # each kernel would warn that it talks to us over loopback unencrypted
 
 
 class NotebookError(IttyBittyError):
@@ -61,7 +62,7 @@ def _run(path: Path, copy: Path) -> float:
 
     begun = time.perf_counter()
     try:
-        papermill.execute_notebook(path, copy, kernel_name="python3", cwd=path.parent, progress_bar=False)
+        papermill.execute_notebook(path, copy, kernel_name="python3", cwd=path.parent, progress_bar=False, extra_arguments=QUIET)
     except PapermillExecutionError as error:
         raise NotebookError(
             f"{path.stem}: cell {error.exec_count} failed with {error.ename}: {error.evalue}; the copy up to there is {copy}"
