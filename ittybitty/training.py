@@ -133,6 +133,8 @@ class _Trainer:
             start = checkpoint.find(init_from)
             checkpoint.check_tokenizer(checkpoint.read_config(start)["tokenizer_hash"], self.tokenizer, start)
             checkpoint.put_weights(self.model, checkpoint.read_weights(start), start)
+        if last is None and (self.run_dir / "README.md").exists():  # the card of an export: weights with nothing to go on from
+            raise CheckpointError(f"{self.run_dir}: is an exported model, not a run; give another folder, and --from {self.run_dir} to start from it")
         if self.group.main and last is None:
             (self.run_dir / checkpoint.MODEL).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
             self.tokenizer.save(self.run_dir / "tokenizer.json")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from ittybitty import checkpoint, parallel, session, training
 from ittybitty.config import TrainConfig
 from ittybitty.errors import CheckpointError, ConfigError, OutputError
+from ittybitty.export import export
 from ittybitty.journal import Journal, read_log
 from ittybitty.models import PianoHybridModel
 from ittybitty.optimizer import Autocast, learning_rate, parameter_groups, precision
@@ -279,6 +280,15 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(store, straight):
     with pytest.raises(CheckpointError, match="--resume"):
         train(store, straight[0])
     assert same(weights(straight[0]), before)
+
+
+def test_an_exported_model_is_not_trained_over(store, straight, tmp_path):
+    folder = tmp_path / "exported"
+    export(straight[0], folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(CheckpointError, match="exported model.*--from"):
+        train(store, folder, resume=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("change", [{"model.d_ff": 20}, {"train.seed": 1}, {"train.batch_size": 2}, {"data.context": 16}])
