@@ -110,7 +110,7 @@ class Decoder:
             made.kind, made.N, made.K, made.R = ord("M"), mixer.N, mixer.K, mixer.R
             made.in_, made.out, made.x_proj = (self._matrix(m.weight) for m in (mixer.in_proj, mixer.out_proj, mixer.x_proj))
             made.dt_proj = self._matrix(mixer.dt_proj.weight, mixer.dt_proj.bias)
-            made.conv, made.conv_bias = self._hold(mixer.conv1d.weight[:, 0]), self._hold(mixer.conv1d.bias)
+            made.conv, made.conv_bias = self._hold(mixer.conv1d.weight[:, 0].T), self._hold(mixer.conv1d.bias)
             made.A, made.D = self._hold(-torch.exp(mixer.A_log)), self._hold(mixer.D)
         elif isinstance(mixer, FeedForward):
             made.kind, made.in_, made.out = ord("F"), self._matrix(mixer.up.weight), self._matrix(mixer.down.weight)

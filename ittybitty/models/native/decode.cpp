@@ -26,7 +26,7 @@ struct Block {
     int64_t kind;  // 'M', 'F' or 'A'
     const float* norm;
     Matrix in, out, x_proj, dt_proj;
-    const float *conv, *conv_bias, *A, *D;  // Mamba: (E, K), (E,), (E, N), (E,)
+    const float *conv, *conv_bias, *A, *D;  // Mamba: (K, E), (E,), (E, N), (E,)
     int64_t N, K, R;
     const float* bias;  // attention: (H, most + 1) by distance, clipped
     int64_t most, H, window, stride, reach, marks;
@@ -48,63 +48,82 @@ inline V widen(const int8_t* p) {
 #endif
 }
 
-// sums[i * m + j] = row j of the weights times sequence i: m rows and n sequences side by side, so that each value that
-// comes from the cache is used several times.
-template <int n, int m, typename S>
-inline void dot(const S* row, int64_t row_stride, const float* x, int64_t x_stride, int64_t columns, float* sums) {
-    V a[n][m] = {}, b[n][m] = {};
+// sums[i] = one row of the weights times sequence i. One row at a time: a thread then reads its weights as one rising
+// stream, which is what memory is fastest at (two rows side by side halve the bandwidth). U registers a sequence hide the
+// latency of the additions.
+template <int n, int U, typename S> inline void dot(const S* row, const float* x, int64_t columns, float* sums) {
+    V a[n][U] = {};
     int64_t c = 0;
-    for (; c + 2 * W <= columns; c += 2 * W)
-        for (int j = 0; j < m; j++) {
-            const V w0 = widen(row + j * row_stride + c), w1 = widen(row + j * row_stride + c + W);
-            for (int i = 0; i < n; i++) {
-                a[i][j] += w0 * widen(x + i * x_stride + c);
-                b[i][j] += w1 * widen(x + i * x_stride + c + W);
-            }
+    for (; c + U * W <= columns; c += U * W)
+        for (int u = 0; u < U; u++) {
+            const V w = widen(row + c + u * W);
+            for (int i = 0; i < n; i++) a[i][u] += w * widen(x + i * columns + c + u * W);
         }
-    for (int i = 0; i < n; i++)
-        for (int j = 0; j < m; j++) {
-            float sum = total(a[i][j] + b[i][j]);
-            for (int64_t k = c; k < columns; k++) sum += (float)row[j * row_stride + k] * x[i * x_stride + k];
-            sums[i * m + j] = sum;
-        }
+    for (; c + W <= columns; c += W) {
+        const V w = widen(row + c);
+        for (int i = 0; i < n; i++) a[i][0] += w * widen(x + i * columns + c);
+    }
+    for (int i = 0; i < n; i++) {
+        for (int u = 1; u < U; u++) a[i][0] += a[i][u];
+        float sum = total(a[i][0]);
+        for (int64_t k = c; k < columns; k++) sum += (float)row[k] * x[i * columns + k];
+        sums[i] = sum;
+    }
 }
 
-template <int m, typename S>
-inline void dots(const S* row, const float* x, int64_t n, int64_t columns, float* sums) {
-    if (n == 4) dot<4, m>(row, columns, x, columns, columns, sums);
-    else if (n == 3) dot<3, m>(row, columns, x, columns, columns, sums);
-    else if (n == 2) dot<2, m>(row, columns, x, columns, columns, sums);
-    else dot<1, m>(row, columns, x, columns, columns, sums);
-}
-
+// `done(b, r, values, count)` receives (W x + bias)[r … r + count - 1] of sequence b, at most a register full of them.
 template <typename S, typename F>
-inline void rows_of(const Matrix& m, const S* weight, const float* x, int64_t batch, F done) {
+inline void rows_of(const Matrix& m, const S* weight, const float* x, int64_t batch, int64_t first, int64_t last, F done) {
 #pragma omp for schedule(static)
-    for (int64_t pair = 0; pair < (m.rows + 1) / 2; pair++) {
-        const int64_t r = 2 * pair, two = r + 1 < m.rows ? 2 : 1;
-        const S* row = weight + r * m.columns;
-        float sums[2 * TILE];
+    for (int64_t group = 0; group < (last - first + W - 1) / W; group++) {
+        const int64_t r = first + group * W;
+        const int count = last - r < W ? last - r : W;
+        const V scale = m.packed ? load<V>(m.scale + r, count) : V{} + 1, bias = m.bias ? load<V>(m.bias + r, count) : V{};
         for (int64_t b = 0; b < batch; b += TILE) {
-            const int64_t n = batch - b < TILE ? batch - b : TILE;
-            if (two == 2) dots<2>(row, x + b * m.columns, n, m.columns, sums);
-            else dots<1>(row, x + b * m.columns, n, m.columns, sums);
-            for (int64_t j = 0; j < two; j++) {
-                const float scale = m.packed ? m.scale[r + j] : 1.0f, bias = m.bias ? m.bias[r + j] : 0.0f;
-                for (int64_t i = 0; i < n; i++) done(b + i, r + j, sums[i * two + j] * scale + bias);
+            const float* sequences = x + b * m.columns;
+            const int n = batch - b < TILE ? batch - b : TILE;
+            V sums[TILE] = {};
+            for (int j = 0; j < count; j++) {
+                const S* row = weight + (r + j) * m.columns;
+                float one[TILE];
+                if (n == 4) dot<4, 2>(row, sequences, m.columns, one);
+                else if (n == 3) dot<3, 2>(row, sequences, m.columns, one);
+                else if (n == 2) dot<2, 4>(row, sequences, m.columns, one);
+                else dot<1, 8>(row, sequences, m.columns, one);
+                for (int i = 0; i < n; i++) sums[i][j] = one[i];
             }
+            for (int i = 0; i < n; i++) done(b + i, r, sums[i] * scale + bias, count);
         }
     }
 }
 
-// done(b, r, value) receives (W x + bias)[r] of sequence b; ends with a barrier.
-template <typename F> inline void multiply(const Matrix& m, const float* x, int64_t batch, F done) {
-    if (m.packed) rows_of(m, m.packed, x, batch, done); else rows_of(m, m.weight, x, batch, done);
+// Rows first … last - 1 of a matrix times x of every sequence; ends with a barrier.
+template <typename F> inline void multiply(const Matrix& m, const float* x, int64_t batch, int64_t first, int64_t last, F done) {
+    if (m.packed) rows_of(m, m.packed, x, batch, first, last, done); else rows_of(m, m.weight, x, batch, first, last, done);
+}
+template <typename F> inline void multiply(const Matrix& m, const float* x, int64_t batch, F done) { multiply(m, x, batch, 0, m.rows, done); }
+
+inline V larger(V x, float y) { return x > y ? x : V{} + y; }
+inline V silu(V x) { return x * sigmoid(x); }
+
+// max(x, 0) + log(1 + e), e = exp(-|x|): the logarithm by the series of the inverse hyperbolic tangent in s = e / (2 + e) <= 1/3.
+inline V softplus(V x) {
+    const V e = exponential(x < 0 ? x : -x), s = e / (2 + e), q = s * s;
+    V p = V{} + 1.0f / 15;
+    for (int k = 13; k > 0; k -= 2) p = p * q + 1.0f / k;
+    return larger(x, 0) + 2 * s * p;
 }
 
-inline float silu(float x) { return x / (1 + std::exp(-x)); }
-inline float gelu(float x) { return 0.5f * x * (1 + std::erf(x * 0.70710678118654752f)); }
-inline float softplus(float x) { return x > 20 ? x : std::log1p(std::exp(x)); }
+// x times the normal distribution function; erf by Abramowitz and Stegun 1964, formula 7.1.26 (off by 1.5e-7 at most).
+inline V gelu(V x) {
+    const V y = (x < 0 ? -x : x) * 0.70710678118654752f, t = 1 / (1 + 0.3275911f * y);
+    V p = 1.061405429f * t - 1.453152027f;
+    p = p * t + 1.421413741f;
+    p = p * t - 0.284496736f;
+    p = p * t + 0.254829592f;
+    const V tail = 0.5f * p * t * exponential(-y * y);  // of the distribution, beyond |x|
+    return x * (x < 0 ? tail : 1 - tail);
+}
 
 inline void normalize(const float* x, const float* weight, float* out, int64_t batch, int64_t D) {
 #pragma omp for schedule(static)
@@ -118,21 +137,34 @@ inline void normalize(const float* x, const float* weight, float* out, int64_t b
 
 struct Scratch { float *x, *normed, *wide, *mid, *small, *scores; };
 
+// x += m y, the end of every residual branch.
+inline void add(const Matrix& m, const float* y, Scratch s, int64_t batch, int64_t D) {
+    multiply(m, y, batch, [&](int64_t b, int64_t r, V v, int count) {
+        float* x = s.x + b * D + r;
+        store(x, load<V>(x, count) + v, count);
+    });
+}
+
 inline void mamba(const Block& k, Scratch s, int64_t batch, int64_t D) {
-    const int64_t E = k.out.columns, N = k.N, K = k.K, P = k.R + 2 * N;
+    const int64_t E = k.out.columns, N = k.N, K = k.K;
     float *u = s.mid, *z = s.wide, *delta = s.wide + batch * E;  // (batch, E) each
-    multiply(k.in, s.normed, batch, [&](int64_t b, int64_t r, float v) {
-        if (r >= E) { z[b * E + r - E] = silu(v); return; }
-        float *past = k.s0 + (b * (K - 1)) * E + r, sum = k.conv_bias[r] + v * k.conv[r * K + K - 1];
-        for (int64_t i = 0; i < K - 1; i++) sum += past[i * E] * k.conv[r * K + i];
-        for (int64_t i = 0; i + 1 < K - 1; i++) past[i * E] = past[(i + 1) * E];
-        if (K > 1) past[(K - 2) * E] = v;
-        u[b * E + r] = silu(sum);
+    multiply(k.in, s.normed, batch, 0, E, [&](int64_t b, int64_t r, V v, int count) {
+        float* past = k.s0 + b * (K - 1) * E + r;
+        V sum = load<V>(k.conv_bias + r, count) + v * load<V>(k.conv + (K - 1) * E + r, count);
+        for (int64_t i = 0; i < K - 1; i++) {
+            const V before = load<V>(past + i * E, count);
+            sum += before * load<V>(k.conv + i * E + r, count);
+            if (i > 0) store(past + (i - 1) * E, before, count);
+        }
+        if (K > 1) store(past + (K - 2) * E, v, count);
+        store(u + b * E + r, silu(sum), count);
     });
-    multiply(k.x_proj, u, batch, [&](int64_t b, int64_t r, float v) {  // dt stands apart: it is the next matrix's input
-        if (r < k.R) s.small[b * k.R + r] = v; else s.small[batch * k.R + b * 2 * N + r - k.R] = v;
+    multiply(k.in, s.normed, batch, E, 2 * E, [&](int64_t b, int64_t r, V v, int count) { store(z + b * E + r - E, silu(v), count); });
+    multiply(k.x_proj, u, batch, [&](int64_t b, int64_t r, V v, int count) {  // dt stands apart: it is the next matrix's input
+        for (int j = 0; j < count; j++)
+            (r + j < k.R ? s.small + b * k.R : s.small + batch * k.R + b * 2 * N - k.R)[r + j] = v[j];
     });
-    multiply(k.dt_proj, s.small, batch, [&](int64_t b, int64_t r, float v) { delta[b * E + r] = softplus(v); });
+    multiply(k.dt_proj, s.small, batch, [&](int64_t b, int64_t r, V v, int count) { store(delta + b * E + r, softplus(v), count); });
 #pragma omp for schedule(static)
     for (int64_t job = 0; job < batch * E; job++) {
         const int64_t b = job / E, e = job % E;
@@ -150,13 +182,13 @@ inline void mamba(const Block& k, Scratch s, int64_t batch, int64_t D) {
         for (; n < N; n++) { h[n] = std::exp(A[n] * d) * h[n] + B[n] * du; y += h[n] * C[n]; }
         u[job] = (y + k.D[e] * u[job]) * z[job];
     }
-    multiply(k.out, u, batch, [&](int64_t b, int64_t r, float v) { s.x[b * D + r] += v; });
+    add(k.out, u, s, batch, D);
 }
 
 inline void feed_forward(const Block& k, Scratch s, int64_t batch, int64_t D) {
     const int64_t F = k.in.rows;
-    multiply(k.in, s.normed, batch, [&](int64_t b, int64_t r, float v) { s.wide[b * F + r] = gelu(v); });
-    multiply(k.out, s.wide, batch, [&](int64_t b, int64_t r, float v) { s.x[b * D + r] += v; });
+    multiply(k.in, s.normed, batch, [&](int64_t b, int64_t r, V v, int count) { store(s.wide + b * F + r, gelu(v), count); });
+    add(k.out, s.wide, s, batch, D);
 }
 
 // What slot i of the rings holds at position t: its distance, or -1 when it may not be read.
@@ -175,11 +207,13 @@ inline void attention(const Block& k, Scratch s, int64_t batch, int64_t D) {
     const int64_t H = k.H, d = D / H, t = k.position, keys = k.window + k.marks;
     const bool landmark = t % k.stride == k.stride - 1;
     const int64_t slot = (t / k.stride) % k.marks;
-    multiply(k.in, s.normed, batch, [&](int64_t b, int64_t r, float v) {
-        const int64_t part = r / D, h = (r % D) / d, i = r % d, head = b * H + h;
-        if (part == 0) { s.wide[b * D + r] = v; return; }
-        (part == 1 ? k.s0 : k.s1)[(head * k.window + t % k.window) * d + i] = v;
-        if (landmark) (part == 1 ? k.s2 : k.s3)[(head * k.marks + slot) * d + i] = v;
+    multiply(k.in, s.normed, batch, [&](int64_t b, int64_t first, V v, int count) {
+        for (int j = 0; j < count; j++) {
+            const int64_t r = first + j, part = r / D, h = (r % D) / d, i = r % d, head = b * H + h;
+            if (part == 0) { s.wide[b * D + r] = v[j]; continue; }
+            (part == 1 ? k.s0 : k.s1)[(head * k.window + t % k.window) * d + i] = v[j];
+            if (landmark) (part == 1 ? k.s2 : k.s3)[(head * k.marks + slot) * d + i] = v[j];
+        }
     });
 #pragma omp for schedule(static)
     for (int64_t head = 0; head < batch * H; head++) {
@@ -191,7 +225,7 @@ inline void attention(const Block& k, Scratch s, int64_t batch, int64_t D) {
             if (distance < 0) { score[i] = -1e30f; continue; }
             const float* key = i < k.window ? k.s0 + (head * k.window + i) * d : k.s2 + (head * k.marks + i - k.window) * d;
             float dotted;
-            dot<1, 1>(key, 0, q, 0, d, &dotted);
+            dot<1, 2>(key, q, d, &dotted);
             score[i] = dotted * shrink + k.bias[h * (k.most + 1) + (distance < k.most ? distance : k.most)];
             if (score[i] > top) top = score[i];
         }
@@ -205,7 +239,7 @@ inline void attention(const Block& k, Scratch s, int64_t batch, int64_t D) {
         }
         for (int64_t i = 0; i < d; i++) out[i] /= sum;
     }
-    multiply(k.out, s.mid, batch, [&](int64_t b, int64_t r, float v) { s.x[b * D + r] += v; });
+    add(k.out, s.mid, s, batch, D);
 }
 
 }  // namespace
@@ -231,7 +265,7 @@ void decode_step(const Block* blocks, int64_t count, const float* embedding, con
             else attention(blocks[i], s, batch, D);
         }
         normalize(x, norm, normed, batch, D);
-        multiply(*head, normed, batch, [&](int64_t b, int64_t r, float v) { logits[b * head->rows + r] = v; });
+        multiply(*head, normed, batch, [&](int64_t b, int64_t r, V v, int count) { store(logits + b * head->rows + r, v, count); });
     }
 }
 }

@@ -54,8 +54,17 @@ template <typename V, typename T> inline void store(T* to, const V& v, int n) {
     if (n * sizeof(T) == sizeof(V)) std::memcpy(to, &v, sizeof(V));
     else std::memcpy(to, &v, n * sizeof(T));
 }
-template <typename V> inline auto total(const V& v) {
-    auto sum = v[0];
-    for (size_t i = 1; i < sizeof(V) / sizeof(v[0]); i++) sum += v[i];
-    return sum;
+// The sum of the lanes, in halves: a chain of additions would take longer than a row of weights.
+template <typename T, int bytes> inline T total_of(const void* from) {
+    if constexpr (bytes == sizeof(T)) { T last; std::memcpy(&last, from, sizeof last); return last; }
+    else if constexpr (bytes == 2 * sizeof(T)) return total_of<T, bytes / 2>(from) + total_of<T, bytes / 2>((const T*)from + 1);
+    else {
+        typedef T Half __attribute__((vector_size(bytes / 2)));
+        Half low, high;
+        std::memcpy(&low, from, sizeof low);
+        std::memcpy(&high, (const char*)from + sizeof low, sizeof high);
+        low += high;
+        return total_of<T, bytes / 2>(&low);
+    }
 }
+template <typename V> inline auto total(const V& v) { return total_of<decltype(v[0] + v[0]), sizeof(V)>(&v); }
