@@ -2,8 +2,9 @@
 
 The end of the seed is encoded from a bar line of its own clock on (2 s at 120 beats a minute), up to its last note and
 with the pedal as it stands there. New tokens are drawn one at a time from the model within the grammar of the
-tokenizer and decoded on the same clock, so the new music follows without a gap or a jump in tempo. The seed itself
-goes into the result as it was read, not as its tokens say it.
+tokenizer and decoded on the same clock, so the new music follows without a gap or a jump in tempo. A code whose clock is
+not the seed's (pitch strings: one event a step) is moved as a whole, so that its last onset of the prompt falls on the
+seed's. The seed itself goes into the result as it was read, not as its tokens say it.
 
 The model's memory has a fixed size (models/), so a continuation may be many times longer than the training window.
 By default its end token is never drawn: whoever asks for 512 tokens gets them (`GenerationConfig.stop_at_end`).
@@ -34,7 +35,7 @@ from .models.decode import decoder
 from .models.lm import LanguageModel
 from .notes import NOTE, PEDAL, Note, Performance, between, join, shift
 from .paths import atomic_path
-from .tokenizers.reader import Reader
+from .tokenizers.protocol import NoteReader, Tokenizer
 
 BAR_SECONDS = 2.0  # the clock's bar; prompts start on one
 PENALTY_WINDOW = 256  # tokens back that the repetition penalty looks
@@ -47,7 +48,7 @@ class Prompt:
 
     ids: np.ndarray  # (L,)
     performance: Performance  # the notes it stands for, at the seed's own times
-    start: float  # s, where the ids' clock begins in the seed
+    start: float  # s, what the ids' clock is behind the seed's
     join: float  # s, onset of the seed's last note: new music begins there or later
 
 
@@ -69,11 +70,12 @@ class Continuation:
         return self.tokens / max(self.seconds, 1e-9)
 
 
-def make_prompt(seed: Performance, tokenizer, config: DataConfig) -> Prompt:
+def make_prompt(seed: Performance, tokenizer: Tokenizer, config: DataConfig) -> Prompt:
     """The last `prompt_seconds` of a seed or its last `prompt_tokens` tokens, whichever is shorter; at least its last note.
 
     A seed that is taken whole begins with BOS, a cut one does not: the model has met both in training.
     """
+    seed = tokenizer.prepare(seed)
     if not len(seed):
         return Prompt(np.array([tokenizer.bos_id]), seed, 0.0, 0.0)
     onsets = np.unique(seed.notes["onset"])
@@ -90,16 +92,20 @@ def make_prompt(seed: Performance, tokenizer, config: DataConfig) -> Prompt:
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if len(cut(middle).ids) <= config.prompt_tokens else (middle + 1, high)
-    return cut(low)
+    prompt = cut(low)
+    if tokenizer.exact_clock:
+        return prompt
+    onsets = tokenizer.decode(prompt.ids).notes["onset"]
+    return dataclasses.replace(prompt, start=join_at - float(onsets.max(initial=0.0)))
 
 
-def _encode(part: Performance, tokenizer, bos: bool) -> np.ndarray:
+def _encode(part: Performance, tokenizer: Tokenizer, bos: bool) -> np.ndarray:
     """Ids up to the last note: a pedal that is down there stays down, and its end is left to the continuation."""
     last = float(part.notes["onset"][-1])
     pedals = part.pedals[part.pedals["onset"] <= last].copy()
     held = pedals["onset"] + pedals["duration"] > last
     pedals["duration"][held] = last - pedals["onset"][held] + 4 * BAR_SECONDS
-    ids = tokenizer.encode(Performance(part.notes, pedals), bos=bos, eos=False)
+    ids = tokenizer.encode(dataclasses.replace(part, pedals=pedals), bos=bos, eos=False)
     notes = len(tokenizer.decode(ids))
     low, high = 0, len(ids)  # the shortest beginning that holds every note
     while low < high:
@@ -251,9 +257,9 @@ def _alone(new: Performance, output_path) -> Performance:
     return shift(new, -float(new.notes["onset"].min()))
 
 
-def _listener(tokenizer, prompt: Prompt) -> Reader:
+def _listener(tokenizer: Tokenizer, prompt: Prompt) -> NoteReader:
     """A reader that stands where the prompt ends."""
-    reader = Reader(tokenizer)
+    reader = tokenizer.reader()
     for id in prompt.ids:
         reader.feed(id)
     return reader

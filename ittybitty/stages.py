@@ -13,7 +13,6 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from . import checkpoint, paths, systems
@@ -124,7 +123,7 @@ def _alone(out: Path):
 def token_folder(corpus: Corpus, tokenizer, vocab_size: int) -> Path:
     """Where the cache keeps the tokens of this corpus: another file, size, setting or vocabulary is another folder."""
     files = [(p.name, p.split, p.path.stat().st_size if p.path and p.path.is_file() else 0) for p in corpus.pieces]
-    content = json.dumps([files, tokenizer.variant, asdict(tokenizer.settings), vocab_size], sort_keys=True)
+    content = json.dumps([files, tokenizer.variant, tokenizer.fingerprint, vocab_size], sort_keys=True)
     name = re.sub(r"[^\w.-]+", "-", Path(corpus.name).name) or "corpus"
     return paths.cache_dir() / "tokens" / f"{name}-{tokenizer.variant}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
@@ -138,7 +137,7 @@ def _learnt(out: Path, corpus: Corpus, tokenizer, vocab_size: int, progress: boo
             raise  # damaged: said, not overwritten
     from tqdm.auto import tqdm
 
-    pieces = tqdm(corpus.split("train"), desc="learning byte pairs", unit="piece", leave=False, disable=None if progress else True)
+    pieces = tqdm(corpus.split("train"), desc="learning tokens", unit="piece", leave=False, disable=None if progress else True)
     return tokenizer.train(_readable(pieces), vocab_size)
 
 

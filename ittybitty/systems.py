@@ -82,9 +82,9 @@ def build_model(configs: Mapping):
 
 def build_tokenizer(configs: Mapping):
     """An untrained tokenizer of the configs' variant."""
-    from .tokenizers import PianoTokenizer
+    from .tokenizers import make_tokenizer
 
-    return PianoTokenizer(configs["data"].tokenizer)
+    return make_tokenizer(configs["data"].tokenizer)
 
 
 @cache

@@ -5,9 +5,10 @@ import pytest
 from performances import random_performance
 
 from ittybitty.midi import read_midi, write_midi
-from ittybitty.tokenizers import VARIANTS, PianoTokenizer
+from ittybitty.tokenizers import PianoTokenizer
 from ittybitty.tokenizers.grammar import NOTHING, State
 from ittybitty.tokenizers.grid import TYPES
+from ittybitty.tokenizers.remi import VARIANTS
 
 
 @pytest.fixture(scope="module", params=[(name, size) for name in VARIANTS for size in (0, 700)], ids=str)

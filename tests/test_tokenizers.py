@@ -11,9 +11,8 @@ from performances import random_performance
 
 from ittybitty.errors import ConfigError, TokenizerError
 from ittybitty.notes import Performance, stretch, transpose
-from ittybitty.tokenizers import VARIANTS, PianoTokenizer, grid, load_tokenizer
-from ittybitty.tokenizers.reader import Reader
-from ittybitty.tokenizers.remi import Settings
+from ittybitty.tokenizers import PianoTokenizer, grid, load_tokenizer
+from ittybitty.tokenizers.remi import VARIANTS, Settings
 from ittybitty.tokenizers.tradeoffs import to_score
 
 TICK = 1 / 48  # s, of the default
@@ -134,7 +133,7 @@ def test_half_a_note_at_the_end_is_left_out(tokenizer, performances):
 
 def test_reading_id_by_id_is_decode(untrained, performances):
     ids = untrained.encode(performances[1])
-    reader, decoded = Reader(untrained), untrained.decode(ids)
+    reader, decoded = untrained.reader(), untrained.decode(ids)
     notes = [note for id in ids for note in reader.feed(int(id))]
     assert np.allclose(Performance.of(notes).notes.tolist(), decoded.notes.tolist())
 

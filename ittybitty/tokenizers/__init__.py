@@ -1,8 +1,38 @@
 """A performance <-> numbers for a language model.
 
-`VARIANTS` lists what there is by name; `PianoTokenizer(name)` makes one, `load_tokenizer(path)` reads a saved one.
+`VARIANTS` lists what there is by name; `make_tokenizer(name)` makes one, `load_tokenizer(path)` reads a saved one of any
+kind, and all of them keep to `Tokenizer` (protocol.py). `PianoTokenizer` is the REMI code.
 """
 
-from .remi import VARIANTS, PianoTokenizer, load_tokenizer
+from __future__ import annotations
 
-__all__ = ["VARIANTS", "PianoTokenizer", "load_tokenizer"]
+from pathlib import Path
+
+from ..config import nearest
+from ..errors import ConfigError
+from . import remi, saved
+from .protocol import Tokenizer
+from .remi import PianoTokenizer
+
+# class -> its variants by name, with their settings
+_KINDS = {
+    PianoTokenizer: remi.VARIANTS,
+}
+
+VARIANTS: dict[str, object] = {name: settings for variants in _KINDS.values() for name, settings in variants.items()}
+
+__all__ = ["VARIANTS", "PianoTokenizer", "Tokenizer", "load_tokenizer", "make_tokenizer"]
+
+
+def make_tokenizer(variant: str) -> Tokenizer:
+    """An untrained tokenizer of that name; ConfigError names the nearest for an unknown one."""
+    for kind, variants in _KINDS.items():
+        if variant in variants:
+            return kind(variant)
+    raise ConfigError(f"no tokenizer is called {variant!r}: {nearest(variant, VARIANTS)}")
+
+
+def load_tokenizer(path: Path | str) -> Tokenizer:
+    """The tokenizer in a tokenizer.json, or in a folder that holds one; TokenizerError if there is none or it is damaged."""
+    path = Path(path)
+    return saved.read(path / saved.FILE if path.is_dir() else path, {kind.kind: kind for kind in _KINDS})

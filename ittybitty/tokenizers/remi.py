@@ -10,26 +10,28 @@ Settings were chosen from a table of measured errors: tradeoffs.py and notebook 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 
-from .. import paths
 from ..config import nearest
-from ..errors import ConfigError, TokenizerError
+from ..errors import ConfigError
 from ..notes import Performance
-from . import augment, bpe, grid
+from . import augment, bpe, grid, saved
 from .grammar import Grammar
 from .grid import BOS, EOS, Vocabulary
+from .reader import Reader
 
-FORMAT = 1
 SPECIALS = ("PAD", "BOS", "EOS")
 LIBRARIES = ("miditok", "tokenizers", "symusic")
+
+# What a base token says, by its type: where the bits of an id go.
+SAYS = dict.fromkeys(("PAD", "BOS", "EOS"), "other")
+SAYS |= dict.fromkeys(("Bar", "Position", "Tempo", "TimeSig"), "time") | dict.fromkeys(("Pedal", "PedalOff"), "pedal")
+SAYS |= {"Pitch": "pitch", "Velocity": "velocity", "Duration": "duration"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ VARIANTS: dict[str, Settings] = {
 }
 
 
-class PianoTokenizer:
+class PianoTokenizer(saved.Saved):
     """REMI with pedal on a grid of 1/48 s, and byte-pair encoding once trained or loaded.
 
     >>> tokenizer = PianoTokenizer().load("tokenizer.json")
@@ -84,6 +86,7 @@ class PianoTokenizer:
     >>> tokenizer.decode(ids)                        # a Performance in seconds
     """
 
+    kind = "ittybitty tokenizer"
     pad_id, bos_id, eos_id = range(3)
 
     def __init__(self, variant: str | Settings = "remi"):
@@ -136,7 +139,17 @@ class PianoTokenizer:
             self.merges.pairs.tolist(),
             self.merges.results.tolist(),
         ]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return saved.hash_of(content)
+
+    @property
+    def fingerprint(self) -> dict:
+        """The settings, which with a corpus and a size decide the whole tokenizer."""
+        return dataclasses.asdict(self.settings)
+
+    @property
+    def exact_clock(self) -> bool:
+        """True unless tempo tokens bend the clock: then a decoded piece drifts from the performance."""
+        return not self.settings.tempos
 
     @property
     def notes_per_id(self) -> np.ndarray:
@@ -148,11 +161,19 @@ class PianoTokenizer:
         """Type names of the base tokens that an id stands for."""
         return [grid.TYPES[t] for t in self.vocabulary.types[self.merges.spell(id)]]
 
+    def attributes(self, id: int) -> list[str]:
+        """What each of them says: pitch, time, duration, velocity, pedal or other."""
+        return [SAYS[kind] for kind in self.base_types(id)]
+
     def base_names(self, id: int) -> list[str]:
         """miditok's names of the base tokens that an id stands for, such as Pitch_60."""
         return [self.vocabulary.names[i] for i in self.merges.spell(id)]
 
     # Performances and ids
+
+    def prepare(self, performance: Performance) -> Performance:
+        """The performance as it is: a clock needs to know nothing of the rest of the piece."""
+        return performance
 
     def encode_base(self, performance: Performance) -> np.ndarray:
         """Base ids of a performance, without BOS and EOS."""
@@ -179,6 +200,10 @@ class PianoTokenizer:
         """The performance in seconds; specials are ignored, and a note cut off at the end is left out."""
         base = self.merges.expand(np.asarray(ids, np.int64))
         return grid.to_performance(base[base > EOS], self.vocabulary)
+
+    def reader(self) -> Reader:
+        """A reader of ids one at a time."""
+        return Reader(self)
 
     def grammar(self, max_bars: int | None = 8) -> Grammar:
         """The rules for sampling: at most `max_bars` bar lines in a row (2 s each); None for no limit.
@@ -227,53 +252,28 @@ class PianoTokenizer:
         self._merges = bpe.read_merges(model, base_size, bar_id)
         return self
 
-    def save(self, path: Path | str) -> None:
-        """Write tokenizer.json: settings, library versions, content hash and miditok's own JSON."""
+    def document(self) -> dict:
+        """Settings, library versions and miditok's own JSON."""
         if self._json is None:
             self._json = json.loads(json.dumps(self.settings.miditok().to_dict()))
-        document = {
-            "format": FORMAT,
-            "kind": "ittybitty tokenizer",
-            "variant": self.variant,
+        return {
             "settings": dataclasses.asdict(self.settings),
-            "vocab_size": self.vocab_size,
-            "content_hash": self.content_hash,
             "versions": self._versions or {name: version(name) for name in LIBRARIES},
             "names": list(self.vocabulary.names),
             "miditok": self._json,
         }
-        with paths.atomic_path(Path(path)) as temporary:
-            temporary.write_text(json.dumps(document), encoding="utf-8")
 
-    def load(self, path: Path | str) -> PianoTokenizer:
-        """Become the tokenizer saved at `path` (its variant too) and return itself; TokenizerError if it is damaged."""
-        path = Path(path)
-        mend = "take an undamaged copy, or train again"
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            if document["format"] != FORMAT:
-                raise TokenizerError(f"{path} has format {document['format']}; this version reads {FORMAT}")
-            loaded = PianoTokenizer(_settings(document["settings"]))
-            loaded.variant = document["variant"]
-            loaded._json, loaded._versions = document["miditok"], document["versions"]
-            loaded._vocabulary = Vocabulary(tuple(document["names"]), max(r for *_, r in loaded.settings.beat_res))
-            if "_model" in loaded._json:
-                base_size = len(loaded._vocabulary.names)
-                bar_id = loaded._vocabulary.id("Bar_None")
-                loaded._merges = bpe.read_merges(loaded._json["_model"], base_size, bar_id)
-            intact = loaded.content_hash == document["content_hash"]
-        except FileNotFoundError:
-            raise TokenizerError(f"{path} is not there: give a tokenizer.json or its folder") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise TokenizerError(f"{path} cannot be read ({error}): {mend}") from None
-        except TokenizerError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-            raise TokenizerError(f"{path} is not a whole tokenizer.json ({error}): {mend}") from None
-        if not intact:
-            raise TokenizerError(f"{path} was changed after it was written (its content hash differs): {mend}")
-        self.__dict__.update(loaded.__dict__)
-        return self
+    @classmethod
+    def from_document(cls, document: Mapping) -> PianoTokenizer:
+        """The tokenizer that `document` wrote; miditok is not imported."""
+        loaded = cls(_settings(document["settings"]))
+        loaded.variant = document["variant"]
+        loaded._json, loaded._versions = document["miditok"], document["versions"]
+        loaded._vocabulary = Vocabulary(tuple(document["names"]), max(r for *_, r in loaded.settings.beat_res))
+        if "_model" in loaded._json:
+            base_size = len(loaded._vocabulary.names)
+            loaded._merges = bpe.read_merges(loaded._json["_model"], base_size, loaded._vocabulary.id("Bar_None"))
+        return loaded
 
 
 def _vocabulary(names: dict[str, int], settings: Settings) -> Vocabulary:
@@ -282,9 +282,3 @@ def _vocabulary(names: dict[str, int], settings: Settings) -> Vocabulary:
 
 def _settings(values: dict) -> Settings:
     return Settings(**{**values, "beat_res": tuple(tuple(row) for row in values["beat_res"])})
-
-
-def load_tokenizer(path: Path | str) -> PianoTokenizer:
-    """The tokenizer in a tokenizer.json, or in a folder that holds one; TokenizerError if there is none or it is damaged."""
-    path = Path(path)
-    return PianoTokenizer().load(path / "tokenizer.json" if path.is_dir() else path)

@@ -26,7 +26,9 @@ import numpy as np
 
 from .. import paths
 from ..errors import CorpusError, IttyBittyError, OutputError, TokenizerError
-from .remi import PianoTokenizer, load_tokenizer
+from ..notes import Performance
+from . import load_tokenizer
+from .protocol import Tokenizer
 
 IDS, INDEX, TOKENIZER = "ids.u16", "store.json", "tokenizer.json"
 IDS_PART, PIECES_PART = "ids.part", "pieces.part"
@@ -100,7 +102,7 @@ class TokenStore:
             raise CorpusError(f"{self.path}: no piece is in the split {name!r}; there is {there}")
         return found
 
-    def tokenizer(self) -> PianoTokenizer:
+    def tokenizer(self) -> Tokenizer:
         """The tokenizer that made the ids; TokenizerError if the one in the folder is another."""
         tokenizer = load_tokenizer(self.path / TOKENIZER)
         if tokenizer.content_hash != self.tokenizer_hash:
@@ -108,7 +110,7 @@ class TokenStore:
         return tokenizer
 
 
-def tokenize_corpus(corpus, tokenizer: PianoTokenizer, out: Path | str, workers: int | None = None, progress: bool = True) -> TokenStore:
+def tokenize_corpus(corpus, tokenizer: Tokenizer, out: Path | str, workers: int | None = None, progress: bool = True) -> TokenStore:
     """All pieces of a corpus (anything with `pieces` of .name, .split, .load()) as a store in the folder `out`.
 
     Uses `workers` processes (all cores unless told). Unreadable files are skipped and listed in `skipped`. A folder of
@@ -196,10 +198,10 @@ def _finish(out: Path, header: dict, lines: list[dict]) -> None:
     (out / PIECES_PART).unlink()
 
 
-_worker_tokenizer: PianoTokenizer | None = None  # set once in each worker process, so that it is not sent with every piece
+_worker_tokenizer: Tokenizer | None = None  # set once in each worker process, so that it is not sent with every piece
 
 
-def _start_worker(tokenizer: PianoTokenizer) -> None:
+def _start_worker(tokenizer: Tokenizer) -> None:
     global _worker_tokenizer
     _worker_tokenizer = tokenizer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
@@ -209,7 +211,7 @@ def _encode_in_worker(piece) -> tuple[bytes, dict]:
     return _encode_piece(piece, _worker_tokenizer)
 
 
-def _encode_piece(piece, tokenizer: PianoTokenizer) -> tuple[bytes, dict]:
+def _encode_piece(piece, tokenizer: Tokenizer) -> tuple[bytes, dict]:
     try:
         performance = piece.load()
         ids = tokenizer.encode(performance)
@@ -219,10 +221,10 @@ def _encode_piece(piece, tokenizer: PianoTokenizer) -> tuple[bytes, dict]:
     return ids.astype("<u2").tobytes(), {**line, "seconds": round(performance.end, 3)}
 
 
-def _encoded(pieces, tokenizer: PianoTokenizer, workers: int | None) -> Iterator[tuple[bytes, dict]]:
+def _encoded(pieces, tokenizer: Tokenizer, workers: int | None) -> Iterator[tuple[bytes, dict]]:
     """(ids, line) of each piece, in order."""
     workers = min(workers or _cores(), len(pieces))
-    tokenizer.merges.merge(np.array([3]))  # the tables are made before the workers start
+    tokenizer.encode(Performance.of([(0, 1, 60, 64)]))  # its tables are made before the workers start
     if workers <= 1:
         yield from (_encode_piece(piece, tokenizer) for piece in pieces)
         return

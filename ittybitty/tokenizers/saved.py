@@ -1,0 +1,83 @@
+"""tokenizer.json: one file for every kind of tokenizer, refused in one line when it is damaged.
+
+    {"format": 1, "kind": …, "variant": …, "vocab_size": …, "content_hash": …, and what the kind itself needs}
+
+The hash is computed anew from what was read: a file that was changed or cut short is never taken for a tokenizer.
+Left out: what a kind needs; each class writes it in `document` and reads it in `from_document`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from .. import paths
+from ..errors import TokenizerError
+
+FORMAT = 1
+FILE = "tokenizer.json"
+MEND = "take an undamaged copy, or train again"
+
+
+class Saved:
+    """Gives a tokenizer class `save` and `load`."""
+
+    kind: str
+
+    def document(self) -> dict:
+        """What this kind writes besides the head of the file: plain JSON."""
+        raise TypeError(f"{type(self).__name__} does not say what it saves")
+
+    @classmethod
+    def from_document(cls, document: Mapping) -> Self:
+        """The tokenizer of a document; any ValueError, KeyError, TypeError or IndexError means that it is damaged."""
+        raise TypeError(f"{cls.__name__} does not say how it is read")
+
+    def save(self, path: Path | str) -> None:
+        """Write tokenizer.json, atomically; OutputError where that cannot be."""
+        head = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "variant": self.variant,
+            "vocab_size": self.vocab_size,
+            "content_hash": self.content_hash,
+        }
+        with paths.atomic_path(Path(path)) as temporary:
+            temporary.write_text(json.dumps(head | self.document()), encoding="utf-8")
+
+    def load(self, path: Path | str) -> Self:
+        """Become the tokenizer saved at `path` (its variant too) and return itself; TokenizerError if it is damaged."""
+        self.__dict__.update(read(Path(path), {self.kind: type(self)}).__dict__)
+        return self
+
+
+def read(path: Path, classes: Mapping[str, type[Saved]]) -> Saved:
+    """The tokenizer in a file, of one of the `classes` by kind; TokenizerError if it is damaged or of another kind."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["format"] != FORMAT:
+            raise TokenizerError(f"{path} has format {document['format']}; this version reads {FORMAT}")
+        if document["kind"] not in classes:
+            wanted = " or ".join(repr(kind) for kind in classes)
+            raise TokenizerError(f"{path} holds {document['kind']!r}, not {wanted}: ittybitty.tokenizers.load_tokenizer reads every kind")
+        loaded = classes[document["kind"]].from_document(document)
+        intact = loaded.content_hash == document["content_hash"]
+    except FileNotFoundError:
+        raise TokenizerError(f"{path} is not there: give a {FILE} or its folder") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TokenizerError(f"{path} cannot be read ({error}): {MEND}") from None
+    except TokenizerError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise TokenizerError(f"{path} is not a whole {FILE} ({error}): {MEND}") from None
+    if not intact:
+        raise TokenizerError(f"{path} was changed after it was written (its content hash differs): {MEND}")
+    return loaded
+
+
+def hash_of(content: object) -> str:
+    """16 hexadecimal digits of anything JSON can write: the same content, the same hash."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
