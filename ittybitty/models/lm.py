@@ -2,7 +2,8 @@
 
     forward(ids)                   (B, L) -> logits (B, L, V)
     forward(ids, targets)          -> sums over the targets: (trained loss, nats, how many), each of shape (1,)
-    prefill(ids, state), step(ids, state)   the same logits, for the last token only, with a memory of fixed size
+    read(ids, state)               the same logits, in pieces as long as one likes, with a memory of fixed size
+    prefill(ids, state), step(ids, state)   of these, the last token's only
 
 The loss is computed inside forward, as sums: under DataParallel nothing of size (B, L, V) travels between devices,
 and replicas with unequal shares of the batch still add up to exactly the loss of one device.
@@ -90,6 +91,10 @@ class LanguageModel(nn.Module):
     def init_state(self, batch_size: int = 1):
         """An empty past for `batch_size` pieces."""
         return self.backbone.init_state(batch_size)
+
+    def read(self, ids: torch.Tensor, state) -> torch.Tensor:
+        """Read (B, L) tokens in parallel; `state` moves on in place; logits (B, L, V) of what follows each of them."""
+        return self._head(self.backbone(self._embed(ids), state))
 
     def prefill(self, ids: torch.Tensor, state) -> torch.Tensor:
         """Read (B, L) tokens in parallel; `state` moves on in place; logits (B, V) of what follows the last one."""
