@@ -5,8 +5,12 @@ A performance is two NumPy record arrays, because MAESTRO holds seven million no
     notes   onset s, duration s, pitch (MIDI number, 60 = middle C), velocity 1..127, sorted by (onset, pitch)
     pedals  onset s, duration s of each stretch during which the sustain pedal is held, sorted by onset
 
+Where they are known (an annotated corpus, a score, an estimate), it also carries its beats: rising seconds, None
+otherwise. They are a clock laid over the music and not part of it: two performances with the same notes and pedal
+are equal whatever their beats.
+
 All operations are pure: they return a new performance and leave the old one as it was.
-Left out on purpose: tracks, instruments, metre and tempo; the piano of MAESTRO has none of them.
+Left out on purpose: tracks, instruments and metre; the piano of MAESTRO has none of them.
 """
 
 from __future__ import annotations
@@ -41,17 +45,19 @@ class Pedal(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Performance:
-    """Notes and pedal of one piece; iterating yields `Note`."""
+    """Notes and pedal of one piece, and its beats where they are known; iterating yields `Note`."""
 
     notes: np.ndarray = field(default_factory=lambda: np.empty(0, NOTE))
     pedals: np.ndarray = field(default_factory=lambda: np.empty(0, PEDAL))
+    beats: np.ndarray | None = None  # (n,) s, rising
 
     @classmethod
-    def of(cls, notes: Iterable = (), pedals: Iterable = ()) -> Performance:
-        """From any iterables of (onset, duration, pitch, velocity) and (onset, duration); sorts them."""
+    def of(cls, notes: Iterable = (), pedals: Iterable = (), beats: Iterable[float] | None = None) -> Performance:
+        """From any iterables of (onset, duration, pitch, velocity), (onset, duration) and seconds; sorts them."""
         notes = np.array([tuple(n) for n in notes], NOTE)
         pedals = np.array([tuple(p) for p in pedals], PEDAL)
-        return cls(np.sort(notes, order=("onset", "pitch")), np.sort(pedals, order="onset"))
+        beats = None if beats is None else np.sort(np.array([float(b) for b in beats]))
+        return cls(np.sort(notes, order=("onset", "pitch")), np.sort(pedals, order="onset"), beats)
 
     def __len__(self) -> int:
         return len(self.notes)
@@ -77,7 +83,7 @@ def shift(performance: Performance, seconds: float) -> Performance:
     notes, pedals = performance.notes.copy(), performance.pedals.copy()
     notes["onset"] += seconds
     pedals["onset"] += seconds
-    return Performance(notes, pedals)
+    return Performance(notes, pedals, None if performance.beats is None else performance.beats + seconds)
 
 
 def stretch(performance: Performance, factor: float) -> Performance:
@@ -86,7 +92,7 @@ def stretch(performance: Performance, factor: float) -> Performance:
     for times in (notes, pedals):
         times["onset"] *= factor
         times["duration"] *= factor
-    return Performance(notes, pedals)
+    return Performance(notes, pedals, None if performance.beats is None else performance.beats * factor)
 
 
 def transpose(performance: Performance, semitones: int) -> Performance:
@@ -95,7 +101,7 @@ def transpose(performance: Performance, semitones: int) -> Performance:
     notes["pitch"] += semitones
     if len(notes) and not (LOWEST_PITCH <= notes["pitch"].min() and notes["pitch"].max() <= HIGHEST_PITCH):
         raise ValueError(f"transposing by {semitones} semitones leaves the keyboard; keep within transposition_range()")
-    return Performance(notes, performance.pedals)
+    return Performance(notes, performance.pedals, performance.beats)
 
 
 def transposition_range(performance: Performance, limit: int = 6) -> tuple[int, int]:
@@ -112,26 +118,36 @@ def louder(performance: Performance, steps: int) -> Performance:
     """Velocities moved by `steps` MIDI steps, held within 1..127."""
     notes = performance.notes.copy()
     notes["velocity"] = np.clip(notes["velocity"] + steps, 1, 127)
-    return Performance(notes, performance.pedals)
+    return Performance(notes, performance.pedals, performance.beats)
 
 
 def between(performance: Performance, start: float, end: float) -> Performance:
-    """Notes whose onset lies in [start, end), with the pedal cut to that span; times stay absolute."""
+    """Notes whose onset lies in [start, end), with the pedal cut to that span; times stay absolute.
+
+    Beats are kept whole: the first note of a cut lies on the same place of the same beat as before.
+    """
     onsets = performance.notes["onset"]
     notes = performance.notes[(onsets >= start) & (onsets < end)].copy()
     pedals = performance.pedals.copy()
     releases = np.minimum(pedals["onset"] + pedals["duration"], end)
     pedals["onset"] = np.maximum(pedals["onset"], start)
     pedals["duration"] = releases - pedals["onset"]
-    return Performance(notes, pedals[pedals["duration"] > 0])
+    return Performance(notes, pedals[pedals["duration"] > 0], performance.beats)
 
 
 def join(first: Performance, second: Performance) -> Performance:
-    """Both on one time line; where they touch nothing is moved."""
+    """Both on one time line; where they touch nothing is moved. Where both have beats, the second's take over at its first."""
     return Performance(
         np.sort(np.concatenate([first.notes, second.notes]), order=("onset", "pitch")),
         np.sort(np.concatenate([first.pedals, second.pedals]), order="onset"),
+        _joined_beats(first.beats, second.beats),
     )
+
+
+def _joined_beats(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    if first is None or second is None or not len(second):
+        return second if first is None else first
+    return np.concatenate([first[first < second[0]], second])
 
 
 def without_overlaps(performance: Performance) -> Performance:
@@ -153,4 +169,4 @@ def without_overlaps(performance: Performance) -> Performance:
         gap = np.diff(notes["onset"])
         struck_again = notes["pitch"][1:] == notes["pitch"][:-1]
         notes["duration"][:-1] = np.where(struck_again, np.minimum(notes["duration"][:-1], gap), notes["duration"][:-1])
-    return Performance(np.sort(notes, order=("onset", "pitch")), performance.pedals)
+    return Performance(np.sort(notes, order=("onset", "pitch")), performance.pedals, performance.beats)

@@ -358,13 +358,38 @@ def test_maestro_goes_before_asap(asap_folder, maestro_folder):
     assert len(asap.open(maestro_folder.parent)) == 1
 
 
-@pytest.mark.parametrize("text, says", [("0.5\t0.5\tx\n", "label 'x'"), ("half past\n", "line 1 is not"), ("", "holds no beats")])
-def test_damaged_annotations_get_one_clear_line(asap_folder, text, says):
+def test_asap_loads_with_its_beats_and_with_its_scores(asap_folder, performance):
+    assert asap.open(asap_folder).pieces[0].load().beats.tolist() == [0.5, 1.0, 1.5, 2.0]
+    assert len(asap.open(asap_folder, scores=True)) == 1  # its score is not there
+    write_midi(performance, asap_folder / "s.mid")
+    (asap_folder / "s.txt").write_text("0\t0\tdb\n2\t2\tb\n")
+    score = asap.open(asap_folder, scores=True).pieces[-1]
+    assert (score.name, score.split, score.load().beats.tolist()) == ("s", "validation", [0.0, 2.0])
+
+
+def lines(times) -> str:
+    return "".join(f"{time}\t{time}\tb\n" for time in times)
+
+
+BAD_ANNOTATIONS = {
+    "label 'x'": "0.5\t0.5\tx\n",
+    "line 1 is not": "half past\n",
+    "holds no beats": "",
+    "line 3 has an earlier time": lines([0.5, 1.5, 1.0]),
+    "line 3 has the same time": lines([0.5, 1.0, 1.0]),
+    "one beat only": lines([0.5]),
+    "does not match its MIDI.*0% of its 30": lines(range(100, 130)),  # after the music
+    "does not match its MIDI.*0% on a note": lines([0.125 + 0.25 * i for i in range(30)]),  # between all notes
+}
+
+
+@pytest.mark.parametrize("says", BAD_ANNOTATIONS)
+def test_damaged_annotations_get_one_clear_line(asap_folder, says):
     piece = asap.open(asap_folder).pieces[0]
-    piece.annotations.write_text(text)
+    piece.annotations.write_text(BAD_ANNOTATIONS[says])
     with pytest.raises(CorpusError, match=says) as caught:
-        asap.beats(piece)
-    assert str(piece.annotations) in str(caught.value)
+        piece.load()
+    assert str(piece.annotations) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_asap_without_splits_is_refused(asap_folder):

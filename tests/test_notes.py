@@ -92,3 +92,25 @@ def test_no_two_strikes_overlap_in_any_performance():
         line = clean.notes[clean.notes["pitch"] == pitch]
         assert (line["onset"][:-1] + line["duration"][:-1] <= line["onset"][1:] + 1e-12).all()
     assert clean == notes.without_overlaps(clean)
+
+
+# Beats
+
+
+def test_beats_go_with_the_notes(performance):
+    beats = np.arange(0, 9, 0.5)
+    timed = Performance(performance.notes, performance.pedals, beats)
+    assert timed == performance  # a clock laid over the music, not part of it
+    assert notes.shift(timed, 1.5).beats.tolist() == (beats + 1.5).tolist()
+    assert notes.stretch(timed, 1.1).beats.tolist() == (beats * 1.1).tolist()
+    for same in (notes.transpose(timed, 2), notes.louder(timed, 5), notes.between(timed, 2, 3), notes.without_overlaps(timed)):
+        assert same.beats.tolist() == beats.tolist()
+    assert notes.shift(performance, 1).beats is None
+
+
+def test_beats_of_the_second_take_over_where_two_are_joined(performance):
+    first = Performance(performance.notes, performance.pedals, np.arange(0.0, 9.0))
+    second = Performance(beats=np.array([4.5, 5.25]))
+    assert notes.join(first, second).beats.tolist() == [0, 1, 2, 3, 4, 4.5, 5.25]
+    assert notes.join(first, Performance()).beats is first.beats and notes.join(Performance(), second).beats is second.beats
+    assert notes.join(performance, Performance()).beats is None
