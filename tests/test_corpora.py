@@ -449,7 +449,8 @@ def test_embedded_performance_is_deterministic(embedded, monkeypatch, tmp_path):
 def test_embedded_cache_gives_the_same_notes(embedded, tmp_path):
     made = corpora.embedded._performances()
     corpora.embedded._to_cache(made, tmp_path / "cache" / "embedded.npz")
-    assert corpora.embedded._from_cache(tmp_path / "cache" / "embedded.npz") == made
+    again = corpora.embedded._from_cache(tmp_path / "cache" / "embedded.npz")
+    assert again == made and all(np.array_equal(again[name].beats, made[name].beats) for name in made)
     (tmp_path / "damaged.npz").write_bytes((tmp_path / "cache" / "embedded.npz").read_bytes()[:5000])
     assert corpora.embedded._from_cache(tmp_path / "damaged.npz") is None
     (tmp_path / "file").touch()
@@ -498,3 +499,11 @@ def test_performer_slows_down_at_the_end():
 def test_performer_obeys_marks():
     assert play(level=0.8)["velocity"].mean() > play(level=0.3)["velocity"].mean() + 15
     assert np.median(play(staccato=True)["duration"]) < 0.6 * np.median(play()["duration"])
+
+
+def test_embedded_works_know_their_beats(embedded):
+    chorale = next(piece for piece in embedded.pieces if piece.name == "bach/bwv371").load()
+    assert (np.diff(chorale.beats) > 0).all() and 40 < 60 / np.median(np.diff(chorale.beats)) < 80  # printed 66
+    assert chorale.beats[0] < 1 and chorale.beats[-1] > chorale.notes["onset"][-1]
+    nearest = np.abs(chorale.beats[:, None] - chorale.notes["onset"]).min(1)
+    assert np.median(nearest) < 0.03  # a chorale moves by beats: no more than the hands are apart

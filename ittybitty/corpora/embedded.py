@@ -32,6 +32,7 @@ from . import performer
 from .performer import SCORE_NOTE, Score
 from .pieces import Corpus, Piece
 
+PARTS = ("notes", "pedals", "beats")  # of a Performance, as the cache keeps them
 LICENCE = "works in the public domain; encodings as music21's corpus states"
 
 
@@ -125,9 +126,9 @@ def _version() -> str:
 def _from_cache(place: Path) -> dict[str, Performance] | None:
     try:
         with np.load(place, allow_pickle=False) as file:
-            names, note_ends, pedal_ends = file["names"], file["note_ends"], file["pedal_ends"]
-            notes, pedals = np.split(file["notes"], note_ends[:-1]), np.split(file["pedals"], pedal_ends[:-1])
-        made = {str(name): Performance(n, p) for name, n, p in zip(names, notes, pedals, strict=True)}
+            names = file["names"]
+            parts = [np.split(file[part], file[f"{part}_ends"][:-1]) for part in PARTS]
+        made = {str(name): Performance(*arrays) for name, *arrays in zip(names, *parts, strict=True)}
     except Exception:  # absent, cut short or of another make: numpy, zipfile and zlib each have their own errors for it
         return None
     fits = all(p.notes.dtype == NOTE and p.pedals.dtype == PEDAL for p in made.values())
@@ -138,14 +139,11 @@ def _to_cache(made: dict[str, Performance], place: Path) -> None:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with paths.atomic_path(place) as temporary:
-            np.savez_compressed(
-                temporary,
-                names=np.array(list(made)),
-                notes=np.concatenate([p.notes for p in made.values()]),
-                pedals=np.concatenate([p.pedals for p in made.values()]),
-                note_ends=np.cumsum([len(p.notes) for p in made.values()]),
-                pedal_ends=np.cumsum([len(p.pedals) for p in made.values()]),
-            )
+            arrays = {"names": np.array(list(made))}
+            for part in PARTS:
+                pieces = [getattr(p, part) for p in made.values()]
+                arrays |= {part: np.concatenate(pieces), f"{part}_ends": np.cumsum([len(a) for a in pieces])}
+            np.savez_compressed(temporary, **arrays)
     except (OSError, OutputError):  # a cache that cannot be written costs time, nothing else
         pass
 

@@ -59,7 +59,7 @@ class Score:
 
 
 def play(score: Score, tempo: float, chance: np.random.Generator) -> Performance:
-    """`score` at about `tempo` quarter notes a minute."""
+    """`score` at about `tempo` quarter notes a minute, with the beats it is played to."""
     phrases = _phrases(score)
     seconds = _TempoCurve(score, phrases, tempo, chance)
     melody, bass = _voices(score.notes)
@@ -73,7 +73,13 @@ def play(score: Score, tempo: float, chance: np.random.Generator) -> Performance
     notes["onset"] = np.maximum(onset + _asynchrony(printed, melody, chance), 0)
     notes["duration"] = np.maximum(held * touch, SHORTEST)
     notes = np.sort(notes, order=("onset", "pitch"))
-    return without_overlaps(Performance(notes, _pedals(score, bass, seconds, chance)))
+    return without_overlaps(Performance(notes, _pedals(score, bass, seconds, chance), seconds(_beats(score))))
+
+
+def _beats(score: Score) -> np.ndarray:
+    """(n,) beats in quarter notes, counted from the first whole bar both ways: the one before it may be a pick-up."""
+    first = float(score.bars[1]) % score.beat if len(score.bars) > 1 else 0.0
+    return np.arange(first, score.end + score.beat, score.beat)
 
 
 def _phrases(score: Score) -> np.ndarray:
