@@ -18,27 +18,35 @@ from .errors import ConfigError
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of a language model whose backbone is a stack of blocks.
+    """Shape of a language model. A setting of another family than its own is not read.
 
     `pattern` is read left to right, one residual block a letter, spaces only for the eye:
-    M Mamba, F feed-forward, A sparse attention.
+    M Mamba, S the same block without selection, F feed-forward, C closed-form continuous-time cell, A sparse attention.
     """
 
+    family: str = "stack"  # "stack" of blocks that `pattern` spells, "lstm" or "llama"
     pattern: str = "MF MF MFA MF MF MFA"
     vocab_size: int = 2000  # V
-    d_model: int = 512  # D, width of the residual stream
+    tied_head: bool = True  # stack: the embedding is the head too
+    d_model: int = 512  # D, width of the residual stream (llama's too)
     d_state: int = 16  # N, states per inner channel
     d_conv: int = 4  # K, taps of the causal convolution
     expand: int = 2  # E = expand * D
     dt_rank: int = 0  # R, rank of the step projection; 0 means ceil(D / 16)
-    d_ff: int = 2000  # width of the feed-forward block
+    d_ff: int = 2000  # width of the feed-forward block (llama's too)
+    d_cfc: int = 0  # U, units of a CfC's backbone; 0 means as many as give a feed-forward block's parameters
+    cfc_sweeps: int = 2  # of the parallel CfC; 0 means the recurrent cell, token by token
     n_heads: int = 8  # H
     attn_window: int = 128  # w, every one of the last w tokens is seen
     attn_stride: int = 64  # s, and every s-th token (a landmark) before them
-    attn_reach: int = 1024  # r, up to r tokens back; the cache holds w + r / s keys, however long the piece
+    attn_reach: int = 1024  # r, up to r tokens back; the cache holds w + r / s keys, however long the piece (llama: the last r)
     attn_bias: str = "learned"  # "learned" per head over distances 0..w, "alibi" fixed slopes, "none"
     logit_scaling: bool = True  # small embeddings, so that the tied head starts with logits near 0
     dropout: float = 0.0
+    n_layers: int = 8  # llama: layers of attention and SwiGLU
+    lstm_sizes: tuple[int, ...] = (512, 512, 512)  # lstm: units of each layer
+    lstm_input: str = "embedding"  # "embedding" learned, of width d_embedding; "float": id / V, one number
+    d_embedding: int = 128
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,10 @@ class DataConfig:
     """What the model reads: tokenizer, window, augmentation, and how much of a seed it is given."""
 
     tokenizer: str = "remi"  # a name of ittybitty.tokenizers.VARIANTS
+    corpus: str = ""  # "asap": where a folder holds several corpora, read that one
     context: int = 1024  # tokens of a training window
+    stride: int = 0  # tokens from one window to the next; 0 means the context: no token is read twice in an epoch
+    copies: int = 0  # transposed copies of each piece that stand beside it; 0 means each window is transposed anew
     pitch_shift: int = 6  # semitones, drawn from ±pitch_shift
     velocity_shift: int = 2  # velocity classes, drawn from ±velocity_shift
     tempo_stretch: float = 0.1  # factor drawn from 1 ± tempo_stretch
@@ -59,6 +70,7 @@ class TrainConfig:
     """The recipe: published values unless a preset says otherwise."""
 
     steps: int = 10_000
+    epochs: int = 0  # passes over the training windows; above 0 they decide the steps
     batch_size: int = 64  # windows a step, over all devices and accumulated micro-batches
     accumulation: int = 1  # micro-batches a step
     learning_rate: float = 3e-4
@@ -145,7 +157,12 @@ def preset(name: str) -> dict:
 
 
 def override(configs: Mapping[str, object], changes: Mapping[str, object]) -> dict:
-    """A copy of a preset with `changes` such as {"train.steps": "500"} applied; strings are read as the field's type."""
+    """A copy of a preset with `changes` such as {"train.steps": "500"} applied; strings are read as the field's type.
+
+    Steps that are asked for take the place of epochs.
+    """
+    if "train.steps" in changes:
+        changes = {"train.epochs": 0, **changes}
     changed = dict(configs)
     known = [f"{part}.{f.name}" for part, config in changed.items() for f in dataclasses.fields(config)]
     for key, value in changes.items():
@@ -162,9 +179,15 @@ def _cast(key: str, old: object, value: object) -> object:
     try:
         if isinstance(old, bool):
             return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
+        if isinstance(old, tuple):
+            return tuple(int(part) for part in value.split(","))
         return int(float(value)) if isinstance(old, int) and float(value) == int(float(value)) else type(old)(value)
     except (KeyError, ValueError, TypeError):
-        raise ConfigError(f"{key} is {value!r}: give a value of type {type(old).__name__}, such as {old!r}") from None
+        raise ConfigError(f"{key} is {value!r}: give a value of type {type(old).__name__}, such as {_shown(old)}") from None
+
+
+def _shown(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else repr(value)
 
 
 def to_json(configs: Mapping[str, object]) -> str:
@@ -177,6 +200,11 @@ def from_json(text: str | Mapping) -> dict:
     parts = json.loads(text) if isinstance(text, str) else text
     classes = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig}
     try:
-        return {part: classes[part](**values) for part, values in parts.items() if part in classes}
+        return {part: classes[part](**_tuples(values)) for part, values in parts.items() if part in classes}
     except TypeError as error:
         raise ConfigError(f"the configuration does not fit this version: {error}") from None
+
+
+def _tuples(values: Mapping) -> dict:
+    """JSON knows lists only; no setting is one."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -12,11 +12,14 @@ from torch import nn
 from ..config import ModelConfig
 from ..errors import ConfigError
 from .attention import SparseAttention
+from .cfc import CfC
 from .layers import Block, FeedForward
 from .lm import LanguageModel
 from .mamba import Mamba
+from .ssm import PlainSSM
 
-MIXERS: dict[str, type[nn.Module]] = {"M": Mamba, "F": FeedForward, "A": SparseAttention}
+MIXERS: dict[str, type[nn.Module]] = {"M": Mamba, "S": PlainSSM, "F": FeedForward, "C": CfC, "A": SparseAttention}
+NAMES = {"M": "mamba", "S": "plain ssm", "F": "feed-forward", "C": "cfc", "A": "attention"}  # for tables
 
 
 class Stack(nn.Module):
@@ -46,10 +49,9 @@ class Stack(nn.Module):
 
     def parts(self) -> dict[str, nn.Module]:
         """Name of a part -> its modules, for counting parameters."""
-        names = {"M": "mamba", "F": "feed-forward", "A": "attention"}
         mixers = {
             name: nn.ModuleList(b.mixer for b, letter in zip(self.blocks, self.letters) if letter == key)
-            for key, name in names.items()
+            for key, name in NAMES.items()
         }
         return {**{k: v for k, v in mixers.items() if len(v)}, "norms": nn.ModuleList(b.norm for b in self.blocks)}
 
@@ -58,4 +60,5 @@ class PianoHybridModel(LanguageModel):
     """Language model over a `Stack`: ``PianoHybridModel(SCALE_PRESETS["small"]["model"])``."""
 
     def __init__(self, config: ModelConfig):
-        super().__init__(Stack(config), config)
+        head = None if config.tied_head else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        super().__init__(Stack(config), config, head=head)

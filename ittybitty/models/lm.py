@@ -1,4 +1,4 @@
-"""One language model around every backbone: embedding, final norm, tied head, loss.
+"""One language model around every backbone: embedding, final norm, head, loss.
 
     forward(ids)                   (B, L) -> logits (B, L, V)
     forward(ids, targets)          -> sums over the targets: (trained loss, nats, how many), each of shape (1,)
@@ -53,20 +53,38 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 class LanguageModel(nn.Module):
-    """`backbone` maps (B, L, D) to (B, L, D) and knows forward(x, state), step(x, state), init_state(batch_size), parts()."""
+    """`backbone` maps (B, L, D) to (B, L, D) and knows forward(x, state), step(x, state), init_state(batch_size), parts().
 
-    def __init__(self, backbone: nn.Module, config: ModelConfig):
+    A stack brings nothing else, and gets an embedding that is the head too (`tied_head`). Another family brings its own
+    `embedding`: (B, L) ids -> (B, L, …), `norm` and `head`: (B, L, D) -> (B, L, V); without a `head` the embedding is tied.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        config: ModelConfig,
+        embedding: nn.Module | None = None,
+        norm: nn.Module | None = None,
+        head: nn.Module | None = None,
+    ):
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model) if embedding is None else embedding
         self.backbone = backbone
-        self.norm = nn.RMSNorm(config.d_model, eps=1e-5)
-        self.embedding.weight._no_weight_decay = True
+        self.norm = nn.RMSNorm(config.d_model, eps=1e-5) if norm is None else norm
+        if head is not None:
+            self.head = head
         # A tied head multiplies the embedding with itself: at torch's deviation of 1 a token's own logit starts at D and
         # the others at sqrt(D), and the early published version that did so collapsed to one token (an ablation of the
         # paper). Small embeddings scale all logits down by 50 (Radford et al. 2018, section 4.1).
-        nn.init.normal_(self.embedding.weight, std=0.02 if config.logit_scaling else 1.0)
+        if isinstance(self.embedding, nn.Embedding):
+            nn.init.normal_(self.embedding.weight, std=0.02 if config.logit_scaling else 1.0)
         self._shrink_residual_branches()
+
+    @property
+    def tied(self) -> bool:
+        """Is the embedding the head too?"""
+        return not hasattr(self, "head")
 
     @torch.no_grad()
     def _shrink_residual_branches(self) -> None:
@@ -79,7 +97,8 @@ class LanguageModel(nn.Module):
         return self.embedding(ids)
 
     def _head(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(self.norm(x), self.embedding.weight)
+        x = self.norm(x)
+        return F.linear(x, self.embedding.weight) if self.tied else self.head(x)
 
     def forward(self, ids: torch.Tensor, targets: torch.Tensor | None = None, label_smoothing: float = 0.0):
         logits = self._head(self.backbone(self._embed(ids)))  # (B, L, V)
@@ -106,10 +125,11 @@ class LanguageModel(nn.Module):
 
     def parameters_by_part(self) -> dict[str, int]:
         """Part -> number of parameters; the values add up to the total."""
-        parts = {"embedding (tied with the head)": self.embedding, **self.backbone.parts()}
+        own = {"embedding (tied with the head)": self.embedding} if self.tied else {"embedding": self.embedding, "head": self.head}
+        parts = {**own, **self.backbone.parts()}
         counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
         counts["norms"] = counts.get("norms", 0) + sum(p.numel() for p in self.norm.parameters())
-        return counts
+        return {name: count for name, count in counts.items() if count}
 
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
         """As in torch, except that ``strict=False`` says what it skipped, and a state dict of another shape is refused."""

@@ -26,6 +26,12 @@ from .scan import chosen, selective_scan
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 0.1, 1e-4  # [1] section 3.6: Δ starts log-uniform between these
 
 
+def start_of_dt(E: int) -> torch.Tensor:
+    """(E,) whose softplus, the step Δ, is log-uniform between DT_MIN and DT_MAX."""
+    dt = torch.exp(torch.rand(E) * math.log(DT_MAX / DT_MIN) + math.log(DT_MIN)).clamp(min=DT_FLOOR)
+    return dt + torch.log(-torch.expm1(-dt))  # the inverse of softplus
+
+
 @dataclass
 class MambaState:
     """All that Mamba remembers of the past, however long it was."""
@@ -55,8 +61,7 @@ class Mamba(nn.Module):
     @torch.no_grad()
     def _reset_dt(self) -> None:
         nn.init.uniform_(self.dt_proj.weight, -(self.R**-0.5), self.R**-0.5)
-        dt = torch.exp(torch.rand(self.E) * math.log(DT_MAX / DT_MIN) + math.log(DT_MIN)).clamp(min=DT_FLOOR)
-        self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
+        self.dt_proj.bias.copy_(start_of_dt(self.E))
 
     def forward(self, x: torch.Tensor, state: MambaState | None = None) -> torch.Tensor:
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, L, E) twice
