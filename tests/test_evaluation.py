@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -92,6 +93,32 @@ def test_evaluate_is_repeatable(run, data):
     one, two = (evaluation.evaluate(str(run), str(data), "validation", progress=False) for _ in range(2))
     for key in ("bits_per_note", "ci95", "data_hash", "tokenizer_hash", "onset_error_ms"):
         assert one[key] == two[key]
+
+
+def test_shares_of_the_attributes_add_up(run, data):
+    results = evaluation.evaluate(run, data, "test", progress=False)
+    assert sum(results["bits_per_note_by_attribute"].values()) == pytest.approx(results["bits_per_note"])
+    assert sum(results["share_by_attribute"].values()) == pytest.approx(1)
+    assert min(results["share_by_attribute"][what] for what in ("pitch", "time", "duration", "velocity", "pedal")) > 0.01
+    assert "chain rule" in results["attribute_rule"]
+
+
+def test_bits_by_position_are_those_of_the_whole_piece(run, tmp_path, performance):
+    data = make_maestro(tmp_path / "long", reduce(join, (shift(performance, 8.5 * i) for i in range(5))))
+    results = evaluation.by_position(run, data, "test", length=300, progress=False)
+    assert [(bin["from_token"], bin["to_token"]) for bin in results["bins"]] == [(0, 128), (128, 256), (256, 300)]
+    first = results["bins"][0]
+    assert first["bits_per_note"] == pytest.approx(first["windowed_bits_per_note"], rel=1e-3)  # one window sees all of it
+    found = checkpoint.load(run)
+    ids = [found.tokenizer.encode(p.load())[:301] for p in evaluation.open_corpus(data).split("test")]
+    spent = sum(evaluation.unbroken_bits(found.model, one).sum() for one in ids)
+    notes = sum(int(found.tokenizer.notes_per_id[one[1:].astype(int)].sum()) for one in ids)
+    assert sum(bin["notes"] for bin in results["bins"]) == notes
+    assert sum(bin["bits_per_note"] * bin["notes"] for bin in results["bins"]) == pytest.approx(spent, rel=1e-4)
+    with pytest.raises(CorpusError, match="the longest has"):
+        evaluation.by_position(run, data, "test", length=100_000, progress=False)
+    with pytest.raises(ConfigError, match="length"):
+        evaluation.by_position(run, data, "test", length=0, progress=False)
 
 
 def test_limit_spreads_over_the_split():

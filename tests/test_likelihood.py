@@ -9,7 +9,8 @@ import torch
 
 from ittybitty.config import preset
 from ittybitty.errors import CheckpointError, ConfigError
-from ittybitty.likelihood import piece_bits, windows
+from ittybitty.likelihood import Spelling, piece_bits, piece_bits_by_attribute, unbroken_bits, windows
+from ittybitty.tokenizers.protocol import ATTRIBUTES
 
 V = 37
 
@@ -90,3 +91,56 @@ def test_trouble_is_named():
     model.config = SimpleNamespace(vocab_size=5)
     with pytest.raises(CheckpointError, match="tokenizer"):
         piece_bits(model, np.arange(9))
+
+
+class ThreeWords:
+    """Base tokens P (pitch) and V (velocity); ids: end, P, V, and the byte pair PV."""
+
+    vocab_size = 4
+    base_names = staticmethod(lambda id: [["EOS"], ["P"], ["V"], ["P", "V"]][id])
+    attributes = staticmethod(lambda id: [["other"], ["pitch"], ["velocity"], ["pitch", "velocity"]][id])
+
+
+def test_bits_are_divided_by_the_chain_rule():
+    """By hand: P(begins with P) = 0.4 + 0.1, P(V | P) = 0.1 / 0.5, and P alone ends there with 0.4 / 0.5."""
+    logits = torch.tensor([0.2, 0.4, 0.3, 0.1]).log()
+    bits = piece_bits_by_attribute(lambda x: logits.expand(*x.shape, 4), np.array([0, 3, 1, 2, 0]), Spelling.of(ThreeWords))
+    pitch, velocity, other = (ATTRIBUTES.index(name) for name in ("pitch", "velocity", "other"))
+    assert bits[0, pitch] == pytest.approx(1) and bits[0, velocity] == pytest.approx(-math.log2(0.2))  # PV
+    assert bits[1, pitch] == pytest.approx(1)  # P
+    assert bits[2, velocity] == pytest.approx(-math.log2(0.3) - math.log2(0.8))  # V, told in part by P's not being PV
+    assert bits[3, other] == pytest.approx(-math.log2(0.2))  # end
+    assert bits.sum() == pytest.approx(-math.log2(0.1) - math.log2(0.4) - math.log2(0.3) - math.log2(0.2))
+
+
+def test_attributes_add_up_to_all_bits_with_a_real_vocabulary():
+    from ittybitty.tokenizers import load_tokenizer
+    from ittybitty.paths import pretrained_dir
+
+    tokenizer = load_tokenizer(pretrained_dir() / "tiny")
+    size = tokenizer.vocab_size
+    torch.manual_seed(0)
+    table = 6 * torch.randn(64, size)  # some ids all but impossible
+    model = lambda x: table[x % 64]  # noqa: E731
+    ids = np.append(np.random.default_rng(0).integers(0, size, 400), tokenizer.eos_id)
+    bits = piece_bits_by_attribute(model, ids, Spelling.of(tokenizer), context=64, stride=32)
+    assert bits.min() >= 0 and bits.sum() == pytest.approx(piece_bits(model, ids, 64, 32).sum(), rel=1e-6)
+    assert (bits.sum(0) > 0).all()
+
+
+def test_an_id_says_nothing_of_what_it_does_not_spell():
+    bits = piece_bits_by_attribute(lambda x: torch.zeros(*x.shape, 4), np.array([0, 1, 1]), Spelling.of(ThreeWords))
+    assert set(np.flatnonzero(bits.sum(0))) == {ATTRIBUTES.index("pitch"), ATTRIBUTES.index("other")}  # other: no id after the last
+
+
+@pytest.mark.parametrize("chunk", [7, 64, 1000])
+def test_unbroken_bits_see_the_whole_past_whatever_the_chunks(chunk):
+    from ittybitty.models import PianoHybridModel
+
+    torch.manual_seed(0)
+    model = PianoHybridModel(preset("nano")["model"]).eval()
+    ids = np.random.default_rng(0).integers(0, 512, 150)
+    whole = piece_bits(model, ids, context=256, stride=128)  # one window: the whole piece
+    assert unbroken_bits(model, ids, chunk) == pytest.approx(whole, abs=1e-3)
+    assert unbroken_bits(lambda x: model(x), ids) == pytest.approx(whole, abs=1e-4)  # a model that keeps no state
+    assert len(unbroken_bits(model, ids[:1])) == 0
