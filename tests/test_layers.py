@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "ittybitty"
 LAYERS = """
 errors
 config notes paths
-midi metrics plots audio
+midi metrics plots audio ngram notelist
 corpora figures
 tokenizers models sampling
 windows
@@ -23,6 +23,7 @@ systems
 checkpoint likelihood journal optimizer parallel session
 training generation
 evaluation bench export stages doctor reproduce paper
+baselines
 cli widget
 """
 LEVEL = {name: level for level, line in enumerate(LAYERS.split("\n")) for name in line.split()}
