@@ -11,6 +11,7 @@ runs the same step in one native call (native/decode.cpp) on the same states, so
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import ctypes
 
@@ -50,6 +51,17 @@ def rounded(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (weight / scale[:, None]).round().to(torch.int8), scale
 
 
+def _arena(size: int) -> torch.Tensor:
+    """(size,) bytes of memory, in pages of 2 MB where the system has them: a step reads all weights once, and with pages
+    of 4 KB it would look up some 25,000 addresses on the way."""
+    page = 2**21
+    memory = torch.empty(size + page, dtype=torch.uint8)
+    start = -memory.data_ptr() % page
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # no such call here: small pages
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(memory.data_ptr() + start), ctypes.c_size_t(size), 14)  # MADV_HUGEPAGE
+    return memory[start : start + size]
+
+
 def quantized(model: LanguageModel) -> LanguageModel:
     """A copy in float32 whose matrices hold exactly the values that int8 decoding uses: for measuring what rounding costs."""
     model = copy.deepcopy(model)
@@ -82,6 +94,7 @@ class Decoder:
         self.model, self.precision, self.config = model, precision, model.config
         self._kept: list[torch.Tensor] = []  # what the structures below point into
         self._bound_to, self._batch = None, 0
+        self._arena, self._used = _arena(4 * sum(p.numel() + 16 for p in model.parameters())), 0
         with torch.no_grad():
             self._blocks = (_Block * len(model.backbone.blocks))(*map(self._block, model.backbone.blocks))
             self._embedding, self._norm = self._hold(model.embedding.weight), self._hold(model.norm.weight)
@@ -91,9 +104,14 @@ class Decoder:
             raise RuntimeError("decode.py and decode.cpp disagree about the layout of a block")
 
     def _hold(self, tensor: torch.Tensor) -> int:
-        tensor = tensor.detach().contiguous()
-        self._kept.append(tensor)
-        return tensor.data_ptr()
+        """Address of a copy of `tensor` that lives as long as the decoder; copies lie in the order of their use."""
+        tensor = tensor.detach()
+        first, self._used = self._used, self._used + -(-tensor.nbytes // 64) * 64
+        if self._used > len(self._arena):  # biases laid out by distance take more than their parameters
+            self._kept.append(tensor.contiguous())
+            return self._kept[-1].data_ptr()
+        place = self._arena[first : first + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        return place.copy_(tensor).data_ptr()
 
     def _matrix(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> _Matrix:
         made = _Matrix(rows=weight.shape[0], columns=weight.shape[1], bias=self._hold(bias) if bias is not None else None)
@@ -161,6 +179,7 @@ class Decoder:
                 self._attention.append((made, past))
             else:
                 wide = max(wide, mixer.up.out_features)
-        self._buffers = [torch.empty(batch * n) for n in (D, D, wide, mid, small, scores)]
-        self._scratch = [ctypes.c_void_p(t.data_ptr()) for t in self._buffers]
+        threads = native.library().thread_count()
+        self._buffers = [torch.empty(batch * n) for n in (D, threads * D, wide, mid, small, scores)]
+        self._scratch = [*(ctypes.c_void_p(t.data_ptr()) for t in self._buffers), ctypes.c_int64(threads)]
         self._logits = torch.empty(batch, self.config.vocab_size)

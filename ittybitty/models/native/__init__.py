@@ -90,7 +90,7 @@ def library() -> ctypes.CDLL | NativeError:
         made = ctypes.CDLL(str(_build()))
     except (NativeError, OSError) as error:
         return error if isinstance(error, NativeError) else NativeError(str(error))
-    for name in ("chunk_length", "lanes", "block_size", "matrix_size"):
+    for name in ("chunk_length", "lanes", "block_size", "matrix_size", "thread_count"):
         getattr(made, name).restype = ctypes.c_int64
     return made
 

@@ -4,6 +4,15 @@
 // one scale a row; activations and states are float32. States are those of mamba.py and attention.py, moved on in place.
 #include "lanes.h"
 
+#if defined(_OPENMP)
+#include <omp.h>
+inline int64_t thread() { return omp_get_thread_num(); }
+inline int64_t threads() { return omp_get_max_threads(); }
+#else
+inline int64_t thread() { return 0; }
+inline int64_t threads() { return 1; }
+#endif
+
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -74,7 +83,7 @@ template <int n, int U, typename S> inline void dot(const S* row, const float* x
 // `done(b, r, values, count)` receives (W x + bias)[r … r + count - 1] of sequence b, at most a register full of them.
 template <typename S, typename F>
 inline void rows_of(const Matrix& m, const S* weight, const float* x, int64_t batch, int64_t first, int64_t last, F done) {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
     for (int64_t group = 0; group < (last - first + W - 1) / W; group++) {
         const int64_t r = first + group * W;
         const int count = last - r < W ? last - r : W;
@@ -97,7 +106,7 @@ inline void rows_of(const Matrix& m, const S* weight, const float* x, int64_t ba
     }
 }
 
-// Rows first … last - 1 of a matrix times x of every sequence; ends with a barrier.
+// Rows first … last - 1 of a matrix times x of every sequence, shared among the threads; no barrier at the end.
 template <typename F> inline void multiply(const Matrix& m, const float* x, int64_t batch, int64_t first, int64_t last, F done) {
     if (m.packed) rows_of(m, m.packed, x, batch, first, last, done); else rows_of(m, m.weight, x, batch, first, last, done);
 }
@@ -125,13 +134,20 @@ inline V gelu(V x) {
     return x * (x < 0 ? tail : 1 - tail);
 }
 
+inline void barrier() {
+#pragma omp barrier
+}
+
+// Every thread normalizes for itself: half a microsecond of work each, where a barrier would take longer.
 inline void normalize(const float* x, const float* weight, float* out, int64_t batch, int64_t D) {
-#pragma omp for schedule(static)
     for (int64_t b = 0; b < batch; b++) {
-        float square = 0;
-        for (int64_t d = 0; d < D; d++) square += x[b * D + d] * x[b * D + d];
+        V squares = {};
+        int64_t d = 0;
+        for (; d + W <= D; d += W) squares += widen(x + b * D + d) * widen(x + b * D + d);
+        float square = total(squares);
+        for (; d < D; d++) square += x[b * D + d] * x[b * D + d];
         const float r = 1 / std::sqrt(square / D + 1e-5f);
-        for (int64_t d = 0; d < D; d++) out[b * D + d] = x[b * D + d] * r * weight[d];
+        for (d = 0; d < D; d++) out[b * D + d] = x[b * D + d] * r * weight[d];
     }
 }
 
@@ -139,15 +155,17 @@ struct Scratch { float *x, *normed, *wide, *mid, *small, *scores; };
 
 // x += m y, the end of every residual branch.
 inline void add(const Matrix& m, const float* y, Scratch s, int64_t batch, int64_t D) {
+    barrier();
     multiply(m, y, batch, [&](int64_t b, int64_t r, V v, int count) {
         float* x = s.x + b * D + r;
         store(x, load<V>(x, count) + v, count);
     });
+    barrier();
 }
 
 inline void mamba(const Block& k, Scratch s, int64_t batch, int64_t D) {
     const int64_t E = k.out.columns, N = k.N, K = k.K;
-    float *u = s.mid, *z = s.wide, *delta = s.wide + batch * E;  // (batch, E) each
+    float *u = s.mid, *z = s.wide;  // (batch, E) each
     multiply(k.in, s.normed, batch, 0, E, [&](int64_t b, int64_t r, V v, int count) {
         float* past = k.s0 + b * (K - 1) * E + r;
         V sum = load<V>(k.conv_bias + r, count) + v * load<V>(k.conv + (K - 1) * E + r, count);
@@ -160,28 +178,31 @@ inline void mamba(const Block& k, Scratch s, int64_t batch, int64_t D) {
         store(u + b * E + r, silu(sum), count);
     });
     multiply(k.in, s.normed, batch, E, 2 * E, [&](int64_t b, int64_t r, V v, int count) { store(z + b * E + r - E, silu(v), count); });
+    barrier();
     multiply(k.x_proj, u, batch, [&](int64_t b, int64_t r, V v, int count) {  // dt stands apart: it is the next matrix's input
         for (int j = 0; j < count; j++)
             (r + j < k.R ? s.small + b * k.R : s.small + batch * k.R + b * 2 * N - k.R)[r + j] = v[j];
     });
-    multiply(k.dt_proj, s.small, batch, [&](int64_t b, int64_t r, V v, int count) { store(delta + b * E + r, softplus(v), count); });
-#pragma omp for schedule(static)
-    for (int64_t job = 0; job < batch * E; job++) {
-        const int64_t b = job / E, e = job % E;
-        const float *A = k.A + e * N, *B = s.small + batch * k.R + b * 2 * N, *C = B + N, d = delta[job], du = d * u[job];
-        float* h = k.s1 + job * N;
-        float y = 0;
-        int64_t n = 0;
-        V sum = {};
-        for (; n + W <= N; n += W) {
-            const V now = exponential(widen(A + n) * d) * widen(h + n) + widen(B + n) * du;
-            std::memcpy(h + n, &now, sizeof now);
-            sum += now * widen(C + n);
+    barrier();
+    multiply(k.dt_proj, s.small, batch, [&](int64_t b, int64_t r, V v, int count) {
+        const V deltas = softplus(v);
+        const float *B = s.small + batch * k.R + b * 2 * N, *C = B + N;
+        for (int j = 0; j < count; j++) {
+            const int64_t e = r + j, job = b * E + e;
+            const float *A = k.A + e * N, delta = deltas[j], input = delta * u[job];
+            float* h = k.s1 + job * N;
+            V sum = {};
+            int64_t n = 0;
+            for (; n + W <= N; n += W) {
+                const V now = exponential(widen(A + n) * delta) * widen(h + n) + widen(B + n) * input;
+                std::memcpy(h + n, &now, sizeof now);
+                sum += now * widen(C + n);
+            }
+            float y = total(sum);
+            for (; n < N; n++) { h[n] = std::exp(A[n] * delta) * h[n] + B[n] * input; y += h[n] * C[n]; }
+            u[job] = (y + k.D[e] * u[job]) * z[job];
         }
-        y = total(sum);
-        for (; n < N; n++) { h[n] = std::exp(A[n] * d) * h[n] + B[n] * du; y += h[n] * C[n]; }
-        u[job] = (y + k.D[e] * u[job]) * z[job];
-    }
+    });
     add(k.out, u, s, batch, D);
 }
 
@@ -215,7 +236,8 @@ inline void attention(const Block& k, Scratch s, int64_t batch, int64_t D) {
             if (landmark) (part == 1 ? k.s2 : k.s3)[(head * k.marks + slot) * d + i] = v[j];
         }
     });
-#pragma omp for schedule(static)
+    barrier();
+#pragma omp for schedule(static) nowait
     for (int64_t head = 0; head < batch * H; head++) {
         const int64_t b = head / H, h = head % H;
         const float *q = s.wide + b * D + h * d, shrink = 1 / std::sqrt((float)d);
@@ -248,24 +270,26 @@ extern "C" {
 
 int64_t block_size() { return sizeof(Block); }
 int64_t matrix_size() { return sizeof(Matrix); }
+int64_t thread_count() { return threads(); }
 
-// ids (batch,) -> logits (batch, V). `wide` holds the largest of 2 E, the feed-forward width and D, a sequence each;
-// `mid` max(E, D), `small` R + 2 N, `scores` H (window + marks). Positions of the blocks are moved on by the caller.
+// ids (batch,) -> logits (batch, V), by at most `team` threads. For each sequence `normed` holds D for every thread, `wide` the
+// largest of 2 E, the feed-forward width and D, `mid` max(E, D), `small` R + 2 N, `scores` H (window + marks). Positions of the
+// blocks are moved on by the caller.
 void decode_step(const Block* blocks, int64_t count, const float* embedding, const float* norm, const Matrix* head, const int64_t* ids,
-                 float* logits, int64_t batch, int64_t D, float* x, float* normed, float* wide, float* mid, float* small, float* scores) {
-    const Scratch s{x, normed, wide, mid, small, scores};
-#pragma omp parallel
+                 float* logits, int64_t batch, int64_t D, float* x, float* normed, float* wide, float* mid, float* small, float* scores, int64_t team) {
+#pragma omp parallel num_threads(team)
     {
+        const Scratch s{x, normed + thread() * batch * D, wide, mid, small, scores};
 #pragma omp for schedule(static)
         for (int64_t b = 0; b < batch; b++) std::memcpy(x + b * D, embedding + ids[b] * D, D * sizeof(float));
         for (int64_t i = 0; i < count; i++) {
-            normalize(x, blocks[i].norm, normed, batch, D);
+            normalize(x, blocks[i].norm, s.normed, batch, D);
             if (blocks[i].kind == 'M') mamba(blocks[i], s, batch, D);
             else if (blocks[i].kind == 'F') feed_forward(blocks[i], s, batch, D);
             else attention(blocks[i], s, batch, D);
         }
-        normalize(x, norm, normed, batch, D);
-        multiply(*head, normed, batch, [&](int64_t b, int64_t r, V v, int count) { store(logits + b * head->rows + r, v, count); });
+        normalize(x, norm, s.normed, batch, D);
+        multiply(*head, s.normed, batch, [&](int64_t b, int64_t r, V v, int count) { store(logits + b * head->rows + r, v, count); });
     }
 }
 }
