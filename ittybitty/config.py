@@ -74,7 +74,10 @@ class TrainConfig:
     batch_size: int = 64  # windows a step, over all devices and accumulated micro-batches
     accumulation: int = 1  # micro-batches a step
     learning_rate: float = 3e-4
+    schedule: str = "cosine"  # after the warm-up; or "stairs": times `decay` every `decay_epochs`
     min_learning_rate: float = 3e-5  # where the cosine ends
+    decay: float = 0.1
+    decay_epochs: int = 3
     warmup: int = 200  # steps
     weight_decay: float = 0.01  # on matrices only
     beta1: float = 0.9

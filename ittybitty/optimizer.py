@@ -17,10 +17,14 @@ from .errors import ConfigError
 PRECISIONS = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a cosine that reaches `min_learning_rate` at the last step."""
+def learning_rate(step: int, config: TrainConfig, steps_per_epoch: int = 1) -> float:
+    """Linear warm-up, then a cosine that reaches `min_learning_rate` at the last step, or stairs of so many epochs each."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
+    if config.schedule == "stairs":
+        return config.learning_rate * config.decay ** (step // (config.decay_epochs * steps_per_epoch))
+    if config.schedule != "cosine":
+        raise ConfigError(f"train.schedule is {config.schedule!r}: give 'cosine' or 'stairs'")
     part = min(1.0, (step - config.warmup) / max(1, config.steps - 1 - config.warmup))
     return config.min_learning_rate + (config.learning_rate - config.min_learning_rate) * (1 + math.cos(math.pi * part)) / 2
 

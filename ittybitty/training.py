@@ -36,7 +36,7 @@ from .windows import Windows, batches
 
 LOG_EVERY = 10  # steps that one line of log.jsonl averages
 # settings that a resumed run may change; any other would make it another run
-FREE = {"steps", "checkpoint_every", "validate_every", "validation_windows", "patience", "accumulation", "precision"}
+FREE = {"steps", "epochs", "checkpoint_every", "validate_every", "validation_windows", "patience", "accumulation", "precision"}
 
 
 def train(
@@ -81,10 +81,13 @@ class _Trainer:
         self.tokenizer = store.tokenizer()
         # the tokens decide the vocabulary: a small corpus learns fewer merges than a preset asks for
         vocabulary = dataclasses.replace(configs["model"], vocab_size=self.tokenizer.vocab_size)
-        self.configs = {**configs, "model": vocabulary}
-        self.config = config = configs["train"]
+        self.configs, self.config = {**configs, "model": vocabulary}, configs["train"]
         self.system, self.preset, self.run_dir, self.group, self.progress = systems.system(system).name, preset, run_dir, group, progress
         self.windows = self._windows(store, "train")
+        if self.config.epochs:
+            self.config = dataclasses.replace(self.config, steps=self.config.epochs * self.windows.steps_per_epoch)
+            self.configs["train"] = self.config
+        config = self.config
         splits = {piece.split for piece in store.pieces}
         self.held_out = self._windows(store, "validation") if "validation" in splits else None
         torch.manual_seed(config.seed)
@@ -214,7 +217,7 @@ class _Trainer:
         config, device = self.config, self.group.device
         torch.manual_seed(_seed(config.seed, self.step, self.group.rank))  # for dropout
         for parameters in self.optimizer.param_groups:
-            parameters["lr"] = learning_rate(self.step, config)
+            parameters["lr"] = learning_rate(self.step, config, self.windows.steps_per_epoch)
         self.wrapped.train()
         (count,) = self.group.sum(float((y != IGNORED).sum()))
         micro = list(zip(x.chunk(config.accumulation), y.chunk(config.accumulation)))
@@ -241,7 +244,7 @@ class _Trainer:
             "epoch": round(self.step / self.windows.steps_per_epoch, 4),
             "loss": round(loss, 5),
             "nll": round(nll, 5),
-            "lr": learning_rate(self.step - 1, self.config),
+            "lr": learning_rate(self.step - 1, self.config, self.windows.steps_per_epoch),
             "grad_norm": round(norm, 4),
             "tokens": self.tokens,
             "seconds": round(self.seconds, 2),

@@ -3,7 +3,10 @@
 Resuming is exact because nothing here remembers anything: batch 7,001 of a run is the same arrays whether 7,000
 batches came before it or none. A piece of n tokens has n - 1 targets; they are cut into ceil((n - 1) / L) windows, as
 few as can be, so every epoch has the same number of steps. Where the cuts fall is drawn anew each epoch, within the
-slack of the two ends.
+slack of the two ends. With a `stride` windows overlap, as some published recipes have it: one begins every `stride`
+tokens, the last one ends with its piece, and each epoch reads the same ones in another order.
+
+Augmentation transposes each window anew, or (`copies`) gives each piece transposed copies that are drawn once.
 
 Windows never cross pieces and a split is whole pieces, so no window of a held-out piece is ever trained on.
 Left out: packing several pieces into one window (their boundary would need a mask in every model).
@@ -59,6 +62,12 @@ class Windows:
         self.seed, self.rank, self.world = seed, rank, world
         self.tokenizer, self.data = tokenizer, data
         self.augments = data is not None and bool(data.pitch_shift or data.velocity_shift or data.tempo_stretch)
+        self.stride, self.copies = (data.stride, data.copies) if data is not None else (0, 0)
+        if self.stride < 0 or not 0 <= self.copies <= 2 * (data.pitch_shift if data is not None else 0):
+            raise ConfigError(
+                f"stride {self.stride}, copies {self.copies}, pitch_shift {data.pitch_shift}: the stride must be 0 or more, "
+                "and copies at most twice the pitch_shift, since no two are alike"
+            )
         if self.augments and tokenizer is None:
             raise ConfigError("augmentation needs the tokenizer of these tokens: give tokenizer=")
         # x of a padded place is masked out of the loss, so any id the model knows would do
@@ -67,15 +76,19 @@ class Windows:
         self.pieces = [i for i in store.split(split) if store.pieces[i].length >= 2]
         if not self.pieces:
             raise CorpusError(f"split {split!r} of these tokens holds no piece: give a corpus that has that split")
-        self._targets = np.array([store.pieces[i].length - 1 for i in self.pieces])  # (pieces,)
-        self._windows = -(-self._targets // context)  # (pieces,) windows of each piece, the same in every epoch
-        self._piece = np.repeat(np.arange(len(self.pieces)), self._windows)  # (windows,)
-        self._place = np.arange(len(self._piece)) - np.repeat(self._windows.cumsum() - self._windows, self._windows)
+        self._rows = self.pieces * (1 + self.copies)  # pieces, then their copies
+        self._targets = np.array([store.pieces[i].length - 1 for i in self._rows])  # (rows,)
+        if self.stride:
+            self._windows = 1 + -(-(self._targets - context).clip(0) // self.stride)
+        else:
+            self._windows = -(-self._targets // context)  # (rows,) windows of each, the same in every epoch
+        self._ends = self._windows.cumsum()  # of each row, counted in windows
         self._plans: dict[int, Plan] = {}
+        self._shifts: dict[int, int] = {}  # semitones of the rows that are copies, as they are needed
 
     def __len__(self) -> int:
         """Windows of an epoch."""
-        return len(self._piece)
+        return int(self._ends[-1])
 
     @property
     def steps_per_epoch(self) -> int:
@@ -100,11 +113,15 @@ class Windows:
 
     def span(self, epoch: int, window: int) -> tuple[int, int, int]:
         """(piece of the store, start, stop): the window reads tokens [start, stop) and predicts [start + 1, stop + 1)."""
-        row, place = self._piece[window], self._place[window]
+        row = int(np.searchsorted(self._ends, window, side="right"))
+        place, targets = int(window - self._ends[row] + self._windows[row]), int(self._targets[row])
+        if self.stride:
+            start = max(0, min(place * self.stride, targets - self.context))
+            return self._rows[row], start, min(start + self.context, targets)
         first = int(self.plan(epoch).first[row])
-        start = 0 if place == 0 else first + (int(place) - 1) * self.context
-        stop = first if place == 0 else min(start + self.context, int(self._targets[row]))
-        return self.pieces[row], start, stop
+        start = 0 if place == 0 else first + (place - 1) * self.context
+        stop = first if place == 0 else min(start + self.context, targets)
+        return self._rows[row], start, stop
 
     def rows(self, step: int) -> tuple[int, np.ndarray]:
         """(epoch, windows) that this rank reads at `step`, which counts over all epochs from 0."""
@@ -141,12 +158,29 @@ class Windows:
     def _augment(self, ids: np.ndarray, epoch: int, window: int) -> np.ndarray:
         random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch, window])))
         semitones = random.integers(-self.data.pitch_shift, self.data.pitch_shift, endpoint=True)
+        if self.copies:
+            semitones = self._shift_of_copy(int(np.searchsorted(self._ends, window, side="right")))
         velocity_steps = random.integers(-self.data.velocity_shift, self.data.velocity_shift, endpoint=True)
         stretch = 1 + self.data.tempo_stretch * random.uniform(-1, 1)
-        if pitches := self.tokenizer.pitch_range(ids):
-            lowest, highest = pitches  # no note leaves the keyboard
-            semitones = np.clip(semitones, min(0, LOWEST_PITCH - lowest), max(0, HIGHEST_PITCH - highest))
-        return self.tokenizer.augment(ids, int(semitones), int(velocity_steps), float(stretch))
+        return self.tokenizer.augment(ids, self._on_keyboard(int(semitones), ids), int(velocity_steps), float(stretch))
+
+    def _shift_of_copy(self, row: int) -> int:
+        """Semitones that a row is moved by: none for the piece itself, another number for each of its copies."""
+        if row not in self._shifts:
+            piece, copy = row % len(self.pieces), row // len(self.pieces)
+            random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, piece])))
+            most = self.data.pitch_shift
+            drawn = random.permutation([n for n in range(-most, most + 1) if n])
+            ids = self.store.tokens(self._rows[row])
+            self._shifts[row] = self._on_keyboard(int(drawn[copy - 1]), np.asarray(ids)) if copy else 0
+        return self._shifts[row]
+
+    def _on_keyboard(self, semitones: int, ids: np.ndarray) -> int:
+        """`semitones`, or as many of them as no note leaves the keyboard by."""
+        if not (pitches := self.tokenizer.pitch_range(ids)):
+            return semitones
+        lowest, highest = pitches
+        return int(np.clip(semitones, min(0, LOWEST_PITCH - lowest), max(0, HIGHEST_PITCH - highest)))
 
 
 def batches(windows: Windows, start: int, stop: int, workers: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
