@@ -10,20 +10,22 @@ from pathlib import Path
 
 from ..config import nearest
 from ..errors import ConfigError
-from . import pitch_string, remi, saved
+from . import pitch_string, remi, remi_rests, saved
 from .pitch_string import PitchStringTokenizer
 from .protocol import Tokenizer
 from .remi import PianoTokenizer
+from .remi_rests import RestTokenizer
 
 # class -> its variants by name, with their settings
 _KINDS = {
     PianoTokenizer: remi.VARIANTS,
+    RestTokenizer: remi_rests.VARIANTS,
     PitchStringTokenizer: pitch_string.VARIANTS,
 }
 
 VARIANTS: dict[str, object] = {name: settings for variants in _KINDS.values() for name, settings in variants.items()}
 
-__all__ = ["VARIANTS", "PianoTokenizer", "PitchStringTokenizer", "Tokenizer", "load_tokenizer", "make_tokenizer"]
+__all__ = ["VARIANTS", "PianoTokenizer", "PitchStringTokenizer", "RestTokenizer", "Tokenizer", "load_tokenizer", "make_tokenizer"]
 
 
 def make_tokenizer(variant: str) -> Tokenizer:

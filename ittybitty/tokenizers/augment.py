@@ -42,7 +42,7 @@ def stretch(base: np.ndarray, vocabulary: Vocabulary, factor: float) -> np.ndarr
     types = vocabulary.types[base]
     clocks = np.flatnonzero((types == BAR) | (types == POSITION))
     head = clocks[0] if len(clocks) else len(base)
-    start, rest = _longer(base[:head], vocabulary, factor), base[head:]
+    start, rest = longer(base[:head], vocabulary, factor), base[head:]
     types, values = vocabulary.types[rest], vocabulary.values[rest]
     tick = np.floor(grid.tick_of_token(types, values, vocabulary.ticks_per_bar) * factor + 0.5).astype(np.int64)
 
@@ -61,7 +61,8 @@ def stretch(base: np.ndarray, vocabulary: Vocabulary, factor: float) -> np.ndarr
     return np.concatenate([start, body])
 
 
-def _longer(base: np.ndarray, vocabulary: Vocabulary, factor: float) -> np.ndarray:
+def longer(base: np.ndarray, vocabulary: Vocabulary, factor: float) -> np.ndarray:
+    """Base ids with each duration `factor` times as long, as near as the tokens come."""
     durations, ids = vocabulary.of_type(DURATION)
     here = vocabulary.types[base] == DURATION
     base = base.copy()

@@ -7,7 +7,7 @@ MAESTRO's 120 beats a minute is a clock, not a metre: a beat is half a second an
 
 [1] Huang and Yang 2020, Pop Music Transformer, section 3. [2] Fradet et al. 2021, MidiTok.
 
-Left out: instruments, rests, chords, and tempo or metre other than what the published settings write once.
+Left out: instruments, and tempo or metre other than what the published settings write once; rests and chords are in remi_rests.py.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ BEATS_PER_SECOND = 2.0  # 120 beats a minute
 BEATS_PER_BAR = 4
 
 # Types of base tokens; a number of `Vocabulary.types` is an index into this tuple.
-TYPES = ("PAD", "BOS", "EOS", "Bar", "Position", "Pitch", "Velocity", "Duration", "Pedal", "PedalOff", "Tempo", "TimeSig")
-PAD, BOS, EOS, BAR, POSITION, PITCH, VELOCITY, DURATION, PEDAL_ON, PEDAL_OFF, TEMPO, TIMESIG = range(len(TYPES))
+TYPES = ("PAD", "BOS", "EOS", "Bar", "Position", "Pitch", "Velocity", "Duration", "Pedal", "PedalOff", "Tempo", "TimeSig",
+         "Rest", "Chord")  # fmt: skip
+PAD, BOS, EOS, BAR, POSITION, PITCH, VELOCITY, DURATION, PEDAL_ON, PEDAL_OFF, TEMPO, TIMESIG, REST, CHORD = range(len(TYPES))
 
 
 @dataclass(frozen=True)
 class Vocabulary:
     """The base tokens: id -> type and value, and value -> id.
 
-    `values` holds the MIDI number of a Pitch, MIDI velocity, ticks of a Duration, index of a Position, beats a minute
+    `values` holds the MIDI number of a Pitch, MIDI velocity, ticks of a Duration or Rest, index of a Position, beats a minute
     of a Tempo, 0 otherwise. A tick is the finest step of the grid, `ticks_per_second` of them make a second.
     """
 
@@ -46,7 +47,7 @@ class Vocabulary:
         object.__setattr__(self, "values", np.array([self._value(*pair) for pair in pairs]))
 
     def _value(self, kind: str, text: str) -> float:
-        if kind == "Duration":  # "beats.parts.parts_per_beat"
+        if kind in ("Duration", "Rest"):  # "beats.parts.parts_per_beat"
             beats, parts, resolution = map(int, text.split("."))
             return (beats * resolution + parts) * self.positions_per_beat // resolution
         return float(text) if kind in ("Pitch", "Velocity", "Position", "Tempo") else 0.0
