@@ -5,11 +5,12 @@ V6's 362 ids are miditok's [2] REMI with its own defaults and chords, rests and 
 MASK, 88 keys for 89, and 22 tempos, 40 to 250 by tens, for 32. Among miditok's 32 there is no 120, and 120 is the clock of
 every MAESTRO file: with them a decoded piece runs 0.8% too fast or slow. So here seconds stay seconds.
 
-What such tokens say on a performance, and what not: a Rest stands wherever no key is held, and says again what the Position
+What such tokens say of a performance, and what not: a Rest stands wherever no key is held, and says again what the Position
 after it says, but for the bars it passes over; the one Tempo is the clock's; a Chord is found only where a known chord stands
-in root position, struck within one step and released within half a beat (fewer than 1 event in 20). Chord is read over in decoding.
+in root position, struck within one step and released within half a beat: at 1 of 230 instants of MAESTRO's validation pieces.
+Chords are read over in decoding.
 
-Vocabulary, order and rules are miditok's, a test holds the ids equal; miditok itself would take an hour for MAESTRO.
+Vocabulary, order and rules are miditok's, a test holds the ids equal; by arrays they take a twentieth of the time.
 
 [1] Eight models, 34 million parameters: V6. [2] Fradet et al. 2021, MidiTok.
 
