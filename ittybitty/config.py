@@ -48,6 +48,13 @@ class ModelConfig:
     lstm_input: str = "embedding"  # "embedding" learned, of width d_embedding; "float": id / V, one number
     d_embedding: int = 128
 
+    @property
+    def shape(self) -> str:
+        """The model in a word or two, for tables."""
+        if self.family == "lstm":
+            return f"LSTM {'-'.join(map(str, self.lstm_sizes))}, {'one number' if self.lstm_input == 'float' else self.d_embedding} in"
+        return f"LLaMA {self.n_layers} x {self.d_model}" if self.family == "llama" else self.pattern
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -155,7 +162,7 @@ def nearest(name: str, names) -> str:
 def preset(name: str) -> dict:
     """The preset of that name; ConfigError names the nearest one."""
     if name not in SCALE_PRESETS:
-        raise ConfigError(f"no preset is called {name!r}: {nearest(name, SCALE_PRESETS)}")
+        raise ConfigError(f"no preset is called {name!r}: {nearest(name, [*SCALE_PRESETS, 'published'])}")
     return dict(SCALE_PRESETS[name])
 
 

@@ -1,10 +1,13 @@
 """The rows of the results table: what a name stands for, and how its tokenizer and model are built.
 
 A system is a declaration. Adding a row is adding one entry to SYSTEMS; nothing else in the package asks for a
-system's name. `published` keeps what the source says of itself, for the table that shows it beside what we measure.
+system's name. At the sizes of SCALE_PRESETS all rows share one recipe and have about the same parameters, so that they can be
+compared; the preset "published" is a row's own size and recipe, as far as its source tells, and what the source is
+silent about says so here. `published` keeps what the source says of itself, for the table that shows it beside what we measure.
 
 [1] Itty Bitty Piano, model card.  [2] Symbolic music generation using Mamba architecture, 2024.
-Left out: the recipes' numbers, which are presets (config.py), and the weights, which are runs (checkpoint.py).
+[3] Eight models, 34 million parameters: V2-V8.
+Left out: what all rows share at a size, which are presets (config.py), and the weights, which are runs (checkpoint.py).
 """
 
 from __future__ import annotations
@@ -14,25 +17,135 @@ from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
 
-from .config import nearest, override, preset
+from .config import SCALE_PRESETS, GenerationConfig, nearest, override, preset
 from .errors import ConfigError
+
+PUBLISHED = "published"  # the preset of a row's own size and recipe
 
 
 @dataclass(frozen=True)
 class System:
-    """One row: `changes` are overrides of every preset, `by_preset` of one preset, both as {"model.pattern": value}."""
+    """One row. `changes` are overrides of every preset, `by_preset` of one, `recipe` of "published", as {"model.pattern": value}."""
 
     name: str
     summary: str
     tokenizer: str  # a name of ittybitty.tokenizers.VARIANTS
     changes: Mapping[str, object] = field(default_factory=dict)
     by_preset: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    sampling: Mapping[str, object] = field(default_factory=dict)  # fields of GenerationConfig, where not its defaults
     published: Mapping[str, object] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    corpus: str = ""  # "asap": of a folder that holds several corpora
+
+
+def _by_size(setting: str, **values: object) -> dict[str, dict[str, object]]:
+    return {size: {f"model.{setting}": value} for size, value in values.items()}
+
+
+def _by_pattern(change) -> dict[str, dict[str, object]]:
+    """`change` of the hybrid's pattern at every size."""
+    return _by_size("pattern", **{size: change(configs["model"].pattern) for size, configs in SCALE_PRESETS.items()})
+
+
+def _both(*tables: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
+    return {size: {key: value for table in tables for key, value in table.get(size, {}).items()} for size in SCALE_PRESETS}
+
+
+# ---------------------------------------------------------------------- recipes as published
+
+_NO_AUGMENTATION = {"data.pitch_shift": 0, "data.velocity_shift": 0, "data.tempo_stretch": 0.0}
+
+# [1]: 6 groups, width 512, 8 heads, 2,000 tokens, context 1,024, smoothing 0.1, cosine after 200 steps of warm-up, batch 64 on
+# two T4, about 235 epochs: all of it `small`. Augmentation is not mentioned.
+_HYBRID_RECIPE = {"data.tokenizer": "remi-published", **_NO_AUGMENTATION, "train.epochs": 235}
+
+# [2] and the runs behind it. Length of the windows and warm-up are not stated.
+_MAMBA_RECIPE = {
+    "model.pattern": "MMMMMM", "model.d_model": 2048, "model.d_state": 128, "model.d_conv": 4, "model.expand": 2,
+    "model.vocab_size": 20_000, "model.tied_head": False,
+    **_NO_AUGMENTATION,
+    "train.epochs": 60, "train.patience": 5, "train.batch_size": 1, "train.learning_rate": 1e-4, "train.warmup": 0,
+    "train.schedule": "stairs", "train.decay": 0.1, "train.decay_epochs": 3, "train.label_smoothing": 0.0,
+    "train.weight_decay": 0.0, "train.beta2": 0.999,  # Adam
+}  # fmt: skip
+
+# [3], all rows: two transposed copies of each piece within ±6 semitones, AdamW, clip 1.0, cosine. Weight decay and betas are not
+# stated: PyTorch's defaults. Epochs are V8's; of V2-V6 they are not stated.
+_EIGHT_MODELS = {
+    "data.copies": 2, "data.pitch_shift": 6, "data.velocity_shift": 0, "data.tempo_stretch": 0.0,
+    "train.epochs": 100, "train.clip": 1.0, "train.min_learning_rate": 0.0, "train.label_smoothing": 0.0,
+    "train.weight_decay": 0.01, "train.beta2": 0.999,
+}  # fmt: skip
+_LSTM_RECIPE = {
+    **_EIGHT_MODELS,
+    "data.context": 100, "data.stride": 1,
+    "train.batch_size": 256, "train.learning_rate": 4e-3, "train.warmup": 0, "train.patience": 10,
+}  # fmt: skip
+_LLAMA_RECIPE = {
+    **_EIGHT_MODELS,
+    "model.d_model": 512, "model.n_layers": 8, "model.n_heads": 8, "model.d_ff": 2048,
+    "model.attn_reach": 512,  # "512 max context at inference", of windows of 256
+    "data.context": 256, "data.stride": 64,
+    "train.batch_size": 128, "train.accumulation": 2,  # 64 x 2
+    "train.learning_rate": 3e-4, "train.patience": 15,
+}  # fmt: skip
+_EIGHT_SAMPLING = {"temperature": 0.8, "top_k": 50, "top_p": 0.95}
+
+
+# ---------------------------------------------------------------------- the rows
+# Sizes whose parameters come nearest to the hybrid's of the same preset; a test holds them within 5% (nano 20%: a nano block
+# is a fifth of its model).
+
+_PITCH_VOCABULARY = 1279  # V4's, the largest of the published ones; V5 had 629, and learns as many in its own recipe
 
 
 def _mamba_only(**blocks: int) -> dict[str, dict[str, object]]:
-    return {size: {"model.pattern": "M" * count} for size, count in blocks.items()}
+    return _by_size("pattern", **{size: "M" * count for size, count in blocks.items()})
+
+
+def _lstm_pitch(name: str, summary: str, shape, units: Mapping[str, int], recipe: Mapping, published: Mapping, aliases: tuple) -> System:
+    """A network on pitch strings, `shape` giving the units of its layers."""
+    return System(
+        name=name,
+        summary=summary,
+        tokenizer="pitch-string",
+        changes={"model.family": "lstm", "model.lstm_input": "float", "model.vocab_size": _PITCH_VOCABULARY},
+        by_preset=_both(_by_size("lstm_sizes", **{size: shape(n) for size, n in units.items()}), _by_size("vocab_size", nano=512)),
+        recipe={**_LSTM_RECIPE, **recipe},
+        sampling=_EIGHT_SAMPLING,
+        published=published,
+        aliases=aliases,
+    )
+
+
+def _llama(vocabulary: int, widths: Mapping[str, int], warmup: int, parameters: int, alias: str, **published: object) -> System:
+    """V7 or V8: they differ in tokens, warm-up and training data."""
+    return System(
+        name=f"llama-{vocabulary}",
+        summary=f"LLaMA-style Transformer, {vocabulary:,} tokens [3]",
+        tokenizer="remi",
+        changes={"model.family": "llama", "model.vocab_size": vocabulary},
+        by_preset=_both(_by_size("n_layers", nano=2, tiny=6, small=6, medium=9, large=11), _by_size("d_ff", **widths)),
+        recipe={**_LLAMA_RECIPE, "train.warmup": warmup},
+        sampling=_EIGHT_SAMPLING,
+        published={"parameters": parameters, "vocabulary": vocabulary, "context": 256, **published},
+        aliases=(alias,),
+    )
+
+
+def _ablation(name: str, summary: str, changes: Mapping | None = None, by_preset: Mapping | None = None) -> System:
+    """The hybrid but for one thing."""
+    pattern = (by_preset or {}).get("small", {})  # "published" is `small`
+    return System(
+        name=f"hybrid-{name}",
+        summary=f"ablation: {summary}",
+        tokenizer="remi",
+        changes=changes or {},
+        by_preset=by_preset or {},
+        recipe={**_HYBRID_RECIPE, **pattern},
+        published={"parameters": None, "status": "not published"},
+    )
 
 
 _ROWS = (
@@ -40,17 +153,92 @@ _ROWS = (
         name="hybrid",
         summary="Mamba, feed-forward and sparse attention [1]",
         tokenizer="remi",
+        recipe=_HYBRID_RECIPE,
         published={"parameters": 25_600_000, "vocabulary": 2000, "context": 1024, "licence": "CC BY 4.0 and MIT (wrong)"},
         aliases=("itty-bitty-piano", "ittybitty"),
+    ),
+    System(
+        name="hybrid-cfc",
+        summary="CfC in place of feed-forward, announced as the hybrid's successor [1]",
+        tokenizer="remi",
+        by_preset=(_cfc := _by_pattern(lambda pattern: pattern.replace("F", "C"))),
+        recipe={**_HYBRID_RECIPE, **_cfc["small"]},
+        published={"parameters": None, "status": "announced, never published"},
+        aliases=("cfc",),
     ),
     System(
         name="mamba",
         summary="Mamba alone, as deep as the hybrid's parameters allow [2]",
         tokenizer="remi",
-        # depths whose parameters come nearest to the hybrid's of the same preset; a test holds them within 5%
         by_preset=_mamba_only(nano=4, tiny=10, small=15, medium=22, large=27),
+        recipe=_MAMBA_RECIPE,
+        # its sampler divided by a repetition penalty of 0.9, which rewards repetition; GenerationConfig refuses that
         published={"parameters": 249_000_000, "vocabulary": 20_000, "d_model": 2048, "layers": 6, "d_state": 128},
-        aliases=("pure-mamba",),
+        aliases=("pure-mamba", "mamba-paper"),
+    ),
+    System(
+        name="ssm",
+        summary="Mamba's block without selection: constant Δ, B, C [2]",
+        tokenizer="remi",
+        by_preset=_by_size("pattern", nano="S" * 4, tiny="S" * 10, small="S" * 15, medium="S" * 23, large="S" * 28),
+        recipe={**_MAMBA_RECIPE, "model.pattern": "SSSSSS"},
+        published={"parameters": None, "status": "a column of table 1, without a figure"},
+        aliases=("plain-ssm",),
+    ),
+    _lstm_pitch(
+        "lstm-pitch",
+        "LSTM on pitch strings, ids as numbers [3]",
+        lambda n: (n, 2 * n, n),
+        dict(nano=42, tiny=250, small=784, medium=1200, large=1592),
+        {"model.lstm_sizes": (256, 512, 256)},
+        {"parameters": None, "vocabulary": (59, 635, 1279), "context": 100},
+        ("V2", "V3", "V4"),
+    ),
+    _lstm_pitch(
+        "lstm-pitch-wide",
+        "the same, three wide layers [3]",
+        lambda n: (n, n, n),
+        dict(nano=56, tiny=348, small=1096, medium=1688, large=2240),
+        {"model.lstm_sizes": (512, 512, 512), "model.vocab_size": 629},
+        {"parameters": None, "vocabulary": 629, "context": 100},
+        ("V5",),
+    ),
+    System(
+        name="lstm-remi",
+        summary="LSTM on REMI with chords and rests, no byte pairs [3]",
+        tokenizer="remi-rests",
+        changes={"model.family": "lstm", "model.lstm_input": "embedding", "model.vocab_size": 362},
+        by_preset=_both(
+            _by_size("lstm_sizes", **{size: (n, n, n) for size, n in dict(nano=52, tiny=354, small=1104, medium=1704, large=2248).items()}),
+            _by_size("d_embedding", nano=32),
+        ),
+        recipe={**_LSTM_RECIPE, "model.lstm_sizes": (512, 512, 512), "model.d_embedding": 128},
+        sampling=_EIGHT_SAMPLING,
+        published={"parameters": None, "vocabulary": 362, "context": 100, "validation_loss": 0.3491},
+        aliases=("V6",),
+    ),
+    _llama(512, dict(nano=176, tiny=544, small=2064, medium=2560, large=3040), 2000, 33_825_280, "V7", validation_loss=0.0952),
+    _llama(1024, dict(nano=80, tiny=512, small=2032, medium=2544, large=3024), 4000, 34_087_424, "V8", validation_loss=0.9201),
+    _ablation(
+        "no-attention",
+        "no attention, its parameters given to the feed-forward",
+        by_preset=_both(
+            _by_pattern(lambda pattern: pattern.replace("A", "")),
+            _by_size("d_ff", nano=144, tiny=960, small=2344, medium=2984, large=3072),
+        ),
+    ),
+    _ablation(
+        "attention-only",
+        "attention in place of every Mamba",
+        by_preset=_both(
+            _by_pattern(lambda pattern: pattern.replace("A", "").replace("M", "A")),
+            _by_size("d_ff", nano=256, tiny=1232, small=2976, medium=3760, large=3984),
+        ),
+    ),
+    _ablation("no-bias", "attention without a relative bias", {"model.attn_bias": "none"}),
+    _ablation("alibi", "attention with fixed ALiBi slopes", {"model.attn_bias": "alibi"}),
+    _ablation(
+        "unscaled", "no logit scaling, no label smoothing: the published collapse", {"model.logit_scaling": False, "train.label_smoothing": 0.0}
     ),
 )
 
@@ -62,22 +250,28 @@ def system(name: str) -> System:
     for row in SYSTEMS.values():
         if name == row.name or name in row.aliases:
             return row
-    raise ConfigError(f"no system is called {name!r}: {nearest(name, SYSTEMS)}")
+    raise ConfigError(f"no system is called {name!r}: {nearest(name, [*SYSTEMS, *(alias for row in SYSTEMS.values() for alias in row.aliases)])}")
 
 
 def build(name: str, preset_name: str = "tiny", overrides: Mapping[str, object] | None = None) -> dict:
     """Configs {"model", "data", "train"} of a system at a preset's size; `overrides` such as {"train.steps": "500"} win."""
     row = system(name)
-    configs = override(preset(preset_name), {"data.tokenizer": row.tokenizer, **row.changes})
-    configs = override(configs, row.by_preset.get(preset_name, {}))
+    base = preset("small" if preset_name == PUBLISHED else preset_name)
+    configs = override(base, {"data.tokenizer": row.tokenizer, "data.corpus": row.corpus, **row.changes})
+    configs = override(configs, row.recipe if preset_name == PUBLISHED else row.by_preset.get(preset_name, {}))
     return override(configs, overrides or {})
+
+
+def sampling(name: str, **options: object) -> GenerationConfig:
+    """How a system is sampled unless told otherwise: as published, `options` win."""
+    return GenerationConfig(**{**system(name).sampling, **options})
 
 
 def build_model(configs: Mapping):
     """A fresh nn.Module for these configs, drawn from torch's global random numbers."""
-    from .models import PianoHybridModel
+    from .models import build as build_family
 
-    return PianoHybridModel(configs["model"])
+    return build_family(configs["model"])
 
 
 def build_tokenizer(configs: Mapping):
@@ -107,9 +301,11 @@ def rows(preset_name: str = "tiny") -> list[dict]:
                 "summary": row.summary,
                 "tokenizer": row.tokenizer,
                 "keeps": list(build_tokenizer(configs).keeps),
-                "pattern": configs["model"].pattern,
+                "model": configs["model"].shape,
+                "pattern": configs["model"].pattern if configs["model"].family == "stack" else "",
                 "preset": preset_name,
                 "parameters": parameter_count(row.name, preset_name),
+                "published_parameters": row.published.get("parameters"),
                 "published": dict(row.published),
             }
         )
