@@ -48,7 +48,7 @@ FIRST_EDGE = 128  # tokens; by_position's bins double from here on
 
 
 def evaluate(
-    name: str | Path, data: str | Path | None, split: str = "validation", limit: int | None = None, progress: bool = True
+    name: str | Path, data: str | Path | Corpus | None, split: str = "validation", limit: int | None = None, progress: bool = True
 ) -> dict:
     """Figures of a shipped model or run folder on a split, with a row a piece under "per_piece".
 
@@ -59,7 +59,7 @@ def evaluate(
         raise ConfigError(f"limit is {limit}: give 1 or more pieces")
     found = checkpoint.load(name)
     spelling = Spelling.of(found.tokenizer)
-    corpus, pieces = chosen_pieces(data, split, limit)
+    corpus, pieces = chosen_pieces(data, split, limit, found.configs["data"].corpus)
     rows, skipped = scored(pieces, lambda piece: score(found.model, found.tokenizer, piece, spelling), progress)
     return {
         **summary(rows),
@@ -80,11 +80,13 @@ def evaluate(
     }
 
 
-def chosen_pieces(data: str | Path | None, split: str, limit: int | None) -> tuple[Corpus, tuple[Piece, ...]]:
-    """The corpus, and `limit` pieces of its split, evenly spaced; CorpusError for an empty split, ConfigError for a bad limit."""
+def chosen_pieces(
+    data: str | Path | Corpus | None, split: str, limit: int | None, prefer: str = ""
+) -> tuple[Corpus, tuple[Piece, ...]]:
+    """The corpus (`open_corpus`), and `limit` pieces of its split, evenly spaced; CorpusError for an empty split, ConfigError for a bad limit."""
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}: give 1 or more pieces")
-    corpus = open_corpus(data)
+    corpus = open_corpus(data, prefer)
     return corpus, evenly_spaced(corpus.split(split), limit)
 
 
@@ -201,7 +203,7 @@ def by_position(
     if length <= FIRST_EDGE:
         raise ConfigError(f"length is {length}: give more than {FIRST_EDGE} tokens")
     found = checkpoint.load(name)
-    corpus, pieces = chosen_pieces(data, split, limit)
+    corpus, pieces = chosen_pieces(data, split, limit, found.configs["data"].corpus)
     edges = position_edges(length)
     rows, shorter, longest = [], 0, 0
     for piece in shown(pieces, progress, "scoring"):

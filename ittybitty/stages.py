@@ -25,7 +25,7 @@ from .tokenizers.store import INDEX, TOKENIZER, TokenStore, tokenize_corpus
 
 def tokenize(
     configs: Mapping,
-    data: str | Path | None = None,
+    data: str | Path | Corpus | None = None,
     out: str | Path | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -36,9 +36,9 @@ def tokenize(
     `data` is what `open_corpus` takes, or a token folder, which is returned as it is. Without a `tokenizer` one is
     learnt from the corpus's training pieces, with the configs' variant and vocabulary.
     """
-    if data is not None and (Path(data) / INDEX).is_file():
+    if isinstance(data, (str, Path)) and (Path(data) / INDEX).is_file():
         return TokenStore.open(data)
-    corpus = open_corpus(data)
+    corpus = open_corpus(data, configs["data"].corpus)
     untrained, vocabulary = systems.build_tokenizer(configs), configs["model"].vocab_size
     if out is None:
         out = _place(corpus, untrained, vocabulary, tokenizer)
@@ -53,7 +53,7 @@ def train(
     system: str | None = None,
     preset: str | None = None,
     changes: Mapping[str, object] | None = None,
-    data: str | Path | None = None,
+    data: str | Path | Corpus | None = None,
     resume: bool = False,
     init_from: str | Path | None = None,
     progress: bool = True,

@@ -17,17 +17,24 @@ from .pieces import SPLITS, Corpus, Piece, statistics
 __all__ = ["SPLITS", "Corpus", "Piece", "asap", "embedded", "folder", "maestro", "open_corpus", "statistics"]
 
 
-def open_corpus(data: str | Path | None = None) -> Corpus:
+def open_corpus(data: str | Path | Corpus | None = None, prefer: str = "") -> Corpus:
     """The corpus that `data` (else $ITTYBITTY_DATA) names; CorpusError says what was looked for.
 
+    - a corpus: itself.
     - "embedded": the works read from music21's package.
     - a folder: MAESTRO if it holds maestro-v3.0.0.csv or maestro-v3.0.0/; else ASAP if it holds ASAP's
       metadata.csv or asap/; else all MIDI files below it.
     - None, and no ITTYBITTY_DATA: MAESTRO on Kaggle's mounts or in the cache, else "embedded".
+
+    `prefer` "asap" takes ASAP where it is there, beside MAESTRO or not.
     """
+    if isinstance(data, Corpus):
+        return data
     if str(data or paths.data_dir() or "") == "embedded":
         return embedded.open()
     place = paths.data_dir(data)
+    if prefer == asap.NAME and (found := paths.find_asap(place)):
+        return asap.open(found)
     if place is None:
         found = paths.find_maestro()
         return maestro.open(found) if found else embedded.open()

@@ -24,7 +24,7 @@ from ..errors import CorpusError
 from ..notes import Performance
 from .pieces import SPLITS, Corpus, Piece
 
-LICENCE = "CC BY-NC-SA 4.0"
+NAME, LICENCE = "asap", "CC BY-NC-SA 4.0"
 COLUMNS = ("split", "maestro_midi_filename", "composer", "title", "midi_performance", "performance_annotations")
 SCORE_COLUMNS = ("midi_score", "midi_score_annotations")
 LABELS = ("b", "db", "bR")
@@ -79,7 +79,7 @@ def open(root: str | Path, scores: bool = False) -> Corpus:
         pieces += tuple(_score(folder, row) for row in engraved.values())
     if not any(piece.path.is_file() for piece in pieces):
         raise CorpusError(f"{folder}: none of the {len(pieces)} performances of metadata.csv is there; unpack the whole archive")
-    return Corpus("asap", LICENCE, pieces)
+    return Corpus(NAME, LICENCE, pieces)
 
 
 def _piece(folder: Path, row: dict[str, str]) -> AsapPiece:
