@@ -45,7 +45,7 @@ A short piano seed goes in, a longer piece comes out.
 
 | | |
 |---|---|
-| system | {system}, blocks `{pattern}` |
+| system | {system}, `{shape}` |
 | parameters | {parameters:,} |
 | tokenizer | {variant}, {vocab} tokens, hash {hash}; keeps {keeps} |
 | context | {context:,} tokens |
@@ -158,7 +158,7 @@ def card(found: checkpoint.Loaded, measured: Mapping, name: str, trained_on: str
         licence=LICENCE,
         name=name,
         system=found.system,
-        pattern=model.pattern,
+        shape=model.shape,
         parameters=_parameters(found.model),
         variant=found.configs["data"].tokenizer,
         vocab=found.tokenizer.vocab_size,

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import checkpoint, sampling
+from . import checkpoint, sampling, systems
 from .config import DataConfig, GenerationConfig
 from .errors import CheckpointError, ConfigError, OutputError
 from .midi import read_midi, write_midi
@@ -295,12 +295,13 @@ class Piano:
     data: DataConfig
     name: str
     path: Path | None = None
+    sampling: GenerationConfig = GenerationConfig()  # how its system is sampled unless told otherwise
 
     @classmethod
     def load(cls, name: str | Path = "tiny") -> Piano:
         """A model that ships with the package, or a run folder; CheckpointError says what is wrong with it."""
         found = checkpoint.load(name)
-        return cls(found.model, found.tokenizer, found.configs["data"], str(name), found.path)
+        return cls(found.model, found.tokenizer, found.configs["data"], str(name), found.path, systems.sampling(found.system))
 
     def continue_(
         self,
@@ -344,4 +345,4 @@ class Piano:
         if tokens is None:
             tokens = 512 if seconds is None or not seconds > 0 else 512 + math.ceil(min(seconds, 1e6) * TOKENS_PER_SECOND)
         options.setdefault("max_new_tokens", tokens)
-        return dataclasses.replace(self.data, **listening), GenerationConfig(seconds=seconds, **options)
+        return dataclasses.replace(self.data, **listening), dataclasses.replace(self.sampling, seconds=seconds, **options)

@@ -23,6 +23,7 @@ def add_verbs(verbs) -> None:
         "ittybitty continue seed.mid -o longer.mid --seconds 60 --seed 7 --wav longer.wav --plot longer.png",
     )
     drawn, given = GenerationConfig(), DataConfig()
+    usual = {name: f" ({getattr(drawn, name)}, or as the model's system was published)" for name in ("temperature", "top_k", "top_p")}
     parser.add_argument("seed_file", metavar="SEED.mid", help="any MIDI file; its pitched instruments are read as one piano")
     parser.add_argument("-o", "--out", required=True, metavar="OUT.mid", help="where the seed and its continuation go")
     parser.add_argument("--model", default="tiny", metavar="NAME|RUN_DIR", help="a model that ships with the package, or a run folder (%(default)s)")
@@ -32,9 +33,9 @@ def add_verbs(verbs) -> None:
     parser.add_argument("--prompt-seconds", type=float, metavar="S", help=f"how much of the seed's end is listened to ({given.prompt_seconds:g})")
     parser.add_argument("--prompt-tokens", type=int, metavar="N", help="and at most so many tokens (as the model was made for)")
     parser.add_argument("--only-new", action="store_true", help="write the continuation without the seed")
-    parser.add_argument("--temperature", type=float, default=drawn.temperature, help="low is careful, high is daring (%(default)s)")
-    parser.add_argument("--top-k", type=int, default=drawn.top_k, metavar="K", help="draw from the K likeliest tokens, 0 for all (%(default)s)")
-    parser.add_argument("--top-p", type=float, default=drawn.top_p, metavar="P", help="draw from the likeliest tokens that hold P of the chance (%(default)s)")
+    parser.add_argument("--temperature", type=float, help=f"low is careful, high is daring{usual['temperature']}")
+    parser.add_argument("--top-k", type=int, metavar="K", help=f"draw from the K likeliest tokens, 0 for all{usual['top_k']}")
+    parser.add_argument("--top-p", type=float, metavar="P", help=f"draw from the likeliest tokens that hold P of the chance{usual['top_p']}")
     parser.add_argument("--repetition-penalty", type=float, default=drawn.repetition_penalty, metavar="R", help="above 1 discourages repeats (%(default)s, off)")
     parser.add_argument("--precision", choices=("float32", "int8"), default=drawn.precision, help="int8 is quicker and may play other notes (%(default)s)")
     parser.add_argument("--stop-at-end", action="store_true", help="let the model end the piece early")
@@ -67,7 +68,7 @@ def continue_(options: argparse.Namespace) -> Result:
 def _choices(options: argparse.Namespace) -> dict:
     """Keyword arguments of `Piano.continue_`; ConfigError for one that makes no sense."""
     names = ("temperature", "top_k", "top_p", "repetition_penalty", "precision", "seconds", "seed", "only_new", "stop_at_end")
-    drawn = {name: getattr(options, name) for name in names}
+    drawn = {name: value for name in names if (value := getattr(options, name)) is not None}
     tokens = {} if options.tokens is None else {"max_new_tokens": options.tokens}
     GenerationConfig(**drawn, **tokens)
     for name in ("prompt_seconds", "prompt_tokens"):

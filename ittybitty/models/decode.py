@@ -67,21 +67,25 @@ def quantized(model: LanguageModel) -> LanguageModel:
     model = copy.deepcopy(model)
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)):
-                levels, scale = rounded(module.weight.float())
-                module.weight.copy_(levels * scale[:, None])
+            if isinstance(module, (nn.Linear, nn.Embedding, nn.LSTM)):
+                for matrix in (p for p in module.parameters(recurse=False) if p.dim() == 2):
+                    levels, scale = rounded(matrix.float())
+                    matrix.copy_(levels * scale[:, None])
     return model
 
 
 def decoder(model: LanguageModel, precision: str = "float32") -> LanguageModel | Decoder:
-    """The fastest thing with `init_state`, `prefill` and `step` that gives this model's logits here."""
+    """The fastest thing with `init_state`, `prefill` and `step` that gives this model's logits here.
+
+    Native code knows stacks of M, F and A with a tied head; any other model takes its own step, in int8 with rounded weights.
+    """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}: give one of {', '.join(PRECISIONS)}")
     if precision == "int8":
         model = quantized(model)
     on_cpu = all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
     blocks = getattr(model.backbone, "blocks", None)
-    known = blocks is not None and all(isinstance(b.mixer, (Mamba, FeedForward, SparseAttention)) for b in blocks)
+    known = blocks is not None and all(isinstance(b.mixer, (Mamba, FeedForward, SparseAttention)) for b in blocks) and model.tied
     if not (on_cpu and known and native.status()[0]):
         return model
     return Decoder(model, precision)
