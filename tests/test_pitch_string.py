@@ -91,6 +91,21 @@ def test_normal_order_is_music21s():
         assert normal_order(classes) == list(Chord(classes).normalOrder)
 
 
+def test_keys_kept_are_those_that_sound_in_their_event(tokenizer):
+    """Slowly: what each event's ids decode to, beside what was played."""
+    for seed in range(3):
+        performance = random_performance(seed + 20)
+        events, kept = [], 0
+        for note in performance:
+            if not events or note.onset > events[-1][0].onset + tokenizer.settings.tolerance:
+                events.append([])
+            events[-1].append(note)
+        for event in events:
+            sounding = tokenizer.decode(tokenizer.encode(Performance.of(event))).notes["pitch"]
+            kept += len({note.pitch for note in event} & set(sounding.tolist()))
+        assert tokenizer.keys_kept(performance) == kept
+
+
 def test_settings_of_ones_own_sound_and_are_saved(tmp_path):
     tokenizer = PitchStringTokenizer(Settings(tolerance=0.0, step=0.5, velocity=64))
     tokenizer.save(tmp_path / "tokenizer.json")

@@ -1,9 +1,9 @@
-"""The table of settings says what a finer grid, more velocities and pedal cost and keep."""
+"""The tables of settings and of codes say what a finer grid, more velocities, pedal, and each code cost and keep."""
 
 import pytest
 from performances import random_performance
 
-from ittybitty.tokenizers.tradeoffs import ROWS, settings_table
+from ittybitty.tokenizers.tradeoffs import CODES, ROWS, codes_table, settings_table
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +49,30 @@ def test_rows_of_ones_own(table):
 
     (row,) = settings_table([random_performance(9)], {"mine": Settings(((0, 8, 6),), velocities=4, pedal=False)})
     assert row["settings"] == "mine" and row["onset_error_ms"] > 10 and row["velocity_error"] > 5
+
+
+@pytest.fixture(scope="module")
+def codes():
+    performances = [random_performance(seed, notes=400, seconds=120.0) for seed in range(4)]
+    return {row["code"]: row for row in codes_table(performances[:2], performances[2:])}
+
+
+def test_every_code_is_there(codes):
+    assert len(codes) == len(CODES)
+    for row, (_, size) in zip(codes.values(), CODES):
+        assert size is None or row["ids"] <= size
+
+
+def test_a_code_that_says_more_needs_more_tokens(codes):
+    assert codes["pitch-string, 1,279"]["tokens_per_note"] <= 1.1 < codes["remi, 2,000"]["tokens_per_note"]
+    sizes = [codes[name]["tokens_per_note"] for name in ("remi", "remi, 512", "remi, 1,024", "remi, 2,000")]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_errors_are_given_of_what_is_kept_alone(codes):
+    strings = codes["pitch-string, 1,279"]
+    assert strings["keeps"] == ["pitch"] and strings["onset_error_ms"] is strings["late_at_end_s"] is None
+    assert 0.3 < strings["keys_kept"] < 0.9  # random keys are rarely near middle C
+    assert codes["remi"]["keys_kept"] > 0.999 and codes["remi"]["onset_error_ms"] == codes["remi, 512"]["onset_error_ms"] <= 6
+    assert 14 < codes["remi-rests"]["onset_error_ms"] < 17 and codes["remi-rests"]["late_at_end_s"] < 0.04
+    assert codes["remi-published, 2,000"]["late_at_end_s"] > 0.3

@@ -161,6 +161,16 @@ class PitchStringTokenizer(saved.Saved):
         notes["duration"], notes["velocity"] = self.settings.step, self.settings.velocity
         return Performance(notes)
 
+    def keys_kept(self, performance: Performance) -> int:
+        """Notes of a performance whose own key sounds where they are decoded; of the others the octave is another, or they are doubled."""
+        pitch, starts, chords, alone = _events(performance, self.settings.tolerance)
+        known = np.isin(chords, list(self.chords)) & ~alone
+        event = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(pitch))))
+        struck = np.unique(np.stack([event, pitch], 1), axis=0)  # a key struck twice in one event sounds once
+        single = chords[struck[:, 0]] & (chords[struck[:, 0]] - 1) == 0  # an octave sounds two keys
+        high = CHORD_OCTAVE + CLASSES * (1 + single)
+        return int((~known[struck[:, 0]] | ((struck[:, 1] >= CHORD_OCTAVE) & (struck[:, 1] < high))).sum())
+
     def reader(self) -> PitchStringReader:
         """A reader of ids one at a time."""
         return PitchStringReader(self._pitches, self.settings)

@@ -1,21 +1,22 @@
-"""What a setting of the tokens costs and what it keeps: the table from which `remi` was chosen, measured anew.
+"""What a code costs and what it keeps: `codes_table` for every code there is, `settings_table` for the settings of REMI.
 
 A finer grid and more attributes bring the music back more truly and take more tokens a note. MAESTRO has no metre, so
-nothing is gained by beats and bars as such. Notebook 02 shows the table and says how it was read.
+nothing is gained by beats and bars as such. Notebook 02 shows both tables and says how they were read.
 
-Left out: byte pairs. They shorten all rows by a similar factor and lose nothing.
+Left out of the settings: byte pairs. They shorten all rows by a similar factor and lose nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..metrics import round_trip_error
 from ..notes import Performance
-from . import grid
+from . import grid, make_tokenizer
+from .protocol import Tokenizer
 from .remi import VARIANTS, PianoTokenizer, Settings
 
 COARSE = ((0, 1, 24), (1, 4, 12), (4, 8, 4), (8, 16, 2))  # long notes end under a pedal anyhow
@@ -41,6 +42,60 @@ class _Coded:
 
     decoded: Performance
     tokens: int
+
+
+# The codes of the systems' table: a name of tokenizers.VARIANTS, and how many ids it learns (None: as it is made).
+CODES: tuple[tuple[str, int | None], ...] = (
+    ("pitch-string", 629),
+    ("pitch-string", 1279),
+    ("remi-rests", None),
+    ("remi", None),
+    ("remi", 512),
+    ("remi", 1024),
+    ("remi", 2000),
+    ("remi-published", 2000),
+)
+
+
+def codes_table(
+    performances: Iterable[Performance], training: Sequence[Performance], codes: Iterable[tuple[str, int | None]] = CODES
+) -> list[dict]:
+    """One dict a code that learnt from `training`: its ids, tokens a note, what it keeps, and how truly, on `performances`.
+
+    `keys_kept` is the share of notes that come back as the key that was struck. Errors are means over notes, None for what
+    the code does not keep: onset and duration in ms, velocity in MIDI steps, `late_at_end_s` how many seconds the last note
+    of a piece is off.
+    """
+    performances = [p for p in performances if len(p)]
+    rows = []
+    for variant, size in codes:
+        tokenizer = make_tokenizer(variant)
+        rows.append(_code_row(tokenizer if size is None else tokenizer.train(training, size), size, performances))
+    return rows
+
+
+def _code_row(tokenizer: Tokenizer, size: int | None, performances: list[Performance]) -> dict:
+    encoded = [tokenizer.encode(tokenizer.prepare(p)) for p in performances]
+    decoded = [tokenizer.decode(ids) for ids in encoded]
+    notes = np.array([len(p) for p in performances])
+    row = {
+        "code": tokenizer.variant + (f", {size:,}" if size else ""),
+        "ids": tokenizer.vocab_size,
+        "tokens_per_note": round(sum(map(len, encoded)) / int(notes.sum()), 3),
+        "keeps": list(tokenizer.keeps),
+        "notes_decoded": round(sum(map(len, decoded)) / int(notes.sum()), 4),
+    }
+    errors = [round_trip_error(original, other) for original, other in zip(performances, decoded)]
+    if "onset" in tokenizer.keeps:
+        kept = sum(error["notes"] - error["notes_lost"] for error in errors)
+        late = round(float(np.mean([abs(_last_onset(p) - _last_onset(d)) for p, d in zip(performances, decoded)])), 3)
+    else:
+        kept, late = sum(tokenizer.keys_kept(p) for p in performances), None
+    row["keys_kept"] = round(kept / int(notes.sum()), 4)
+    for kind, key in (("onset", "onset_error_ms"), ("duration", "duration_error_ms"), ("velocity", "velocity_error")):
+        mean = float(np.average([error[key] for error in errors], weights=notes))
+        row[key] = round(mean, 3) if kind in tokenizer.keeps else None
+    return {**row, "late_at_end_s": late}
 
 
 def settings_table(performances: Iterable[Performance], rows: dict[str, Settings] | None = None) -> list[dict]:
