@@ -101,13 +101,14 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """How the next token is drawn. `max_new_tokens` counts tokens; `seconds`, if given, stops earlier in music time."""
+    """How the next token is drawn. `max_new_tokens` counts tokens; `seconds` of music or `notes`, if given, stop earlier."""
 
     max_new_tokens: int = 512
     temperature: float = 0.9
     top_p: float = 0.95
     top_k: int = 50  # 0 means all
     seconds: float | None = None  # s of new music
+    notes: int | None = None  # new notes
     repetition_penalty: float = 1.0  # Keskar et al. 2019 (CTRL), section 4.1; 1 is off, above 1 discourages repeats
     seed: int | None = None  # same number, same music; None draws one and reports it
     precision: str = "float32"  # or "int8": a quarter of the bytes, and music that may differ (CPU only)
@@ -121,6 +122,7 @@ class GenerationConfig:
             "top_p": (0 < self.top_p <= 1, "above 0, at most 1 (1 is off)"),
             "top_k": (self.top_k >= 0, "0 (off) or more"),
             "seconds": (self.seconds is None or self.seconds > 0, "above 0"),
+            "notes": (self.notes is None or self.notes >= 1, "1 or more"),
             "precision": (self.precision in ("float32", "int8"), "float32 or int8"),
             "repetition_penalty": (self.repetition_penalty >= 1, "1 (off) or more; below 1 would reward repetition"),
         }

@@ -40,6 +40,7 @@ from .tokenizers.protocol import NoteReader, Tokenizer
 BAR_SECONDS = 2.0  # the clock's bar; prompts start on one
 PENALTY_WINDOW = 256  # tokens back that the repetition penalty looks
 TOKENS_PER_SECOND = 200  # of music: more than any performance has; bounds a request in seconds
+TOKENS_PER_NOTE = 32  # more than any code needs, rests and pedal included; bounds a request in notes
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Continuation:
     tokens: int  # drawn
     seconds: float  # s that drawing them took, reading the prompt included
     seed_number: int  # the same number gives the same music again
+    ids: tuple[int, ...] = ()  # what was drawn
 
     @property
     def tokens_per_second(self) -> float:
@@ -160,13 +162,22 @@ def stream(model, tokenizer, prompt: Performance, config: DataConfig, generation
     given = make_prompt(prompt, tokenizer, config)
     reader = _listener(tokenizer, given)
     limit = math.inf if generation_config.seconds is None else given.join + generation_config.seconds
+    left = math.inf if generation_config.notes is None else generation_config.notes
     with _evaluating(model, generation_config.precision) as player:
         for id in generate_tokens(player, tokenizer, given.ids, generation_config):
-            for note in reader.feed(id):
-                if note.onset + given.start < limit:
-                    yield note._replace(onset=max(note.onset + given.start, given.join))
+            for note in _heard(reader.feed(id), given, limit):
+                yield note
+                left -= 1
+                if left <= 0:
+                    return
             if reader.clock + given.start >= limit:
                 return
+
+
+def _heard(notes: list[Note], prompt: Prompt, limit: float) -> list[Note]:
+    """Notes of a reader at the seed's own times, without those that begin too late."""
+    placed = (note._replace(onset=note.onset + prompt.start) for note in notes)
+    return [note._replace(onset=max(note.onset, prompt.join)) for note in placed if note.onset < limit]
 
 
 def continuation(
@@ -176,29 +187,38 @@ def continuation(
     config: DataConfig,
     generation_config: GenerationConfig,
     progress: Callable[[int], None] | None = None,
+    listen: Callable[[list[Note]], bool] | None = None,
 ) -> Continuation:
-    """The continuation of a seed that is already read; `progress` is called with the number of tokens drawn so far."""
+    """The continuation of a seed that is already read; `progress` is called with the number of tokens drawn so far.
+
+    `listen` is called after each token with the notes that it completed, as `stream` gives them (often none); where it
+    answers True the piece ends there, and what was drawn is kept.
+    """
     _check_fit(model, tokenizer)
     number = secrets.randbits(32) if generation_config.seed is None else generation_config.seed
     settled = dataclasses.replace(generation_config, seed=number)
     prompt = make_prompt(seed, tokenizer, config)
     reader = _listener(tokenizer, prompt)
     limit = math.inf if settled.seconds is None else prompt.join + settled.seconds
-    began, new = time.perf_counter(), []
+    began, new, count = time.perf_counter(), [], 0
     with _evaluating(model, settled.precision) as player:
         for id in generate_tokens(player, tokenizer, prompt.ids, settled):
             new.append(id)
-            reader.feed(id)
+            heard = _heard(reader.feed(id), prompt, limit)
+            count += len(heard)
             if progress:
                 progress(len(new))
-            if reader.clock + prompt.start >= limit:
+            enough = count >= (settled.notes or math.inf) or reader.clock + prompt.start >= limit
+            if (listen and listen(heard)) or enough:
                 break
     elapsed = time.perf_counter() - began
-    music, joined = _joined(seed, prompt, new, tokenizer, limit)
-    return Continuation(seed, prompt.performance, music, joined, len(new), elapsed, number)
+    music, joined = _joined(seed, prompt, new, tokenizer, limit, settled.notes)
+    return Continuation(seed, prompt.performance, music, joined, len(new), elapsed, number, tuple(new))
 
 
-def _joined(seed: Performance, prompt: Prompt, new: list[int], tokenizer, limit: float) -> tuple[Performance, Performance]:
+def _joined(
+    seed: Performance, prompt: Prompt, new: list[int], tokenizer, limit: float, most: int | None = None
+) -> tuple[Performance, Performance]:
     """The new music, and seed and new music on one time line.
 
     Prompt and new ids are decoded together and split by count, so that nothing of the prompt is counted as new. The
@@ -207,7 +227,7 @@ def _joined(seed: Performance, prompt: Prompt, new: list[int], tokenizer, limit:
     whole = shift(tokenizer.decode([*prompt.ids.tolist(), *new]), prompt.start)
     notes = whole.notes[len(tokenizer.decode(prompt.ids)) :].copy()
     notes["onset"] = np.maximum(notes["onset"], prompt.join)
-    notes = notes[notes["onset"] < limit]
+    notes = notes[notes["onset"] < limit][:most]  # an id may complete several notes
     if not len(notes):
         return Performance(), seed
     takes_over = float(notes["onset"].min())
@@ -236,6 +256,7 @@ def generate_continuation(
     config: DataConfig,
     generation_config: GenerationConfig,
     progress: Callable[[int], None] | None = None,
+    listen: Callable[[list[Note]], bool] | None = None,
 ) -> Continuation:
     """Continue a MIDI file and write seed + continuation (`only_new`: the continuation alone, from second 0).
 
@@ -245,7 +266,7 @@ def generate_continuation(
     if output_path is not None and Path(output_path).resolve() == Path(seed_midi_path).resolve():
         raise OutputError(f"{output_path}: is the seed itself; give another name to write to")
     with atomic_path(output_path) if output_path is not None else contextlib.nullcontext() as place:
-        made = continuation(model, tokenizer, read_midi(seed_midi_path), config, generation_config, progress)
+        made = continuation(model, tokenizer, read_midi(seed_midi_path), config, generation_config, progress, listen)
         if place is not None:
             write_midi(_alone(made.new, output_path) if generation_config.only_new else made.joined, place)
     return made
@@ -311,18 +332,19 @@ class Piano:
         tokens: int | None = None,
         out: str | Path | None = None,
         progress: Callable[[int], None] | None = None,
+        listen: Callable[[list[Note]], bool] | None = None,
         **options,
     ) -> Continuation:
         """Continue a MIDI file or a performance by `seconds` of music or `tokens` (512), and write it to `out` if given.
 
-        `options` are fields of GenerationConfig (temperature, top_k, top_p, seed, only_new, …) and `prompt_seconds`,
-        `prompt_tokens`. ConfigError for one that makes no sense.
+        `options` are fields of GenerationConfig (temperature, top_k, top_p, notes, seed, only_new, …) and `prompt_seconds`,
+        `prompt_tokens`. ConfigError for one that makes no sense. `progress` and `listen` are those of `continuation`.
         """
         config, wanted = self._configs(seconds, tokens, options)
         if not isinstance(seed_file, Performance):
-            return generate_continuation(self.model, self.tokenizer, seed_file, out, config, wanted, progress)
+            return generate_continuation(self.model, self.tokenizer, seed_file, out, config, wanted, progress, listen)
         with atomic_path(out) if out is not None else contextlib.nullcontext() as place:
-            made = continuation(self.model, self.tokenizer, seed_file, config, wanted, progress)
+            made = continuation(self.model, self.tokenizer, seed_file, config, wanted, progress, listen)
             if place is not None:
                 write_midi(_alone(made.new, out) if wanted.only_new else made.joined, place)
         return made
@@ -343,6 +365,8 @@ class Piano:
         if unknown := options.keys() - {f.name for f in dataclasses.fields(GenerationConfig)}:
             raise ConfigError(f"no option is called {min(unknown)!r}: see ittybitty.GenerationConfig")
         if tokens is None:
-            tokens = 512 if seconds is None or not seconds > 0 else 512 + math.ceil(min(seconds, 1e6) * TOKENS_PER_SECOND)
+            notes = options.get("notes") or 0
+            music = TOKENS_PER_SECOND * (seconds if seconds and seconds > 0 else 0), TOKENS_PER_NOTE * notes
+            tokens = 512 + math.ceil(min(max(music), 1e9))
         options.setdefault("max_new_tokens", tokens)
         return dataclasses.replace(self.data, **listening), dataclasses.replace(self.sampling, seconds=seconds, **options)

@@ -264,6 +264,28 @@ def test_stream_from_nothing_makes_a_piece(model, tokenizer):
     assert len(list(generation.stream(model, tokenizer, Performance(), DATA, GenerationConfig(100, seed=0)))) > 5
 
 
+@pytest.fixture
+def piano(model, tokenizer):
+    return generation.Piano(model, tokenizer, DATA, "test")
+
+
+@pytest.mark.parametrize("notes", [1, 7, 40])
+def test_as_many_notes_as_were_asked_for(piano, notes):
+    made = piano.continue_(music(), notes=notes, seed=0)
+    assert len(made.new) == notes == len(list(piano.stream(music(), notes=notes, seed=0)))
+    assert close(Performance.of(piano.stream(music(), notes=notes, seed=0)), made.new)
+
+
+def test_a_listener_hears_every_note_and_may_end_the_piece(piano):
+    heard = []
+    made = piano.continue_(music(), notes=30, seed=0, listen=lambda notes: heard.extend(notes))
+    assert close(Performance.of(heard[:30]), made.new)
+    heard.clear()
+    ended = piano.continue_(music(), notes=30, seed=0, listen=lambda notes: heard.extend(notes) or len(heard) >= 10)
+    assert 10 <= len(ended.new) < 30 and len(ended.new) == len(heard)
+    assert np.array_equal(ended.new.notes, made.new.notes[: len(ended.new)])
+
+
 # Trouble
 
 
@@ -300,11 +322,6 @@ def test_weights_that_diverged_are_named(tokenizer):
 # The short way
 
 
-@pytest.fixture
-def piano(model, tokenizer):
-    return generation.Piano(model, tokenizer, DATA, "test")
-
-
 def test_piano_continues_files_and_performances(piano, tmp_path):
     write_midi(music(), tmp_path / "seed.mid")
     done = []
@@ -320,7 +337,7 @@ def test_piano_plays_as_long_as_it_is_asked_to(piano):
     assert 9 < made.new.notes["onset"].max() - music().notes["onset"][-1] < 12
 
 
-@pytest.mark.parametrize("options", [{"temperature": -1}, {"top_p": 0}, {"tokens": -5}, {"seconds": -1}, {"colour": 1}, {"prompt_tokens": 0}])
+@pytest.mark.parametrize("options", [{"temperature": -1}, {"top_p": 0}, {"tokens": -5}, {"seconds": -1}, {"notes": 0}, {"colour": 1}, {"prompt_tokens": 0}])
 def test_nonsense_options_are_named(piano, options):
     with pytest.raises(ConfigError, match=next(iter(options)).replace("tokens", "tokens")):
         piano.continue_(music(), **options)

@@ -30,6 +30,7 @@ def add_verbs(verbs) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--tokens", type=int, metavar="N", help=f"how many tokens to write ({drawn.max_new_tokens})")
     length.add_argument("--seconds", type=float, metavar="S", help="how much music to write, in seconds")
+    length.add_argument("--notes", type=int, metavar="N", help="how many notes to write")
     parser.add_argument("--prompt-seconds", type=float, metavar="S", help=f"how much of the seed's end is listened to ({given.prompt_seconds:g})")
     parser.add_argument("--prompt-tokens", type=int, metavar="N", help="and at most so many tokens (as the model was made for)")
     parser.add_argument("--only-new", action="store_true", help="write the continuation without the seed")
@@ -67,7 +68,7 @@ def continue_(options: argparse.Namespace) -> Result:
 
 def _choices(options: argparse.Namespace) -> dict:
     """Keyword arguments of `Piano.continue_`; ConfigError for one that makes no sense."""
-    names = ("temperature", "top_k", "top_p", "repetition_penalty", "precision", "seconds", "seed", "only_new", "stop_at_end")
+    names = ("temperature", "top_k", "top_p", "repetition_penalty", "precision", "seconds", "notes", "seed", "only_new", "stop_at_end")
     drawn = {name: value for name in names if (value := getattr(options, name)) is not None}
     tokens = {} if options.tokens is None else {"max_new_tokens": options.tokens}
     GenerationConfig(**drawn, **tokens)
