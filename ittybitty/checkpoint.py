@@ -188,8 +188,8 @@ def save_last(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optim
     settle(folder)
     try:
         writing.mkdir()
-        save_file(weights(model), writing / MODEL)
-        save_file(_flatten(model, optimizer), writing / "optimizer.safetensors")
+        write_tensors(weights(model), writing / MODEL)
+        write_tensors(_flatten(model, optimizer), writing / "optimizer.safetensors")
         files = {p.name: p.stat().st_size for p in writing.iterdir()}
         # written last: a folder with a state.json is complete
         (writing / "state.json").write_text(json.dumps({**state, "format": FORMAT, "files": files}), encoding="utf-8")
@@ -334,10 +334,18 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
     with paths.atomic_path(path) as temporary:
         try:
-            save_file(tensors, temporary)
+            write_tensors(tensors, temporary)
         except SafetensorError as error:  # safetensors reports a full disk as an error of its own
             raise OutputError(f"{path}: cannot be written ({error}); free some space, the old file is kept") from None
         _sync(temporary)
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """A safetensors file that others may read where they may read this process's other files; safetensors alone makes it 0600."""
+    save_file(dict(tensors), path, metadata=dict(metadata) if metadata else None)
+    mask = os.umask(0)
+    os.umask(mask)  # it can only be read by setting it
+    path.chmod(0o666 & ~mask)
 
 
 def _sync(path: Path) -> None:

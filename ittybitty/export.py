@@ -115,7 +115,6 @@ def _fill(folder: Path, found: checkpoint.Loaded, measured: Mapping, name: str, 
 
 def _save_shards(model: torch.nn.Module, folder: Path) -> None:
     from huggingface_hub import split_torch_state_dict_into_shards
-    from safetensors.torch import save_file
 
     halves = {k: v.half() if v.is_floating_point() else v for k, v in checkpoint.weights(model).items()}
     for name, tensor in halves.items():
@@ -123,7 +122,7 @@ def _save_shards(model: torch.nn.Module, folder: Path) -> None:
             raise CheckpointError(f"{name} holds a number that float16 cannot (above 65504); train with a smaller learning rate")
     split = split_torch_state_dict_into_shards(halves, filename_pattern="model{suffix}.safetensors", max_shard_size=SHARD_BYTES)
     for file, names in split.filename_to_tensors.items():
-        save_file({name: halves[name] for name in names}, folder / file, metadata={"format": "pt"})
+        checkpoint.write_tensors({name: halves[name] for name in names}, folder / file, {"format": "pt"})
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / checkpoint.INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")

@@ -109,6 +109,13 @@ def test_nothing_in_a_run_folder_is_pickled(run):
         load_file(path) if path.suffix == ".safetensors" else json.loads(path.read_text())
 
 
+def test_a_run_folder_is_as_readable_as_other_files(run):
+    """A group's shared disk, a data set uploaded by another account: safetensors alone would write for one user's eyes."""
+    folder, *_ = run
+    (folder / "ordinary").touch()
+    assert {oct(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()} == {oct((folder / "ordinary").stat().st_mode)}
+
+
 @pytest.mark.parametrize("where", [checkpoint.LAST, checkpoint.WRITING, checkpoint.PREVIOUS])
 def test_a_kill_between_two_renames_loses_nothing(run, where):
     folder, model, _ = run
@@ -144,7 +151,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(run, monkeypatch):
     folder, model, optimizer = run
     before = {p.name: p.read_bytes() for p in (folder / checkpoint.LAST).iterdir()}
 
-    def full(tensors, path):
+    def full(tensors, path, **_):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 

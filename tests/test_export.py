@@ -58,6 +58,7 @@ def test_weights_are_float16_in_small_shards(run, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD_BYTES", 60_000)
     report = export(run, tmp_path / "hub")
     shards = sorted((tmp_path / "hub").glob("model-*.safetensors"))
+    assert {path.stat().st_mode for path in (tmp_path / "hub").iterdir()} == {(tmp_path / "hub" / "README.md").stat().st_mode}
     assert len(shards) >= 3 and shards[0].name == f"model-00001-of-{len(shards):05d}.safetensors"
     assert all(s.stat().st_size <= 60_000 + 4_000 for s in shards) and set(report["files"]) >= {s.name for s in shards}
     for shard in shards:
