@@ -1,0 +1,91 @@
+"""Rows on equal terms: each is trained on the same share of the training pieces, then scored on the same held-out pieces.
+
+Equal music is the unit. `passes: 0.1` gives each row a tenth of an epoch of its own windows, drawn at random from
+all pieces, and so about the same notes whatever its tokens are; `steps: 400` gives equal tokens instead. `training_pieces: 96`
+leaves only so many of the training pieces, evenly spaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from .. import evaluation, paths, stages, systems
+from ..corpora import Corpus, Piece, open_corpus
+from ..tokenizers import load_tokenizer
+from ..tokenizers.store import TokenStore, tokenize_corpus
+from ..windows import Windows
+from .recipe import Clock, Recipe, Row, setting
+
+
+def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict | None:
+    """Figures of one row, with its training; None where the time was up before it was trained."""
+    training = trained(row, data, run_dir, clock)
+    if training is None:
+        return None
+    measured = evaluation.evaluate(
+        run_dir, data, str(setting(row, "split", "validation")), limit=int(setting(row, "pieces", 0)) or None
+    )
+    return {**slim(measured), "training": training}
+
+
+def trained(row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict | None:
+    """Train the row's system into `run_dir`, or go on with it; its summary with the hours it took, None if unfinished."""
+    name, preset = str(setting(row, "system", row.name)), str(setting(row, "preset", "tiny"))
+    changes = dict(setting(row, "set", {}))
+    start = setting(row, "from", None)
+    configs = systems.build(name, preset, changes)
+    if "training_pieces" in row.settings:
+        corpus = open_corpus(data)
+        pool = evaluation.evenly_spaced(corpus.split("train"), int(row.settings["training_pieces"]))
+        held_out = corpus.split("validation") if "validation" in {piece.split for piece in corpus.pieces} else ()
+        data = store_of(f"part-{len(pool)}", configs, corpus, (*pool, *held_out), pool).path
+    if "passes" in row.settings:
+        changes["train.steps"] = steps_of(float(row.settings["passes"]), configs, data)
+    elif "steps" in row.settings:
+        changes["train.steps"] = int(row.settings["steps"])
+    summary = stages.train(
+        run_dir, name, preset, changes, data=data, resume=True, init_from=start, max_hours=clock.left, parallel="none"
+    )
+    if summary["stopped"] not in ("finished", "patience"):
+        return None
+    kept = ("steps", "tokens", "tokens_per_second", "parameters", "validation_nll", "best_step")
+    return {
+        **{key: summary[key] for key in kept},
+        "system": name,
+        "preset": preset,
+        "seed": systems.build(name, preset, changes)["train"].seed,
+        "passes": summary["epoch"],
+        "hours": summary["seconds"] / 3600,
+    }
+
+
+def steps_of(passes: float, configs: Mapping, data: str | Path | None) -> int:
+    """Optimizer steps that read this share of the training windows once; at least one."""
+    store = stages.tokenize(configs, data)
+    windows = Windows(store, "train", configs["data"].context, configs["train"].batch_size, store.tokenizer(), configs["data"])
+    return max(1, round(passes * windows.steps_per_epoch))
+
+
+def slim(measured: Mapping) -> dict:
+    """Evaluation's figures, of each piece only what paired comparisons need: its name, notes and bits."""
+    rows = [{key: piece[key] for key in ("name", "notes", "bits")} for piece in measured["per_piece"]]
+    return {**measured, "per_piece": rows}
+
+
+def store_of(name: str, configs: Mapping, corpus: Corpus, pieces: tuple[Piece, ...], learnt_on: tuple[Piece, ...]) -> TokenStore:
+    """Tokens of some pieces of a corpus, by a tokenizer learnt on `learnt_on`; kept in the cache."""
+    variant, size = configs["data"].tokenizer, configs["model"].vocab_size
+    place = paths.cache_dir() / "tokens" / f"{name}-{_names(pieces)}-{variant}-{size}"
+    if (place / "tokenizer.json").exists():
+        tokenizer = load_tokenizer(place)
+    else:
+        tokenizer = systems.build_tokenizer(configs).train((piece.load() for piece in learnt_on), size)
+    return tokenize_corpus(Corpus(f"{corpus.name}, {name}", corpus.licence, pieces), tokenizer, place)
+
+
+def _names(pieces: tuple[Piece, ...]) -> str:
+    """A short name for exactly these pieces in these splits."""
+    return hashlib.sha256(json.dumps([[piece.name, piece.split] for piece in pieces]).encode()).hexdigest()[:12]

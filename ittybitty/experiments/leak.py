@@ -1,0 +1,114 @@
+"""The leak: one row trained under three protocols, what each would have claimed, and what is true.
+
+    windows     overlapping windows of transposed copies are split at random: a held-out window's neighbours, in other keys
+                too, are trained on (as published by the eight models)
+    pieces      pieces are split at random, so that another performance of a held-out work may be trained on; the byte
+                pairs are learnt on all of them (as the published hybrid did)
+    official    MAESTRO's split by composition, byte pairs learnt on training pieces
+
+All three read the same training pieces and take the same steps with the same model. "claimed" is the bits per note of the
+best validation in the protocol's own held-out windows; "true" is the yardstick on official validation pieces, none of
+which any protocol has seen. Pieces come from the official training split, so that "true" is fair to all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import evaluation, systems, training
+from ..corpora import open_corpus
+from ..errors import ConfigError
+from ..evaluation import evenly_spaced
+from ..tokenizers.store import TokenStore
+from ..windows import Windows
+from .compare import slim, store_of
+from .recipe import Clock, Recipe, Row, setting
+
+PROTOCOLS = ("windows", "pieces", "official")
+HELD_OUT = 0.1  # share that the random protocols hold out
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A window as a piece of its own."""
+
+    name: str
+    split: str
+    length: int
+
+
+class WindowStore:
+    """A token store whose pieces are windows, split at random: what no one should train on."""
+
+    def __init__(self, windows: Windows, tokenizer, share: float, seed: int):
+        self._windows, self._tokenizer = windows, tokenizer
+        self.tokenizer_hash = tokenizer.content_hash
+        held_out = np.random.default_rng(seed).random(len(windows)) < share
+        lengths = [len(windows.tokens(0, i)) for i in range(len(windows))]
+        self.pieces = [_Cut(f"window {i}", "validation" if out else "train", n) for i, (out, n) in enumerate(zip(held_out, lengths))]
+
+    def split(self, name: str) -> list[int]:
+        """Indices of the windows of a split."""
+        return [i for i, piece in enumerate(self.pieces) if piece.split == name]
+
+    def tokens(self, i: int) -> np.ndarray:
+        """Ids of window i."""
+        return self._windows.tokens(0, i)
+
+    def tokenizer(self):
+        """The tokenizer of the ids."""
+        return self._tokenizer
+
+
+def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict | None:
+    """Claimed and true bits per note of one protocol; None where the time was up."""
+    protocol = str(setting(row, "protocol", row.name))
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"protocol is {protocol!r}: give one of {', '.join(PROTOCOLS)}")
+    name, preset = str(setting(row, "system")), str(setting(row, "preset", "tiny"))
+    configs = systems.build(name, preset, {**setting(row, "set", {}), "train.steps": int(setting(row, "steps"))})
+    store = _store(protocol, configs, row, data)
+    overlapping = protocol == "windows"
+    if overlapping:
+        store = _leaking(store, configs)
+        whole = {"stride": 0, "copies": 0, "pitch_shift": 0, "velocity_shift": 0, "tempo_stretch": 0.0}  # done already
+        configs = {**configs, "data": dataclasses.replace(configs["data"], **whole)}
+    summary = training.train(name, configs, store, run_dir, resume=True, parallel="none", max_hours=clock.left, preset=preset)
+    if summary["stopped"] not in ("finished", "patience"):
+        return None
+    true = evaluation.evaluate(run_dir, data, "validation", limit=int(setting(row, "pieces", 0)) or None)
+    return {
+        **slim(true),
+        "protocol": protocol,
+        "claimed_bits_per_note": summary["bits_per_note"],
+        "claimed_nats_per_token": summary["validation_nll"],
+        "claimed_at_step": summary["best_step"],
+        "training": {key: summary[key] for key in ("steps", "tokens", "tokens_per_second", "parameters")} | {"hours": summary["seconds"] / 3600},
+    }
+
+
+def _store(protocol: str, configs: dict, row: Row, data: str | Path | None) -> TokenStore:
+    """Tokens of the training pieces under a protocol's split, with byte pairs learnt on what the protocol learns them on."""
+    corpus = open_corpus(data)
+    pool = evenly_spaced(corpus.split("train"), int(setting(row, "training_pieces")))
+    if protocol == "official":
+        pieces = (*pool, *evenly_spaced(corpus.split("validation"), int(setting(row, "held_out_pieces", 16))))
+        learnt_on = pool
+    else:
+        out = np.random.default_rng(0).random(len(pool)) < HELD_OUT
+        if out.all() or not out.any():
+            raise ConfigError(f"{len(pool)} training pieces are too few to hold any out: give more training_pieces")
+        random = protocol == "pieces"  # windows are split later: until then all are training pieces
+        pieces = tuple(dataclasses.replace(p, split="validation" if random and o else "train") for p, o in zip(pool, out))
+        learnt_on = pool
+    return store_of(f"leak-{protocol}", configs, corpus, pieces, learnt_on)
+
+
+def _leaking(store: TokenStore, configs: dict) -> WindowStore:
+    tokenizer = store.tokenizer()
+    windows = Windows(store, "train", configs["data"].context, configs["train"].batch_size, tokenizer, configs["data"], configs["train"].seed)
+    return WindowStore(windows, tokenizer, HELD_OUT, configs["train"].seed)

@@ -1,0 +1,94 @@
+"""Experiments that train nothing: figures of models that are there, of this machine, or of a corpus.
+
+A row's `model` is a shipped model or a run folder; `run: equal_music/mamba` is what that row of another experiment trained.
+
+    position        bits per note by position, to 8,192 tokens and beyond the trained context
+    music           music metrics of continuations, and what the grammar forbids
+    memorisation    the longest run that continuations share with the training pieces
+    complexity      time and memory of a mixer against length
+    vocabulary      pitch strings: how many different events a growing corpus has, and how many of the held-out ones it knew
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .. import checkpoint, evaluation, systems
+from ..corpora import open_corpus
+from ..errors import CheckpointError
+from .recipe import Clock, Recipe, Row, setting
+
+
+def model_of(row: Row, run_dir: Path) -> str | Path:
+    """What a row's `model` or `run` names; CheckpointError says how to make a run that is not there."""
+    if "run" not in row.settings:
+        return str(setting(row, "model"))
+    folder = run_dir.parents[1] / str(row.settings["run"])
+    if not (folder / checkpoint.MODEL).is_file():
+        experiment, _, name = str(row.settings["run"]).partition("/")
+        raise CheckpointError(f"{folder}: is not trained yet; run `ittybitty experiment {experiment} --row {name}` first")
+    return folder
+
+
+def position(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
+    """Bits per note by position."""
+    limit = int(setting(row, "pieces", 0)) or None
+    split = str(setting(row, "split", "validation"))
+    return evaluation.by_position(model_of(row, run_dir), data, split, limit, length=int(setting(row, "length", evaluation.LENGTH)))
+
+
+def _trials(row: Row, data: str | Path | None, run_dir: Path):
+    from ..trials import make_trials
+
+    return make_trials(
+        model_of(row, run_dir), data, str(setting(row, "split", "validation")), pieces=int(setting(row, "pieces", 40)),
+        seconds=float(setting(row, "seconds", 30.0)), seed=int(setting(row, "seed", 0)), **setting(row, "sampling", {}),
+    )  # fmt: skip
+
+
+def music(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
+    """Music metrics of continuations."""
+    from ..listening import listen
+
+    return listen(_trials(row, data, run_dir))
+
+
+def memorisation(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
+    """Runs shared with the training pieces."""
+    from ..memorisation import memorisation as measure
+
+    return measure(_trials(row, data, run_dir), open_corpus(data).split("train"))
+
+
+def complexity(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
+    """Seconds, bytes and exponents of every mixer."""
+    from ..bench.complexity import complexity as measure
+
+    return measure(turns=int(setting(row, "turns", 5)))
+
+
+def vocabulary(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
+    """Different events of pitch strings in growing parts of the training pieces, and what share of held-out events each knew."""
+    corpus = open_corpus(data)
+    training = corpus.split("train")
+    held_out = [piece.load() for piece in evaluation.evenly_spaced(corpus.split("validation"), int(setting(row, "pieces", 40)))]
+    untrained = systems.build(str(setting(row, "system")), str(setting(row, "preset", "tiny")))
+    sizes = []
+    for count in setting(row, "training_pieces"):
+        performances = [piece.load() for piece in evaluation.evenly_spaced(training, int(count))]
+        tokenizer = systems.build_tokenizer(untrained).train(performances, int(setting(row, "largest", 65_536)))
+        used = np.unique(np.concatenate([tokenizer.encode(p, bos=False, eos=False) for p in performances]))
+        ids = np.concatenate([tokenizer.encode(p, bos=False, eos=False) for p in held_out])
+        sizes.append({
+            "training_pieces": len(performances),
+            "events": len(used),
+            "with_transpositions": tokenizer.vocab_size,
+            "held_out_tokens_per_note": len(ids) / sum(len(p) for p in held_out),
+            "held_out_tokens_never_seen": float(np.isin(ids, used, invert=True).mean()),
+        })
+    return {"system": str(setting(row, "system")), "corpus": corpus.name, "held_out_pieces": len(held_out), "sizes": sizes}
+
+
+KINDS = {"position": position, "music": music, "memorisation": memorisation, "complexity": complexity, "vocabulary": vocabulary}

@@ -1,0 +1,100 @@
+"""The paper's two checks of sanity: a model that cannot memorise cannot learn.
+
+    synthetic   the sequence 0, 1, 2 … 1999, trained on until greedy decoding gives it back from its first token
+    piece       one piece, trained on until it is (nearly) given back from its first tokens
+
+Steps that did it are reported, or how far it got. Both are checks of the code and of capacity; they say nothing about music.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+import torch
+
+from .. import stages, systems
+from ..errors import ConfigError, CorpusError
+from ..models.decode import decoder
+from ..optimizer import adamw, learning_rate
+from ..session import deterministic
+from .recipe import Clock, Recipe, Row, setting
+
+LENGTH = 2000  # of the synthetic sequence, and tokens of the piece at most
+EVERY = 20  # steps between two attempts to give it back
+
+
+def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict | None:
+    """Steps, seconds and the share of tokens that greedy decoding gives back."""
+    name, preset = str(setting(row, "system")), str(setting(row, "preset", "nano"))
+    configs = systems.build(name, preset, {**setting(row, "set", {}), "train.steps": int(setting(row, "steps", 600))})
+    task = str(setting(row, "task"))
+    if task == "synthetic":
+        ids, vocabulary, prompt = torch.arange(LENGTH), LENGTH, 1
+    elif task == "piece":
+        ids, vocabulary = _piece(configs, data, int(setting(row, "tokens", LENGTH)))
+        prompt = int(setting(row, "prompt", 128))
+    else:
+        raise ConfigError(f"task is {task!r}: give 'synthetic' or 'piece'")
+    configs = {**configs, "model": dataclasses.replace(configs["model"], vocab_size=vocabulary)}
+    with deterministic(torch.device("cpu")):
+        return {"task": task, "system": name, "length": len(ids), "prompt": prompt, **memorise(configs, ids, prompt, clock)}
+
+
+def _piece(configs: dict, data: str | Path | None, tokens: int) -> tuple[torch.Tensor, int]:
+    store = stages.tokenize(configs, data)
+    long = [i for i in store.split("train") if store.pieces[i].length >= tokens]
+    if not long:
+        raise CorpusError(f"no training piece has {tokens} tokens; give fewer")
+    return torch.as_tensor(store.tokens(long[0])[:tokens].astype("int64")), store.tokenizer().vocab_size
+
+
+def memorise(configs: dict, ids: torch.Tensor, prompt: int, clock: Clock) -> dict | None:
+    """Train on ids (L,) alone until greedy decoding from the first `prompt` gives back the rest, or the steps are used up."""
+    config = configs["train"]
+    torch.manual_seed(config.seed)
+    model = systems.build_model(configs)
+    optimizer = adamw(model, config)
+    began, given_back, curve = time.perf_counter(), 0.0, []
+    x, y = ids[None, :-1], ids[None, 1:]
+    for step in range(1, config.steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step - 1, config)
+        model.train()
+        loss, nats, count = model(x, y)
+        (loss / count).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if step % EVERY == 0:
+            given_back = share_given_back(model, ids, prompt)
+            curve.append({"step": step, "nats_per_token": float(nats / count), "given_back": given_back})
+            if given_back == 1.0:
+                break
+            if clock.over:
+                return None
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "memorised": given_back == 1.0,
+        "given_back": given_back,
+        "steps": step,
+        "nats_per_token": float(nats / count),
+        "seconds": time.perf_counter() - began,
+        "seed": config.seed,
+        "curve": curve,
+    }
+
+
+@torch.no_grad()
+def share_given_back(model, ids: torch.Tensor, prompt: int) -> float:
+    """Share of ids[prompt:] that greedy decoding, fed with its own tokens, gets right."""
+    model.eval()
+    player = decoder(model)
+    state = player.init_state(1)
+    token = player.prefill(ids[None, :prompt], state).argmax(-1)
+    right = 0
+    for truth in ids[prompt:].tolist():
+        right += int(token) == truth
+        token = player.step(token, state).argmax(-1)
+    return right / max(1, len(ids) - prompt)

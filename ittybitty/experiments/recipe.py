@@ -1,0 +1,157 @@
+"""A recipe: one YAML file that says what is asked, which rows answer it, and with how much data.
+
+    question: What does attention add to Mamba, and where?
+    kind: compare                # compare, leak, overfit, position, memorisation, music, complexity, vocabulary
+    preset: tiny                 # of every row that names no other
+    passes: 0.1                  # of the training split; or steps: 400
+    split: validation
+    pieces: 40                   # evaluated, evenly spaced; 0 means all
+    rows:
+      hybrid: {}
+      hybrid-no-attention: {}
+      hybrid-1: {system: hybrid, set: {train.seed: 1}}
+
+Everything but `question`, `kind` and `rows` has a default or belongs to its kind. A result carries the hash of what
+its row was made from, so that a changed recipe is run again and an unchanged one is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .. import evaluation, paths
+from ..config import nearest
+from ..errors import ConfigError
+
+KINDS = ("compare", "leak", "overfit", "position", "memorisation", "music", "complexity", "vocabulary")
+COMMON = {"question", "kind", "rows"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of an experiment's table."""
+
+    name: str
+    settings: Mapping[str, object] = field(default_factory=dict)  # the recipe's, with the row's own on top
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named experiment."""
+
+    name: str
+    question: str
+    kind: str
+    rows: tuple[Row, ...]
+
+    def chosen(self, only: Iterable[str] = ()) -> tuple[Row, ...]:
+        """The rows of these names, all of them for none; ConfigError names the nearest."""
+        names = [row.name for row in self.rows]
+        for name in only:
+            if name not in names:
+                raise ConfigError(f"{self.name} has no row {name!r}: {nearest(name, names)}")
+        return tuple(row for row in self.rows if not only or row.name in set(only))
+
+    def hash_of(self, row: Row) -> str:
+        """Of kind and settings: what the row's figures depend on, data apart."""
+        return hashlib.sha256(json.dumps([self.kind, dict(row.settings)], sort_keys=True).encode()).hexdigest()[:16]
+
+    def place(self, row: Row, results: Path) -> Path:
+        """Where the row is recorded."""
+        return results / f"{self.name}_{row.name}.json"
+
+    def recorded(self, row: Row, place: Path) -> bool:
+        """Does `place` hold this row, made by this very recipe?"""
+        try:
+            return json.loads(place.read_text(encoding="utf-8")).get("recipe_hash") == self.hash_of(row)
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    def record(self, row: Row, outcome: Mapping, place: Path) -> None:
+        """Write the row's figures with question, settings and provenance."""
+        head = {"experiment": self.name, "question": self.question, "kind": self.kind, "row": row.name}
+        made = {"settings": dict(row.settings), "recipe_hash": self.hash_of(row)}
+        place.parent.mkdir(parents=True, exist_ok=True)
+        evaluation.record({**head, **outcome, **made}, place)
+
+
+class Clock:
+    """Hours that are left of a budget for several trainings; without end for None."""
+
+    def __init__(self, hours: float | None):
+        self._end = None if hours is None else time.monotonic() + 3600 * hours
+
+    @property
+    def left(self) -> float | None:
+        """Hours, or None for no limit."""
+        return None if self._end is None else max(0.0, (self._end - time.monotonic()) / 3600)
+
+    @property
+    def over(self) -> bool:
+        """Nothing more should begin: less than a minute is left."""
+        return self.left is not None and self.left < 1 / 60
+
+
+def folder() -> Path:
+    """paper/experiments of the clone; ConfigError for a plain install."""
+    root = paths.repository_root()
+    if root is None:
+        raise ConfigError("experiments lie in paper/experiments/ of a clone: run it from one, or name a recipe's file")
+    return root / "paper" / "experiments"
+
+
+def recipes() -> dict[str, Path]:
+    """Name -> file of every recipe of the clone."""
+    return {path.stem: path for path in sorted(folder().glob("*.yaml"))}
+
+
+def read_recipe(name: str | Path) -> Recipe:
+    """The recipe of that name, or in that file; ConfigError says what is wrong with it."""
+    import yaml
+
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        known = recipes()
+        if str(name) not in known:
+            raise ConfigError(f"no experiment is called {str(name)!r}: {nearest(str(name), known)}")
+        path = known[str(name)]
+    try:
+        text = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a recipe's file or name") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML ({str(error).splitlines()[0]}); mend it, or take the repository's") from None
+    return _recipe(path, text)
+
+
+def _recipe(path: Path, text: object) -> Recipe:
+    if not isinstance(text, dict) or not COMMON <= text.keys():
+        raise ConfigError(f"{path}: lacks {', '.join(sorted(COMMON - set(text if isinstance(text, dict) else ())))}; see recipe.py for an example")
+    if text["kind"] not in KINDS:
+        raise ConfigError(f"{path}: kind is {text['kind']!r}: {nearest(str(text['kind']), KINDS)}")
+    rows, shared = text["rows"], {key: value for key, value in text.items() if key not in COMMON}
+    if not isinstance(rows, dict) or not rows or not all(isinstance(own, dict | None) for own in rows.values()):
+        raise ConfigError(f"{path}: rows must be a mapping of names to settings, such as `hybrid: {{}}`")
+    merged = tuple(Row(str(name), _merged(shared, own or {})) for name, own in rows.items())
+    return Recipe(path.stem, str(text["question"]), text["kind"], merged)
+
+
+def _merged(shared: Mapping, own: Mapping) -> dict:
+    """The row's settings over the recipe's; `set`, which is a mapping itself, is merged key by key."""
+    both = {**shared, **own}
+    if "set" in shared or "set" in own:
+        both["set"] = {**shared.get("set", {}), **own.get("set", {})}
+    return both
+
+
+def setting(row: Row, name: str, default: object = dataclasses.MISSING) -> object:
+    """A setting of a row; ConfigError where it is missing and has no default."""
+    if name not in row.settings and default is dataclasses.MISSING:
+        raise ConfigError(f"row {row.name!r} of the recipe lacks {name!r}")
+    return row.settings.get(name, default)
