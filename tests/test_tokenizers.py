@@ -358,3 +358,9 @@ def test_a_window_stays_valid_wherever_it_is_cut(tokenizer, performances, factor
             assert place <= first or grammar.mask(state)[id]
             state = grammar.advance(state, id)
         assert abs(tokenizer.notes_per_id[changed].sum() - tokenizer.notes_per_id[window].sum()) <= 1
+
+
+def test_no_byte_pairs_leave_the_base_tokens(performance):
+    plain = PianoTokenizer().train([performance], vocab_size=0)
+    assert plain.vocab_size == len(plain.vocabulary.names)
+    assert plain.decode(plain.encode(performance)) == PianoTokenizer().decode(PianoTokenizer().encode(performance))

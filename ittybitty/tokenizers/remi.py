@@ -237,7 +237,9 @@ class PianoTokenizer(saved.Saved):
     # Learning, saving, loading
 
     def train(self, performances: Iterable[Performance], vocab_size: int = 2000, progress: bool = False) -> PianoTokenizer:
-        """Learn byte pairs until there are `vocab_size` ids; the same performances give the same ids. Returns itself."""
+        """Learn byte pairs until there are `vocab_size` ids (0: none); the same performances give the same ids. Returns itself."""
+        if vocab_size == 0:
+            return self
         miditok = self.settings.miditok()
         base_size = len(miditok.vocab)
         if not base_size < vocab_size <= 65_536:
