@@ -4,9 +4,11 @@ muspy's own metrics are used where they mean something without a metre (`musical
 are a clock, so nothing here counts beats or bars. Times are seconds, velocities MIDI steps.
 
 [1] Dong et al. 2020, MusPy.  [2] Yang and Lerch 2020, On the evaluation of generative models in music.
-[3] Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+[3] Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.  [4] Welleck et al. 2020, Neural text generation
+with unlikelihood training, section 6.  [5] Foote 1999, Visualizing music and audio using self-similarity.
 
-Left out: bits, which need a model (likelihood.py), and everything that asks for beats.
+Left out: bits, which need a model (likelihood.py), distances between sets of pieces (mgeval.py), and everything that asks
+for beats.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ import numpy as np
 from .notes import Performance
 
 IOI_EDGES = np.concatenate([[0.0], np.geomspace(0.02, 4.0, 31), [np.inf]])  # s; the first bin holds chords
+DURATION_EDGES = np.concatenate([[0.0], np.geomspace(0.03, 8.0, 23), [np.inf]])  # s
 MUSPY_RESOLUTION = 50  # muspy time steps a second
+REPEATED = 4  # notes of a run that `repetition` looks for
+FRAME, BLOCK = 0.5, 8  # s, and frames of a passage that `self_similarity` compares
 
 
 # What a code loses
@@ -90,6 +95,59 @@ def ioi_histogram(performance: Performance) -> np.ndarray:
     return _shares(np.histogram(gaps, IOI_EDGES)[0])
 
 
+def duration_histogram(performance: Performance) -> np.ndarray:
+    """(24,) share of key durations in the bins of DURATION_EDGES, even in logarithm from 30 ms to 8 s."""
+    return _shares(np.histogram(performance.notes["duration"], DURATION_EDGES)[0])
+
+
+def velocity_histogram(performance: Performance) -> np.ndarray:
+    """(16,) share of velocities in bins of eight MIDI steps."""
+    return _shares(np.bincount(performance.notes["velocity"] // 8, minlength=16)[:16])
+
+
+def pitch_class_transitions(performance: Performance) -> np.ndarray:
+    """(144,) share of steps from each pitch class to each, between notes in (onset, pitch) order [2]."""
+    classes = performance.notes["pitch"].astype(np.int64) % 12
+    return _shares(np.bincount(12 * classes[:-1] + classes[1:], minlength=144))
+
+
+def repetition(performance: Performance, length: int = REPEATED) -> float:
+    """Share of runs of `length` pitches, in (onset, pitch) order, that stood in the piece before: rep-n of [4]; NaN for none."""
+    pitches = performance.notes["pitch"].astype(np.int64)
+    runs = len(pitches) - length + 1
+    if runs < 1:
+        return float("nan")
+    return 1 - len(np.unique(np.lib.stride_tricks.sliding_window_view(pitches, length), axis=0)) / runs
+
+
+def self_similarity(performance: Performance) -> float:
+    """How alike the piece stays to what it was: 1 where every passage was heard before, near 0 where none was; NaN if too short.
+
+    Passages are BLOCK frames of FRAME seconds, each frame the time that each pitch class is held in it, centred on
+    the piece's mean. Of Foote's matrix of cosines [5], the mean over passages of the largest in the past that does not overlap.
+    """
+    chroma = _chroma(performance)  # (frames, 12)
+    if len(chroma) < 2 * BLOCK:
+        return float("nan")
+    chroma = chroma - chroma.mean(0)
+    passages = np.lib.stride_tricks.sliding_window_view(chroma, BLOCK, axis=0).reshape(len(chroma) - BLOCK + 1, -1)
+    passages = passages / np.maximum(np.linalg.norm(passages, axis=1, keepdims=True), 1e-9)
+    matrix = passages @ passages.T
+    matrix[np.triu_indices(len(matrix), 1 - BLOCK)] = -np.inf  # the present and the future
+    return float(matrix[BLOCK:].max(1).mean())
+
+
+def _chroma(performance: Performance) -> np.ndarray:
+    """(frames, 12) seconds that each pitch class is held in each frame from the first onset on."""
+    notes = performance.notes
+    if not len(notes):
+        return np.zeros((0, 12))
+    start = notes["onset"] - notes["onset"].min()
+    edges = FRAME * np.arange(int(np.ceil((start + notes["duration"]).max() / FRAME)) + 1)
+    held = np.clip(np.minimum((start + notes["duration"])[:, None], edges[1:]) - np.maximum(start[:, None], edges[:-1]), 0, None)  # (N, frames)
+    return np.stack([held[notes["pitch"] % 12 == c].sum(0) for c in range(12)], 1)
+
+
 def note_density(performance: Performance) -> float:
     """Notes a second, from the first onset to the last release; 0 for no notes."""
     span = performance.end - performance.notes["onset"].min() if len(performance) else 0.0
@@ -110,7 +168,8 @@ def polyphony(performance: Performance) -> float:
 
 
 def musical_metrics(performance: Performance) -> dict[str, float]:
-    """muspy's metrics that need no metre [1]: pitch range and entropies, scale consistency, polyphony; NaN for no notes."""
+    """muspy's metrics that need no metre [1]: pitch range and entropies, scale consistency, polyphony, and the share of time
+    with two notes or more; NaN for no notes."""
     import muspy
 
     rate = MUSPY_RESOLUTION
@@ -118,7 +177,8 @@ def musical_metrics(performance: Performance) -> dict[str, float]:
     for onset, duration, pitch, velocity in performance:
         track.notes.append(muspy.Note(round(onset * rate), pitch, max(1, round(duration * rate)), velocity))
     music = muspy.Music(resolution=rate, tracks=[track])
-    names = ("pitch_range", "n_pitches_used", "n_pitch_classes_used", "pitch_entropy", "pitch_class_entropy", "scale_consistency", "polyphony")
+    names = ("pitch_range", "n_pitches_used", "n_pitch_classes_used", "pitch_entropy", "pitch_class_entropy", "scale_consistency")
+    names += ("polyphony", "polyphony_rate")
     return {name: float(getattr(muspy, name)(music)) if len(performance) else float("nan") for name in names}
 
 

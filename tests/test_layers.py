@@ -16,14 +16,16 @@ LAYERS = """
 errors
 config notes paths
 midi metrics plots audio ngram notelist
-corpora figures
+corpora figures mgeval
 tokenizers models sampling
 windows
 systems
 checkpoint likelihood journal optimizer parallel session
 training generation
 evaluation bench export stages doctor reproduce paper
-baselines
+baselines trials
+listening memorisation
+experiments
 cli widget
 """
 LEVEL = {name: level for level, line in enumerate(LAYERS.split("\n")) for name in line.split()}

@@ -90,6 +90,34 @@ def test_no_notes_have_no_metrics():
     assert all(np.isnan(v) for v in metrics.musical_metrics(nothing).values())
 
 
+def test_repetition_by_hand():
+    scale = [60, 62, 64, 65, 67]
+    notes = lambda pitches: Performance.of((0.5 * i, 0.4, p, 80) for i, p in enumerate(pitches))  # noqa: E731
+    assert metrics.repetition(notes(scale)) == 0
+    assert metrics.repetition(notes(scale + scale)) == pytest.approx(2 / 7)  # of seven runs of four, two stood before
+    assert metrics.repetition(notes([60] * 10)) == pytest.approx(6 / 7)
+    assert np.isnan(metrics.repetition(notes(scale[:3])))
+
+
+def test_self_similarity_knows_a_repeat_from_something_new():
+    again = join_all(shift(piece(40, seed=1), 8.0 * i) for i in range(4))  # a passage of a few seconds, four times
+    new = join_all(shift(piece(40, seed=i), 8.0 * i) for i in range(4))
+    assert metrics.self_similarity(again) > 0.6 > metrics.self_similarity(new) + 0.2
+    assert metrics.self_similarity(transpose(again, 3)) == pytest.approx(metrics.self_similarity(again))
+    assert np.isnan(metrics.self_similarity(piece(10)))
+
+
+def join_all(pieces):
+    return Performance(np.sort(np.concatenate([p.notes for p in pieces]), order=("onset", "pitch")))
+
+
+def test_histograms_are_shares():
+    for histogram in (metrics.duration_histogram, metrics.velocity_histogram, metrics.pitch_class_transitions):
+        assert histogram(piece()).sum() == pytest.approx(1) and histogram(Performance()).sum() == 0
+    two = Performance.of([(0, 1, 60, 8), (1, 1, 67, 127)])
+    assert metrics.pitch_class_transitions(two)[12 * 0 + 7] == 1 and metrics.velocity_histogram(two)[[1, 15]].tolist() == [0.5, 0.5]
+
+
 def test_distances_of_histograms():
     p, q = np.array([0.5, 0.5, 0]), np.array([0, 0.5, 0.5])
     assert metrics.overlapped_area(p, p) == 1 and metrics.overlapped_area(p, q) == 0.5
