@@ -29,6 +29,7 @@ from .config import nearest
 from .errors import CheckpointError, ConfigError, OutputError
 from .journal import Journal, Tally
 from .models import IGNORED
+from .models.mamba import warm_up
 from .optimizer import Autocast, adamw, learning_rate, precision
 from .parallel import Parallel, open_parallel
 from .session import StopSignals, budget, deterministic
@@ -95,6 +96,8 @@ class _Trainer:
         self.optimizer = adamw(self.model, config)
         dtype = precision(config.precision, group.device)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=dtype is torch.float16)
+        if group.kind == "dp":
+            warm_up(self.model, [torch.device("cuda", i) for i in range(torch.cuda.device_count())])
         self.wrapped = group.wrap(Autocast(self.model, group.device.type, dtype))
         self.notes_per_id = torch.from_numpy(np.asarray(self.tokenizer.notes_per_id, np.float64))
         self.step = self.tokens = 0

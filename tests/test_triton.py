@@ -5,11 +5,13 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
 
+from ittybitty.config import SCALE_PRESETS
 from ittybitty.errors import ConfigError
 from ittybitty.models import scan
 
@@ -66,3 +68,16 @@ def test_a_gpu_without_mamba_ssm_takes_triton_where_it_runs(monkeypatch, availab
     monkeypatch.setattr(scan.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(scan, "_triton_status", lambda: (available, "for this test"))
     assert scan._best.__wrapped__("cuda") == ("triton" if available else "chunked")
+
+
+def test_warm_up_compiles_once_for_each_size_of_block(monkeypatch):
+    from ittybitty.models import build, mamba
+
+    calls = []
+    monkeypatch.setitem(sys.modules, "ittybitty.models.triton_scan", types.SimpleNamespace(warm_up=lambda *given: calls.append(given)))
+    model = build(SCALE_PRESETS["nano"]["model"])
+    mamba.warm_up(model, ["cuda:0", "cuda:1"])
+    assert calls == []  # another path is chosen here
+    monkeypatch.setattr(mamba, "chosen", lambda device: "triton")
+    mamba.warm_up(model, ["cuda:0", "cuda:1"])
+    assert calls == [(["cuda:0", "cuda:1"], 96, 16)]

@@ -112,3 +112,15 @@ class Mamba(nn.Module):
             weight.new_zeros(batch_size, self.K - 1, self.E),
             weight.new_zeros(batch_size, self.E, self.N, dtype=torch.float32),
         )
+
+
+def warm_up(model: nn.Module, devices) -> None:
+    """Compile the kernels that `model`'s blocks launch on each CUDA device, where Triton's are the chosen ones.
+
+    DataParallel runs one thread a device: without this, all of them would wait in the first step for one that compiles.
+    """
+    if chosen("cuda") == "triton":
+        from . import triton_scan
+
+        for E, N in sorted({(block.E, block.N) for block in model.modules() if isinstance(block, Mamba)}):
+            triton_scan.warm_up(devices, E, N)
