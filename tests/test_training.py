@@ -323,6 +323,19 @@ def test_learning_rate_warms_up_and_follows_a_cosine():
     assert rates[200 + 400] == pytest.approx((3e-4 + 3e-5) / 2, rel=0.01)
 
 
+def test_stairs_fall_every_so_many_epochs():
+    config = TrainConfig(schedule="stairs", learning_rate=1e-4, decay=0.1, decay_epochs=3, warmup=0)
+    rates = [learning_rate(step, config, steps_per_epoch=10) for step in range(70)]
+    assert rates == pytest.approx([1e-4] * 30 + [1e-5] * 30 + [1e-6] * 10)
+
+
+def test_epochs_decide_the_steps_and_a_run_of_epochs_is_resumed(store, tmp_path):
+    changes = {"train.steps": 12, "train.epochs": 2}
+    made = train(store, tmp_path / "run", changes)
+    assert made["epoch"] == 2 and made["steps"] != 12
+    assert train(store, tmp_path / "run", changes, resume=True)["steps"] == made["steps"]
+
+
 def test_weight_decay_falls_on_matrices_only():
     model = PianoHybridModel(small_configs()["model"])
     decayed, plain = parameter_groups(model, 0.1)

@@ -152,3 +152,53 @@ def test_a_split_without_targets_is_refused():
 def test_nonsense_is_refused(options):
     with pytest.raises(ConfigError):
         Windows(Store(), "train", **{"context": 16, "batch_size": 4, **options})
+
+
+def test_overlapping_windows_begin_every_stride_and_end_with_their_piece():
+    store = Store([7, 30, 101])
+    windows = Windows(store, "train", 20, 4, None, DataConfig(stride=6, pitch_shift=0, velocity_shift=0, tempo_stretch=0), seed=1)
+    spans = [windows.span(0, i) for i in range(len(windows))]
+    for piece in windows.pieces:
+        own, targets = sorted(span[1:] for span in spans if span[0] == piece), store.pieces[piece].length - 1
+        assert own[0][0] == 0 and own[-1][1] == targets
+        assert all(stop - start == min(20, targets) for start, stop in own)
+        assert all(0 < b[0] - a[0] <= 6 for a, b in zip(own, own[1:]))
+    read = np.concatenate([windows.rows(step)[1] for step in range(windows.steps_per_epoch)])
+    assert sorted(read) == list(range(len(windows)))
+
+
+def test_copies_are_transposed_as_a_whole_and_no_two_alike():
+    store = Store([50, 60])
+
+    class Moving:
+        pad_id = 0
+
+        def pitch_range(self, ids):
+            return 40, 80
+
+        def augment(self, ids, semitones, velocity_steps, stretch):
+            assert (velocity_steps, stretch) == (0, 1.0)
+            return np.asarray(ids, int) + 1000 * semitones
+
+    data = DataConfig(copies=3, pitch_shift=2, velocity_shift=0, tempo_stretch=0)
+    windows = Windows(store, "train", 20, 4, Moving(), data, seed=1)
+    plain = Windows(store, "train", 20, 4)
+    assert len(windows) == 4 * len(plain)
+    shifts: dict = {}
+    for epoch in (0, 1):
+        for window in range(len(windows)):
+            piece, start, _ = windows.span(epoch, window)
+            ids = windows.tokens(epoch, window).astype(int)
+            semitones = {int(n) for n in (ids - store.tokens(piece)[start : start + len(ids)]) // 1000}
+            assert len(semitones) == 1
+            shifts.setdefault((piece, window // len(plain)), set()).update(semitones)
+    assert all(len(found) == 1 for found in shifts.values())  # a copy keeps its key through windows and epochs
+    for piece in windows.pieces:
+        drawn = [next(iter(shifts[piece, copy])) for copy in range(4)]
+        assert drawn[0] == 0 and len(set(drawn)) == 4 and max(map(abs, drawn)) <= 2
+
+
+@pytest.mark.parametrize("data", [DataConfig(stride=-1), DataConfig(copies=3, pitch_shift=1), DataConfig(copies=-1)])
+def test_strides_and_copies_that_make_no_sense_are_refused(data):
+    with pytest.raises(ConfigError, match="stride"):
+        Windows(Store([50]), "train", 20, 4, object(), data)
