@@ -6,7 +6,7 @@ compared; the preset "published" is a row's own size and recipe, as far as its s
 silent about says so here. `published` keeps what the source says of itself, for the table that shows it beside what we measure.
 
 [1] Itty Bitty Piano, model card.  [2] Symbolic music generation using Mamba architecture, 2024.
-[3] Eight models, 34 million parameters: V2-V8.
+[3] Eight models, 34 million parameters: V2-V8.  [4] backbone_base_kmeans: beat-aligned piano LM.
 Left out: what all rows share at a size, which are presets (config.py), and the weights, which are runs (checkpoint.py).
 """
 
@@ -134,6 +134,25 @@ def _llama(vocabulary: int, widths: Mapping[str, int], warmup: int, parameters: 
     )
 
 
+def _beats(mode: str, summary: str) -> System:
+    """Base or +velocity mode of the beat code: one vocabulary, so the second starts from the weights of the first."""
+    return System(
+        name=f"beat-{mode}",
+        summary=summary,
+        tokenizer=f"beat-{mode}",
+        corpus="asap+scores",
+        changes={"model.family": "llama", "model.vocab_size": 4789, **_NO_AUGMENTATION},
+        by_preset=_both(
+            _by_size("n_layers", nano=2, tiny=4, small=8, medium=10, large=12),
+            _by_size("d_ff", nano=64, tiny=584, small=1200, medium=2080, large=2584),
+            _by_size("d_model", nano=16),  # its 4,789 embeddings alone are a nano model
+        ),
+        recipe=_NO_AUGMENTATION,
+        published={"parameters": None, "vocabulary": 4789, "velocity_mae": 0.54, "status": "size, context and losses not stated"},
+        aliases=(f"backbone-{mode}-kmeans",),
+    )
+
+
 def _ablation(name: str, summary: str, changes: Mapping | None = None, by_preset: Mapping | None = None) -> System:
     """The hybrid but for one thing."""
     pattern = (by_preset or {}).get("small", {})  # "published" is `small`
@@ -219,6 +238,8 @@ _ROWS = (
     ),
     _llama(512, dict(nano=176, tiny=544, small=2064, medium=2560, large=3040), 2000, 33_825_280, "V7", validation_loss=0.0952),
     _llama(1024, dict(nano=80, tiny=512, small=2032, medium=2544, large=3024), 4000, 34_087_424, "V8", validation_loss=0.9201),
+    _beats("base", "LLaMA-style Transformer on patterns of keys within beats [4]"),
+    _beats("velocity", "the same with a velocity code for each pattern; starts from beat-base [4]"),
     _ablation(
         "no-attention",
         "no attention, its parameters given to the feed-forward",

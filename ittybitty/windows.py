@@ -139,8 +139,15 @@ class Windows:
         y = np.full_like(x, IGNORED)
         for row, window in enumerate(windows):
             ids = self.tokens(epoch, int(window))
-            x[row, : len(ids) - 1], y[row, : len(ids) - 1] = ids[:-1], ids[1:]
+            x[row, : len(ids) - 1], y[row, : len(ids) - 1] = ids[:-1], self._scored(ids, epoch, int(window))[1:]
         return torch.from_numpy(x), torch.from_numpy(y)
+
+    def _scored(self, ids: np.ndarray, epoch: int, window: int) -> np.ndarray:
+        """Ids as targets: IGNORED where the tokenizer says that a piece of one velocity teaches nothing."""
+        unscored = getattr(self.tokenizer, "unscored", None)
+        if unscored is None or not self.store.pieces[self.span(epoch, window)[0]].flat:
+            return ids
+        return np.where(unscored(ids), IGNORED, ids.astype(np.int64))
 
     __getitem__ = batch  # a map-style dataset for torch's DataLoader
 

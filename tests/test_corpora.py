@@ -360,11 +360,16 @@ def test_maestro_goes_before_asap(asap_folder, maestro_folder):
 
 def test_asap_loads_with_its_beats_and_with_its_scores(asap_folder, performance):
     assert asap.open(asap_folder).pieces[0].load().beats.tolist() == [0.5, 1.0, 1.5, 2.0]
+    write_midi(performance, asap_folder / "s.mid")
+    assert len(asap.open(asap_folder, scores=True)) == 1  # a score of a held-out work
+    (asap_folder / "s.mid").unlink()
+    (asap_folder / "metadata.csv").write_text((asap_folder / "metadata.csv").read_text().replace("validation", "train"))
     assert len(asap.open(asap_folder, scores=True)) == 1  # its score is not there
     write_midi(performance, asap_folder / "s.mid")
     (asap_folder / "s.txt").write_text("0\t0\tdb\n2\t2\tb\n")
     score = asap.open(asap_folder, scores=True).pieces[-1]
-    assert (score.name, score.split, score.load().beats.tolist()) == ("s", "validation", [0.0, 2.0])
+    assert (score.name, score.split, score.load().beats.tolist()) == ("s", "train", [0.0, 2.0])
+    assert len(open_corpus(asap_folder, "asap+scores")) == 2 and len(open_corpus(asap_folder, "asap")) == 1
 
 
 def lines(times) -> str:

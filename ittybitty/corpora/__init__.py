@@ -26,15 +26,16 @@ def open_corpus(data: str | Path | Corpus | None = None, prefer: str = "") -> Co
       metadata.csv or asap/; else all MIDI files below it.
     - None, and no ITTYBITTY_DATA: MAESTRO on Kaggle's mounts or in the cache, else "embedded".
 
-    `prefer` "asap" takes ASAP where it is there, beside MAESTRO or not.
+    `prefer` "asap" takes ASAP where it is there, beside MAESTRO or not; "asap+scores" also the engraved scores of its
+    training works.
     """
     if isinstance(data, Corpus):
         return data
     if str(data or paths.data_dir() or "") == "embedded":
         return embedded.open()
     place = paths.data_dir(data)
-    if prefer == asap.NAME and (found := paths.find_asap(place)):
-        return asap.open(found)
+    if prefer in (asap.NAME, asap.WITH_SCORES) and (found := paths.find_asap(place)):
+        return asap.open(found, scores=prefer == asap.WITH_SCORES)
     if place is None:
         found = paths.find_maestro()
         return maestro.open(found) if found else embedded.open()

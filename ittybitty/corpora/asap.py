@@ -24,7 +24,7 @@ from ..errors import CorpusError
 from ..notes import Performance
 from .pieces import SPLITS, Corpus, Piece
 
-NAME, LICENCE = "asap", "CC BY-NC-SA 4.0"
+NAME, WITH_SCORES, LICENCE = "asap", "asap+scores", "CC BY-NC-SA 4.0"
 COLUMNS = ("split", "maestro_midi_filename", "composer", "title", "midi_performance", "performance_annotations")
 SCORE_COLUMNS = ("midi_score", "midi_score_annotations")
 LABELS = ("b", "db", "bR")
@@ -62,7 +62,8 @@ class Beats:
 def open(root: str | Path, scores: bool = False) -> Corpus:
     """The corpus below `root` (the folder of metadata.csv, or one that holds asap/); CorpusError when it is not there.
 
-    With `scores` the engraved scores come after the performances, each once and in the split of its work.
+    With `scores` the engraved scores of the training works come after the performances, each once: to learn from, never
+    to be scored on.
     """
     folder = paths.find_asap(root)
     if folder is None:
@@ -75,7 +76,7 @@ def open(root: str | Path, scores: bool = False) -> Corpus:
         rows = list(reader)
     pieces = tuple(_piece(folder, row) for row in rows)
     if scores:
-        engraved = {row["midi_score"]: row for row in rows if (folder / row["midi_score"]).is_file()}
+        engraved = {row["midi_score"]: row for row in rows if row["split"] == "train" and (folder / row["midi_score"]).is_file()}
         pieces += tuple(_score(folder, row) for row in engraved.values())
     if not any(piece.path.is_file() for piece in pieces):
         raise CorpusError(f"{folder}: none of the {len(pieces)} performances of metadata.csv is there; unpack the whole archive")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..config import nearest
 from ..errors import ConfigError
-from . import pitch_string, remi, remi_rests, saved
+from . import beats, pitch_string, remi, remi_rests, saved
+from .beats import BeatTokenizer
 from .pitch_string import PitchStringTokenizer
 from .protocol import Tokenizer
 from .remi import PianoTokenizer
@@ -21,11 +22,12 @@ _KINDS = {
     PianoTokenizer: remi.VARIANTS,
     RestTokenizer: remi_rests.VARIANTS,
     PitchStringTokenizer: pitch_string.VARIANTS,
+    BeatTokenizer: beats.VARIANTS,
 }
 
 VARIANTS: dict[str, object] = {name: settings for variants in _KINDS.values() for name, settings in variants.items()}
 
-__all__ = ["VARIANTS", "PianoTokenizer", "PitchStringTokenizer", "RestTokenizer", "Tokenizer", "load_tokenizer", "make_tokenizer"]
+__all__ = ["VARIANTS", "BeatTokenizer", "PianoTokenizer", "PitchStringTokenizer", "RestTokenizer", "Tokenizer", "load_tokenizer", "make_tokenizer"]
 
 
 def make_tokenizer(variant: str) -> Tokenizer:

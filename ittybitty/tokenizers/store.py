@@ -45,6 +45,7 @@ class TokenizedPiece:
     length: int  # ids, BOS and EOS included
     notes: int  # of the original performance: the divisor of bits per note
     seconds: float  # s until the last release
+    flat: bool = False  # all notes have one velocity: an engraved score, whose velocity is nothing to learn
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,8 @@ def _encode_piece(piece, tokenizer: Tokenizer) -> tuple[bytes, dict]:
     except (IttyBittyError, OSError) as error:
         return b"", {"name": piece.name, "reason": str(error)}
     line = {"name": piece.name, "split": piece.split, "length": len(ids), "notes": len(performance)}
-    return ids.astype("<u2").tobytes(), {**line, "seconds": round(performance.end, 3)}
+    flat = len(np.unique(performance.notes["velocity"])) == 1
+    return ids.astype("<u2").tobytes(), {**line, "seconds": round(performance.end, 3), **({"flat": True} if flat else {})}
 
 
 def _encoded(pieces, tokenizer: Tokenizer, workers: int | None) -> Iterator[tuple[bytes, dict]]:

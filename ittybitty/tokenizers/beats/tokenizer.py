@@ -276,10 +276,8 @@ class BeatTokenizer(saved.Saved):
         return self
 
     def unscored(self, ids: np.ndarray) -> np.ndarray:
-        """(L,) bool: velocity ids of a piece whose notes all have one velocity, which a model need not learn [-100]."""
-        ids = np.asarray(ids, np.int64)
-        spoken = v.TYPE_OF[ids] == v.OF["Velocity"]
-        return spoken
+        """(L,) bool: the velocity ids, which are not scored in a piece whose notes all have one velocity (label -100)."""
+        return v.TYPE_OF[np.asarray(ids, np.int64)] == v.OF["Velocity"]
 
     def document(self) -> dict:
         """Settings, codebook as text, and the velocity code's safetensors in base64 where it is used."""
