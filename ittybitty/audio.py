@@ -9,8 +9,13 @@ That synthesizer ignores velocity and pedal, holds the loop of a sample at full 
     string     a held tone dies away, bass strings slower than treble
     damper     a released tone fades within 0.2 s
 
+A piano's attacks lie some 25 dB above its mean level, so a file whose peak is set is a soft one. Here its loudness is set,
+measured as broadcasters do [4], and a limiter that looks ahead turns down what would pass the peak, slowly enough
+not to be heard as distortion.
+
 [1] https://github.com/Yikai-Liao/symusic  [2] https://github.com/craffel/pretty-midi
 [3] MMA, General MIDI Level 2 1.2a, section 3.3.1
+[4] ITU-R BS.1770-4; Steinmetz and Reiss 2021, pyloudnorm
 
 Left out: room, stereo (the SoundFont is mono), and the darker colour of a softly struck string.
 """
@@ -20,7 +25,8 @@ from __future__ import annotations
 import importlib.util
 import io
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +36,10 @@ from .notes import HIGHEST_PITCH, LOWEST_PITCH, Performance
 from .paths import atomic_path
 
 SAMPLE_RATE = 44_100  # Hz
-PEAK_DBFS = -3.0  # loudest sample of a written file
+LOUDNESS = -18.0  # LUFS of a written file: streamed music lies at -14, but has fewer attacks
+PEAK_DBFS = -1.5  # no sample of a written file lies above
+MOST_LIMITED = 10.0  # dB that the limiter may take off the loudest attack; a piece that would need more stays softer
+LOOK_AHEAD = 0.05  # s before and after an attack over which the limiter moves
 TONE_SECONDS = 10.0  # a string is taken to be silent after that
 RELEASE_SECONDS = 0.2  # a damper's fade
 BLOCK_SECONDS = 20.0  # music that is in memory at once
@@ -46,34 +55,38 @@ def soundfont() -> Path:
     return path
 
 
-def render(performance: Performance, sample_rate: int = SAMPLE_RATE, peak_dbfs: float | None = PEAK_DBFS) -> np.ndarray:
-    """Mono float32 samples (n,) from second 0 to the end of the last release.
+def render(performance: Performance, sample_rate: int = SAMPLE_RATE, loudness: float | None = LOUDNESS) -> np.ndarray:
+    """Mono float32 samples (n,) from second 0 to the end of the last release, as loud as a written file.
 
-    The loudest sample lies at `peak_dbfs`; None leaves the level as played, which may pass 1. MidiError for no notes.
+    `loudness` in LUFS; None leaves the level as played, which may pass 1. MidiError for no notes.
     """
-    samples = np.concatenate(list(_blocks(performance, sample_rate)))
-    if peak_dbfs is not None:
-        samples *= _gain(float(np.abs(samples).max()), peak_dbfs)
-    return samples
+    if loudness is None:
+        return np.concatenate(list(_blocks(performance, sample_rate)))
+    return np.concatenate(list(_levelled(performance, sample_rate, loudness, PEAK_DBFS)))
 
 
 def write_wav(
-    performance: Performance, path: str | Path, sample_rate: int = SAMPLE_RATE, peak_dbfs: float = PEAK_DBFS
+    performance: Performance,
+    path: str | Path,
+    sample_rate: int = SAMPLE_RATE,
+    loudness: float = LOUDNESS,
+    peak_dbfs: float = PEAK_DBFS,
 ) -> dict[str, float]:
-    """16-bit PCM mono WAV, written atomically; {"peak_dbfs", "rms_dbfs", "seconds", "sample_rate"} as measured in it.
+    """16-bit PCM mono WAV, written atomically; {"lufs", "peak_dbfs", "rms_dbfs", "seconds", "sample_rate"} as measured in it.
 
-    `peak_dbfs` is held within [-20, -1]. Long pieces are rendered twice, block by block, instead of being kept in memory.
+    `loudness` is held within [-40, -14] and `peak_dbfs` within [-20, -1]. Long pieces are rendered twice, block by block,
+    instead of being kept in memory.
     """
     _check_length(performance, sample_rate, path)
     with atomic_path(Path(path)) as temporary, open(temporary, "wb") as file:
-        return _write(performance, file, sample_rate, peak_dbfs)
+        return _write(performance, file, sample_rate, loudness, peak_dbfs)
 
 
-def render_bytes(performance: Performance, sample_rate: int = 22_050, peak_dbfs: float = PEAK_DBFS) -> bytes:
+def render_bytes(performance: Performance, sample_rate: int = 22_050, loudness: float = LOUDNESS) -> bytes:
     """The same WAV as bytes, small enough to be embedded in a page: 44 kB a second of music at 22,050 Hz."""
     _check_length(performance, sample_rate, "the sound")
     file = io.BytesIO()
-    _write(performance, file, sample_rate, peak_dbfs)
+    _write(performance, file, sample_rate, loudness, PEAK_DBFS)
     return file.getvalue()
 
 
@@ -154,10 +167,69 @@ def _ring(notes: np.ndarray) -> float:
     return float((notes["onset"] + np.clip(notes["duration"], 0.02, TONE_SECONDS)).max())
 
 
-def _gain(peak: float, peak_dbfs: float) -> float:
+def _levelled(performance: Performance, rate: int, loudness: float, peak_dbfs: float) -> Iterator[np.ndarray]:
+    """Blocks at the wanted loudness, none above the peak: the whole is measured before the first is given."""
+    ceiling = 10 ** (min(max(peak_dbfs, -20.0), -1.0) / 20)
+    meter, kept, peak, count = _Loudness(rate), [], 0.0, 0
+    for block in _blocks(performance, rate):
+        meter.add(block)
+        peak, count = max(peak, float(np.abs(block).max())), count + len(block)
+        if count < 120 * rate:  # two minutes are kept instead of being rendered again
+            kept.append(block)
     if not peak > 0:
         raise OutputError("the sound is silent: every note's velocity is 0; give velocities of 1 to 127")
-    return 10 ** (min(max(peak_dbfs, -20.0), -1.0) / 20) / peak
+    gain = 10 ** ((min(max(loudness, -40.0), -14.0) - meter.lufs) / 20)
+    gain = min(gain, ceiling / peak * 10 ** (MOST_LIMITED / 20))
+    blocks = kept if sum(map(len, kept)) == count else _blocks(performance, rate)
+    return _limited((block * np.float32(gain) for block in blocks), ceiling, int(LOOK_AHEAD * rate))
+
+
+def _limited(blocks: Iterable[np.ndarray], ceiling: float, reach: int) -> Iterator[np.ndarray]:
+    """Blocks with no sample above `ceiling`: the factor that each sample needs, its least within `reach`, then a mean over it.
+
+    A mean of values none of which is above the need of the sample in its middle is not above it either.
+    """
+    from scipy.ndimage import minimum_filter1d, uniform_filter1d
+
+    past = np.empty(0, np.float32)
+    for block, following in pairwise(chain(blocks, [np.empty(0, np.float32)])):
+        seen = np.concatenate([past, block, following[: 2 * reach]])
+        if float(np.abs(seen).max(initial=0.0)) > ceiling:
+            need = np.minimum(1.0, ceiling / np.maximum(np.abs(seen.astype(np.float64)), ceiling))
+            factor = uniform_filter1d(minimum_filter1d(need, 2 * reach + 1, mode="nearest"), 2 * reach + 1, mode="nearest")
+            factor = factor[len(past) : len(past) + len(block)]
+            yield np.clip(block * factor, -ceiling, ceiling).astype(np.float32)  # what is clipped is rounding
+        else:
+            yield block
+        past = block[-2 * reach :]
+
+
+class _Loudness:
+    """Integrated loudness [4] of blocks that come one after the other; windows of 400 ms lie within a block.
+
+    Windows count from 50 LU below the loudest on, and not from -70 LUFS: what is measured has no level yet.
+    """
+
+    def __init__(self, rate: int):
+        from pyloudnorm import Meter
+
+        self._meter, self._shortest = Meter(rate), int(0.4 * rate) + 1
+        self._windows: list[float] = []
+
+    def add(self, block: np.ndarray) -> None:
+        self._meter.integrated_loudness(np.pad(block, (0, max(0, self._shortest - len(block)))))
+        self._windows += self._meter.blockwise_loudness
+
+    @property
+    def lufs(self) -> float:
+        windows = np.array(self._windows)
+        windows = windows[windows > windows.max() - 50]
+        gate = _mean_level(windows) - 10
+        return _mean_level(windows[windows > gate])
+
+
+def _mean_level(levels: np.ndarray) -> float:
+    return 10 * float(np.log10(np.mean(10 ** (levels / 10)))) if len(levels) else -np.inf
 
 
 def _check_length(performance: Performance, rate: int, path: str | Path) -> None:
@@ -166,27 +238,21 @@ def _check_length(performance: Performance, rate: int, path: str | Path) -> None
         raise OutputError(f"{path}: {seconds / 3600:.1f} hours do not fit into a WAV file; render a shorter part")
 
 
-def _write(performance: Performance, file, rate: int, peak_dbfs: float) -> dict[str, float]:
-    kept: list[np.ndarray] = []
-    peak, count = 0.0, 0
-    for block in _blocks(performance, rate):  # the level of the whole must be known before the first sample is written
-        peak, count = max(peak, float(np.abs(block).max())), count + len(block)
-        if count < 120 * rate:  # two minutes are kept instead of being rendered again
-            kept.append(block)
-    gain = _gain(peak, peak_dbfs)
-    blocks = kept if sum(map(len, kept)) == count else _blocks(performance, rate)
-    loudest, energy = 0, 0.0
+def _write(performance: Performance, file, rate: int, loudness: float, peak_dbfs: float) -> dict[str, float]:
+    meter, loudest, energy, count = _Loudness(rate), 0, 0.0, 0
     with wave.open(file, "wb") as wav:
         wav.setnchannels(1)
         wav.setsampwidth(2)
         wav.setframerate(rate)
-        wav.setnframes(count)
-        for block in blocks:
-            samples = np.round(block * (gain * 32768)).astype("<i2")
+        for block in _levelled(performance, rate, loudness, peak_dbfs):
+            samples = np.round(block * 32768).astype("<i2")
+            meter.add(block)
             loudest = max(loudest, int(np.abs(samples.astype(np.int32)).max()))
             energy += float(np.square(samples.astype(np.float64)).sum())
+            count += len(samples)
             wav.writeframesraw(samples.tobytes())
     return {
+        "lufs": round(meter.lufs, 2),
         "peak_dbfs": round(_dbfs(loudest), 2),
         "rms_dbfs": round(_dbfs((energy / count) ** 0.5), 2),
         "seconds": round(count / rate, 3),

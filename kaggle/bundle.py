@@ -35,6 +35,7 @@ IN_IMAGE = frozenset(
     "torch numpy scipy numba llvmlite sympy networkx transformers tokenizers hf-xet safetensors huggingface_hub matplotlib pillow "
     "fonttools kiwisolver contourpy jupyterlab jupyter_server jupyterlab_server jupyter-lsp debugpy ipython ipykernel voila setuptools".split()
 )
+NOT_THERE = frozenset({"playwright", "greenlet"})  # the browser that tests the playground
 OURS = ("ittybitty", "pyproject.toml", "README.md", "LICENSE", "requirements.txt")  # what our own wheel is made of
 
 
@@ -42,7 +43,7 @@ def pins(text: str) -> list[str]:
     """The lines name==version of constraints.txt that go into the bundle."""
     lines = [line.strip() for line in text.splitlines()]
     every = [line for line in lines if line and not line.startswith("#")]
-    return [line for line in every if line.split("==")[0].lower() not in IN_IMAGE]
+    return [line for line in every if line.split("==")[0].lower() not in IN_IMAGE | NOT_THERE]
 
 
 def metadata(source: Path, owner: str) -> dict:
