@@ -33,7 +33,7 @@ import numpy as np
 
 from . import checkpoint, metrics
 from .corpora import Corpus, Piece, open_corpus
-from .errors import ConfigError, CorpusError, MidiError
+from .errors import ConfigError, CorpusError, MidiError, ResultError
 from .likelihood import CONTEXT, STRIDE, Spelling, piece_bits, piece_bits_by_attribute, unbroken_bits
 from .notes import Performance
 from .paths import atomic_path, repository_root
@@ -220,7 +220,7 @@ def by_position(
     if not rows:
         raise CorpusError(f"{corpus.name}: no piece in {split} has {length} tokens (the longest has {longest}); give a shorter --length")
     return {
-        "experiment": "bits per note by position",
+        "measures": "bits per note by position",
         "bins": _positions(rows, edges),
         "length": length,
         "pieces": len(rows),
@@ -294,6 +294,22 @@ def record(results: Mapping, path: str | Path) -> dict:
     with atomic_path(Path(path)) as temporary:
         temporary.write_text(json.dumps(_plain(written), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return written
+
+
+def recorded(folder: str | Path, key: str) -> list[dict]:
+    """All results below `folder` that hold `key` ("bits_per_note", "bins", "mgeval", "longest" …), each with its file's "name".
+
+    In order of names; a folder that is not there has none. ResultError for a file that cannot be read.
+    """
+    found = []
+    for path in sorted(Path(folder).glob("*.json")):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ResultError(f"{path}: cannot be read ({error}); record it again") from None
+        if isinstance(result, dict) and key in result:
+            found.append({**result, "name": path.stem})
+    return found
 
 
 def provenance() -> dict[str, str]:

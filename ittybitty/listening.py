@@ -47,7 +47,7 @@ def listen(trials: Trials) -> dict:
         if len(sets[name]) < 3:
             raise ResultError(f"{name.replace('_', ' ')}: only {len(sets[name])} excerpts have {mgeval.SHORTEST} notes; ask for more --pieces or --seconds")
     return {
-        "experiment": "music metrics of continuations",
+        "measures": "music metrics of continuations",
         **trials.header,
         "excerpts": {name: len(pieces) for name, pieces in sets.items()},
         "metrics": {name: set_metrics(pieces) for name, pieces in sets.items()},

@@ -220,7 +220,7 @@ def memorisation(trials: Trials, training: Sequence[Piece], progress: bool = Tru
             for trial, made, played in zip(trials.trials, longest["generated"], longest["truth"])
         ]
     return {
-        "experiment": "memorisation",
+        "measures": "memorisation",
         **trials.header,
         "training_pieces": len(training),
         "training_notes": index.notes,

@@ -277,6 +277,79 @@ def _row_name(row: Mapping, label: str) -> str:
     return f"{row[label]} (no {', '.join(sorted(_missing(row)))})" if _missing(row) else str(row[label])
 
 
+def shares(rows: Sequence[Mapping], key: str = "bits_per_note_by_attribute", label: str = "system", ax=None):
+    """A bar a row, cheapest on top, made of what each attribute costs in bits a note; rows without `key` are left out."""
+    rows = sorted((row for row in rows if row.get(key)), key=lambda row: -sum(row[key].values()))
+    with style(height=1.1 + 0.34 * len(rows)):
+        ax = _axes(ax)
+        left = np.zeros(len(rows))
+        names = list(dict.fromkeys(name for row in rows for name in row[key]))
+        for i, name in enumerate(names):
+            width = np.array([row[key].get(name, 0.0) for row in rows])
+            bars = ax.barh(range(len(rows)), width, 0.66, left, label=name, color=(*PALETTE[:-1], GREY)[i % len(PALETTE)])
+            ax.bar_label(bars, [f"{w:.1f}" if w >= 0.4 else "" for w in width], label_type="center", fontsize=7.5, color="white")
+            left += width
+        ax.set_yticks(range(len(rows)), [_row_name(row, label) for row in rows])
+        ax.set(xlabel="bits per note", ylim=(-0.6, len(rows) - 0.4))
+        ax.grid(axis="y", visible=False)
+        ax.legend(ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, handlelength=1.0, columnspacing=1.2)
+    return ax
+
+
+def by_position(results: Sequence[Mapping], label: str = "system", ax=None):
+    """Bits per note by position of `evaluation.by_position`, a colour a result: the whole past drawn, windows dashed."""
+    with style():
+        ax = _axes(ax)
+        for result, colour in zip(results, PALETTE):
+            bins = result["bins"]
+            middle = [np.sqrt(max(one["from_token"], 32) * one["to_token"]) for one in bins]
+            ends = np.array([one["ci95"] or (np.nan, np.nan) for one in bins], float)
+            ax.fill_between(middle, ends[:, 0], ends[:, 1], color=colour, alpha=0.15, lw=0)
+            ax.plot(middle, [one["bits_per_note"] for one in bins], "o-", ms=3.5, color=colour, label=f"{result[label]}, the whole past")
+            ax.plot(middle, [one["windowed_bits_per_note"] for one in bins], "--", color=colour, label=f"{result[label]}, windows of 512 to 1,024")
+        trained = {result["trained_context"] for result in results}
+        for context in trained:
+            ax.axvline(context, color=GREY, lw=0.9, ls=":")
+        ax.set_xscale("log", base=2)
+        ticks = sorted({one["to_token"] for result in results for one in result["bins"]})
+        ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks], minor=False)
+        ax.set(xlabel="position in the piece (tokens); dotted: where training windows end", ylabel="bits per note")
+        ax.legend()
+    return ax
+
+
+def overlaps(result: Mapping, ax=None):
+    """MGEval's overlapped areas of a record of listening.py: the model's beside the other humans', feature by feature."""
+    generated, humans = result["mgeval"]["generated"], result["mgeval"]["other_humans"]
+    names = sorted((name for name in generated if generated[name] and humans[name]), key=lambda name: generated[name]["overlap"])
+    with style(height=0.9 + 0.2 * len(names)):
+        ax = _axes(ax)
+        for i, name in enumerate(names):
+            ax.plot([generated[name]["overlap"], humans[name]["overlap"]], [i, i], color="#BBBBBB", lw=1.2, zorder=1)
+        ax.plot([humans[name]["overlap"] for name in names], range(len(names)), "o", ms=5, color=SEED, label="other humans")
+        ax.plot([generated[name]["overlap"] for name in names], range(len(names)), "D", ms=4.5, color=NEW, label="continuations")
+        ax.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+        ax.set(xlabel="overlap with the distances among the pianists (1: alike)", xlim=(0, 1.02), ylim=(-0.7, len(names) - 0.3))
+        ax.grid(axis="y", visible=False)
+        ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    return ax
+
+
+def shared_runs(result: Mapping, kind: str = "pitch and time", ax=None):
+    """Share of runs that stand in the training pieces, by their length: continuations, their truth and other humans."""
+    sets = {"generated": ("continuations", NEW, "D"), "truth": ("what the pianists played", SEED, "o"), "other_humans": ("other humans", SKY, "s")}
+    with style():
+        ax = _axes(ax)
+        for name, (text, colour, marker) in sets.items():
+            found = result["longest"][kind][name].get("share_of_runs", {})
+            points = [(int(length), share) for length, share in found.items() if share]
+            if points:
+                ax.semilogy(*zip(*points), marker=marker, ms=4, color=colour, label=text)
+        ax.set(xlabel=f"notes of a run ({kind})", ylabel="share found in training")
+        ax.legend()
+    return ax
+
+
 def scaling(lengths: Sequence[float], curves: Mapping[str, Sequence[float]], ylabel: str, ax=None, xlabel: str = "length (tokens)"):
     """Cost against length, both logarithmic, with the exponent of a fitted power law in the legend: 1 is linear."""
     with style():

@@ -52,7 +52,8 @@ class Trials:
     model: object
     tokenizer: object
     generation: GenerationConfig
-    header: dict = field(repr=False)  # for the record: model, split, seconds, seeds
+    prefer: str = ""  # the corpus that the system asks for where a data folder holds several
+    header: dict = field(repr=False, default_factory=dict)  # for the record: model, split, seconds, seeds
     skipped: tuple[dict, ...] = ()
 
     @property
@@ -118,7 +119,8 @@ def make_trials(
         "sampling": {key: getattr(config, key) for key in ("temperature", "top_k", "top_p", "repetition_penalty")},
         "skipped": failed + skipped,
     }
-    return Trials(tuple(trials), tuple(others), found.model, found.tokenizer, config, header, tuple(failed + skipped))
+    prefer = found.configs["data"].corpus
+    return Trials(tuple(trials), tuple(others), found.model, found.tokenizer, config, prefer, header, tuple(failed + skipped))
 
 
 def cut(piece: Piece, before: float, seconds: float, rng: np.random.Generator) -> tuple[Performance, Performance]:

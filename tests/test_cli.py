@@ -277,6 +277,39 @@ def test_train_evaluate_and_go_on(folder, tmp_path, capsys):
     assert result["split"] == "validation" and result["pieces"] == 1 and result["ci95"][0] <= result["bits_per_note"]
 
 
+@pytest.mark.parametrize(
+    "words, key",
+    [
+        (["RUN", "--by-position", "--length", 200], "bins"),
+        (["RUN", "--music", "--seconds", 4, "--seed", 1], "mgeval"),
+        (["RUN", "--memorisation", "--seconds", 4, "--pieces", 2], "longest"),
+        (["ngram", "--tokenizer", "RUN", "--order", 2], "bits_per_note_by_order"),
+        (["xz", "--tokenizer", "RUN", "--limit", 2], "bits_per_note"),
+    ],
+    ids=lambda value: value[1] if isinstance(value, list) and value[0] == "RUN" else None,
+)
+def test_every_yardstick_is_shown_and_recorded(folder, tmp_path, capsys, words, key):
+    words = [folder / "run" if word == "RUN" else word for word in words]
+    command = ["evaluate", *words, "--data", folder / "corpus", "--split", "train"]
+    code, out, err = run(capsys, *command, "--record", "figures.json")
+    assert code == 0, err
+    assert len(out.splitlines()) >= 2
+    recorded = json.loads((tmp_path / "figures.json").read_text())
+    assert key in recorded and "commit" in recorded["provenance"] and recorded["split"] == "train"
+    again = json.loads(run(capsys, *command, "--json")[1])
+    timed = {"draw_seconds", "model_seconds", "notes_per_second", "provenance", "per_piece", "per_trial"}
+    assert {k: v for k, v in again.items() if k not in timed} == {k: v for k, v in recorded.items() if k not in timed}
+
+
+def test_a_yardstick_refuses_what_it_cannot_use(folder, capsys):
+    on = ["--data", folder / "corpus", "--split", "train"]
+    assert "--by-position" in refused(capsys, "evaluate", folder / "run", "--length", 300, *on)
+    assert "baseline" in refused(capsys, "evaluate", "ngram", "--music", *on)
+    assert "of its own" in refused(capsys, "evaluate", folder / "run", "--order", 3, *on)
+    assert "longest has" in refused(capsys, "evaluate", folder / "run", "--by-position", *on)
+    assert "shorter than a prompt" in refused(capsys, "evaluate", folder / "run", "--music", "--seconds", 60, *on)
+
+
 def test_export_is_a_model_that_plays(folder, tmp_path, capsys):
     code, out, err = run(capsys, "export", folder / "run", "--out", "hub", "--json")
     assert code == 0 and "README.md" in json.loads(out)["files"], err

@@ -12,7 +12,7 @@ import torch
 from ittybitty import checkpoint, evaluation
 from ittybitty.config import preset
 from ittybitty.corpora import Piece
-from ittybitty.errors import CheckpointError, ConfigError, CorpusError, MidiError, OutputError
+from ittybitty.errors import CheckpointError, ConfigError, CorpusError, MidiError, OutputError, ResultError
 from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance, join, shift, transpose
 from ittybitty.tokenizers import PianoTokenizer
@@ -169,6 +169,17 @@ def test_record_says_where_a_figure_came_from(tmp_path):
     assert {"date", "commit", "device", "python", "torch"} <= written["provenance"].keys()
     with pytest.raises(OutputError):
         evaluation.record({}, tmp_path / "missing" / "figure.json")
+
+
+def test_recorded_results_are_found_by_what_they_hold(tmp_path):
+    evaluation.record({"bits_per_note": 2.0}, tmp_path / "b.json")
+    evaluation.record({"bits_per_note": 1.0, "bins": []}, tmp_path / "a.json")
+    assert [row["name"] for row in evaluation.recorded(tmp_path, "bits_per_note")] == ["a", "b"]
+    assert [row["name"] for row in evaluation.recorded(tmp_path, "bins")] == ["a"]
+    assert evaluation.recorded(tmp_path / "nowhere", "bins") == []
+    (tmp_path / "c.json").write_text("{")
+    with pytest.raises(ResultError, match="c.json"):
+        evaluation.recorded(tmp_path, "bins")
 
 
 def test_lower_bits_for_a_model_that_has_learnt(run, performance):

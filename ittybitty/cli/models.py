@@ -1,16 +1,15 @@
-"""`ittybitty systems | params | train | evaluate | export`: the rows of the results table, and what becomes of one."""
+"""`ittybitty systems | params | train | export`: the rows of the results table, and what becomes of one."""
 
 from __future__ import annotations
 
 import argparse
 
-from .parser import Result, add_data, add_verb, changes, outputs, table, terminal
+from .parser import Result, add_data, add_verb, changes, table
 
 
 def add_verbs(verbs) -> None:
     """Adds this module's verbs."""
     _add_train(verbs)
-    _add_evaluate(verbs)
     _add_export(verbs)
 
     parser = add_verb(
@@ -47,21 +46,6 @@ def _add_train(verbs) -> None:
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, such as train.learning_rate=1e-3")
 
 
-def _add_evaluate(verbs) -> None:
-    parser = add_verb(
-        verbs,
-        "evaluate",
-        evaluate,
-        "bits per note on held-out pieces, with a 95%% interval, and what the code keeps",
-        "ittybitty evaluate tiny --data ~/music --split validation --limit 8",
-    )
-    parser.add_argument("model", metavar="NAME|RUN_DIR", help="a model that ships with the package, or a run folder")
-    add_data(parser)
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="validation", help="(%(default)s)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only N pieces, evenly spaced over the split")
-    parser.add_argument("--record", metavar="FILE.json", help="also write the figures there, with date, commit, device and versions")
-
-
 def _add_export(verbs) -> None:
     parser = add_verb(
         verbs,
@@ -96,24 +80,6 @@ def train(options: argparse.Namespace) -> Result:
 def _overrides(options: argparse.Namespace) -> dict[str, object]:
     given = {"train.steps": options.steps, "train.seed": options.seed}
     return {**changes(options.set), **{key: value for key, value in given.items() if value is not None}}
-
-
-def evaluate(options: argparse.Namespace) -> Result:
-    """Bits per note of a model on a split."""
-    from .. import evaluation
-
-    with outputs(None, options.record) as (place,):
-        result = evaluation.evaluate(options.model, options.data, options.split, limit=options.limit, progress=terminal())
-        if place:
-            result = evaluation.record(result, place)
-    low, high = result["ci95"]
-    lines = [
-        f"{result['bits_per_note']:.3f} bits a note on {result['split']} (95% between {low:.3f} and {high:.3f}; {result['pieces']:,} pieces, {result['notes']:,} notes)",
-        f"the code keeps {', '.join(result['keeps'])}; off by {result['onset_error_ms']:.1f} ms at the onset, "
-        f"{result['duration_error_ms']:.1f} ms in duration, {result['velocity_error']:.2f} in velocity, on average",
-        f"{result['tokens_per_note']:.2f} tokens a note; {result['notes_per_second']:,.0f} notes scored a second",
-    ]
-    return result, "\n".join(lines)
 
 
 def export(options: argparse.Namespace) -> Result:

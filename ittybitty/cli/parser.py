@@ -20,6 +20,10 @@ from ..errors import ConfigError
 Result = tuple[dict | list, str]
 
 
+class Lines(list):
+    """A result that --json prints a line an item."""
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
@@ -107,8 +111,11 @@ def stdout_for_the_result() -> Iterator[None]:
 
 
 def show(arguments: argparse.Namespace, result: dict | list, text: str) -> None:
-    """Prints the result for a person or, with --json, as one line."""
-    print(json.dumps(plain(result), allow_nan=False) if arguments.json else text)
+    """Prints the result for a person or, with --json, as one line (`Lines`: each of them)."""
+    if arguments.json:
+        items = result if isinstance(result, Lines) else [result]
+        text = "\n".join(json.dumps(plain(item), allow_nan=False) for item in items)
+    print(text)
 
 
 def plain(value: object) -> object:

@@ -1,0 +1,164 @@
+"""`ittybitty evaluate`: a model, a run or a baseline on held-out pieces, by one of four yardsticks."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..errors import ConfigError
+from .parser import Result, add_data, add_verb, outputs, table, terminal
+
+# which options belong to which yardstick; the others refuse them
+_OF_TRIALS = ("pieces", "seconds", "seed")
+BASELINES = ("ngram", "xz")
+_OPTIONS = {"by_position": ("limit", "length"), "music": _OF_TRIALS, "memorisation": _OF_TRIALS, "bits": ("limit", "tokenizer", "order")}
+
+
+def add_verbs(verbs) -> None:
+    """Adds this module's verb."""
+    parser = add_verb(
+        verbs,
+        "evaluate",
+        evaluate,
+        "bits per note on held-out pieces, with a 95%% interval, and what the code keeps; or another yardstick",
+        "ittybitty evaluate tiny --data ~/music --split validation --limit 8",
+        "ittybitty evaluate ngram --data ~/music                 counting, with the tokenizer of tiny",
+        "ittybitty evaluate tiny --data ~/music --by-position    is a longer past worth anything?",
+        "ittybitty evaluate tiny --data ~/music --music --pieces 40 --record music.json",
+    )
+    parser.add_argument("model", metavar="NAME|RUN_DIR", help="a model that ships with the package, a run folder, or a baseline: ngram, xz")
+    add_data(parser)
+    parser.add_argument("--split", choices=("train", "validation", "test"), default="validation", help="(%(default)s)")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--by-position", action="store_true", help="bits per note by position in the piece, with the whole past and with windows")
+    kind.add_argument("--music", action="store_true", help="continue seeds and compare the music with what the pianists played")
+    kind.add_argument("--memorisation", action="store_true", help="continue seeds and look for the music in the training pieces")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N pieces, evenly spaced over the split")
+    parser.add_argument("--length", type=int, metavar="N", help="with --by-position: tokens of each piece (8192)")
+    parser.add_argument("--pieces", type=int, metavar="N", help="with --music, --memorisation: pieces that give a seed (40)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="with --music, --memorisation: s that are continued (30)")
+    parser.add_argument("--seed", type=int, metavar="N", help="with --music, --memorisation: number that cuts and music are drawn from (0)")
+    parser.add_argument("--tokenizer", metavar="NAME|RUN_DIR", help="of a baseline: whose tokens and grid it is given (tiny)")
+    parser.add_argument("--order", type=int, metavar="N", help="of ngram: tokens of an n-gram (default: the best on training pieces held back)")
+    parser.add_argument("--record", metavar="FILE.json", help="also write the figures there, with date, commit, device and versions")
+
+
+def evaluate(options: argparse.Namespace) -> Result:
+    """One yardstick, recorded where asked."""
+    from .. import evaluation
+
+    kind = next((name for name in ("by_position", "music", "memorisation") if getattr(options, name)), "bits")
+    given = _given(options, kind)
+    with outputs(None, options.record) as (place,):
+        result, describe = {"by_position": _by_position, "music": _music, "memorisation": _memorisation, "bits": _bits}[kind](options, given)
+        if place:
+            result = evaluation.record(result, place)
+    return result, describe(result)
+
+
+def _given(options: argparse.Namespace, kind: str) -> dict:
+    """The options that were given, all of which must belong to the yardstick."""
+    known = {name for names in _OPTIONS.values() for name in names}
+    given = {name: value for name in sorted(known) if (value := getattr(options, name)) is not None}
+    if wrong := [name for name in given if name not in _OPTIONS[kind]]:
+        homes = ["plain bits per note" if one == "bits" else f"--{one.replace('_', '-')}" for one, names in _OPTIONS.items() if wrong[0] in names]
+        raise ConfigError(f"--{wrong[0]} goes with {' or '.join(homes)}: leave it out here")
+    if kind != "bits" and options.model in BASELINES:
+        raise ConfigError(f"{options.model} is a baseline, measured in bits per note alone: leave out --{kind.replace('_', '-')}, or give a model")
+    return given
+
+
+def _bits(options: argparse.Namespace, given: dict):
+    from .. import baselines, evaluation
+
+    if options.model in BASELINES:
+        return baselines.evaluate_baseline(options.model, options.data, options.split, progress=terminal(), **given), _describe_bits
+    if given.keys() & {"tokenizer", "order"}:
+        raise ConfigError(f"{options.model} has a tokenizer of its own: --tokenizer and --order are for {' and '.join(BASELINES)}")
+    return evaluation.evaluate(options.model, options.data, options.split, progress=terminal(), **given), _describe_bits
+
+
+def _describe_bits(result: dict) -> str:
+    low, high = result["ci95"]
+    lines = [
+        f"{result['bits_per_note']:.3f} bits a note on {result['split']} (95% between {low:.3f} and {high:.3f}; {result['pieces']:,} pieces, {result['notes']:,} notes)",
+        f"the code keeps {', '.join(result['keeps'])}; off by {result['onset_error_ms']:.1f} ms at the onset, "
+        f"{result['duration_error_ms']:.1f} ms in duration, {result['velocity_error']:.2f} in velocity, on average",
+    ]
+    if "bits_per_note_by_attribute" in result:
+        shares = [f"{what} {100 * share:.0f}%" for what, share in result["share_by_attribute"].items() if share >= 0.005]
+        lines.append("of the bits: " + ", ".join(shares))
+    if (tokens := result["tokens_per_note"]) is not None and tokens == tokens:  # xz has none
+        lines.append(f"{tokens:.2f} tokens a note; {result['notes_per_second']:,.0f} notes scored a second")
+    return "\n".join([*lines, *_skipped(result)])
+
+
+def _by_position(options: argparse.Namespace, given: dict):
+    from .. import evaluation
+
+    return evaluation.by_position(options.model, options.data, options.split, progress=terminal(), **given), _describe_positions
+
+
+def _describe_positions(result: dict) -> str:
+    rows = [{**one, "tokens": f"{one['from_token']:,} to {one['to_token']:,}"} for one in result["bins"]]
+    columns = {"tokens": "tokens", "bits_per_note": "bits a note", "windowed_bits_per_note": "in windows", "notes": "notes"}
+    head = f"{result['pieces']} pieces of {result['length']:,} tokens; trained on windows of {result['trained_context']:,}"
+    return f"{head}\n\n{table(rows, columns)}"
+
+
+def _trials(options: argparse.Namespace, given: dict):
+    from ..trials import make_trials
+
+    return make_trials(options.model, options.data, options.split, progress=terminal(), **given)
+
+
+def _music(options: argparse.Namespace, given: dict):
+    from ..listening import listen
+
+    return listen(_trials(options, given)), _describe_music
+
+
+def _describe_music(result: dict) -> str:
+    sets = {"generated": "generated", "truth": "the pianists", "other_humans": "other humans"}
+    means = [{"metric": name, **{one: result["metrics"][one][name]["mean"] for one in sets}} for name in result["metrics"]["truth"]]
+    near = [
+        {"feature": name, **{one: found and found["overlap"] for one in result["mgeval"] for found in [result["mgeval"][one][name]]}}
+        for name in result["mgeval"]["generated"]
+    ]
+    invalid = result["invalid"]
+    return "\n".join(
+        [
+            f"{result['trials']} seeds of {result['split']} continued by {result['seconds']:g} s",
+            "",
+            table(means, {"metric": "mean", **sets}),
+            "",
+            table(near, {"feature": "overlap with the pianists' distances", "generated": "generated", "other_humans": "other humans"}),
+            "",
+            f"without its grammar {100 * invalid['draws']:.2f}% of the draws would be invalid ({100 * invalid['probability']:.2f}% of the probability)",
+            *_skipped(result),
+        ]
+    )
+
+
+def _memorisation(options: argparse.Namespace, given: dict):
+    from ..corpora import open_corpus
+    from ..memorisation import memorisation
+
+    trials = _trials(options, given)
+    training = open_corpus(options.data, trials.prefer).split("train")
+    return memorisation(trials, training, progress=terminal()), _describe_memorisation
+
+
+def _describe_memorisation(result: dict) -> str:
+    rows = [
+        {"runs of": kind, "excerpts": name.replace("_", " "), **{key: found.get(key) for key in ("mean", "median", "longest")}}
+        for kind, sets in result["longest"].items()
+        for name, found in sets.items()
+        if name != "per_trial"
+    ]
+    head = f"longest run of notes shared with {result['training_pieces']:,} training pieces, {result['trials']} seeds continued by {result['seconds']:g} s"
+    columns = {"runs of": "runs of", "excerpts": "excerpts", "mean": "mean", "median": "median", "longest": "longest"}
+    return "\n".join([head, "", table(rows, columns), *_skipped(result)])
+
+
+def _skipped(result: dict) -> list[str]:
+    return [f"left out: {piece['reason']}" for piece in result.get("skipped", ())]
