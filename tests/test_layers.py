@@ -23,7 +23,7 @@ systems
 checkpoint likelihood journal optimizer parallel session
 training generation
 evaluation bench export stages doctor reproduce paper
-baselines trials
+baselines trials smoke
 listening memorisation
 experiments
 cli widget
