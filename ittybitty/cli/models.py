@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .parser import Result, add_data, add_verb, changes, table
+from .parser import Lines, Result, add_data, add_verb, bar, changes, table
 
 
 def add_verbs(verbs) -> None:
@@ -13,13 +13,22 @@ def add_verbs(verbs) -> None:
     _add_export(verbs)
 
     parser = add_verb(
-        verbs, "systems", systems, "list the systems: tokenizer, model, parameters, what the code keeps", "ittybitty systems --preset small"
+        verbs,
+        "systems",
+        systems,
+        "list the systems: tokenizer, model, parameters, what the code keeps",
+        "ittybitty systems --preset small",
+        "ittybitty systems --smoke --data ~/music",
     )
-    parser.add_argument("--preset", default="small", metavar="NAME", help="size at which parameters are counted (%(default)s)")
+    parser.add_argument("--preset", metavar="NAME", help="size at which parameters are counted (small; with --smoke nano)")
+    parser.add_argument("--smoke", action="store_true", help="take every system through training, resuming, continuing and evaluating, on a few pieces")
+    add_data(parser)
 
-    parser = add_verb(verbs, "params", params, "count the parameters of a preset by part", "ittybitty params small")
-    parser.add_argument("preset", metavar="PRESET", help="nano, tiny, small, medium or large")
-    parser.add_argument("--system", default="hybrid", metavar="NAME", help="a row of `ittybitty systems` (%(default)s)")
+    parser = add_verb(
+        verbs, "params", params, "count the parameters of a preset or of a published system by part", "ittybitty params small", "ittybitty params mamba-paper"
+    )
+    parser.add_argument("preset", metavar="PRESET|SYSTEM", help="nano, tiny, small, medium or large; or a system, at its published size")
+    parser.add_argument("--system", metavar="NAME", help="a row of `ittybitty systems` (hybrid)")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, such as model.d_ff=2048")
 
 
@@ -93,25 +102,50 @@ def export(options: argparse.Namespace) -> Result:
 
 
 def systems(options: argparse.Namespace) -> Result:
-    """The rows of the results table."""
-    from ..systems import rows
+    """The rows of the results table, as declared or (--smoke) as they run here."""
+    from ..systems import PUBLISHED, rows
 
-    result = rows(options.preset)
-    shown = [{**row, "keeps": " ".join(row["keeps"])} for row in result]
-    columns = {"system": "system", "tokenizer": "tokenizer", "keeps": "the code keeps", "pattern": "model", "parameters": "parameters", "summary": "what it is"}
+    if options.smoke:
+        return _smoke(options)
+    result = rows(options.preset or "small")
+    shown = [{**row, "keeps": " ".join(row["keeps"]), "published": _count(row["published_parameters"])} for row in result]
+    columns = {"system": "system", "tokenizer": "tokenizer", "keeps": "the code keeps", "model": "model", "parameters": "parameters", "published": PUBLISHED, "summary": "what it is"}
     return result, table(shown, columns)
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _smoke(options: argparse.Namespace) -> Result:
+    from ..smoke import smoke
+    from ..systems import SYSTEMS
+
+    with bar(len(SYSTEMS), "systems") as tick:
+        result = smoke(options.data, options.preset or "nano", progress=tick)
+    shown = [
+        {**row, "keeps": " ".join(row["keeps"]), "ci95": "{:.2f} to {:.2f}".format(*row["ci95"])} if row["keeps"] else {"row": row["row"], "keeps": f"skipped: {row['skipped']}"}
+        for row in result
+    ]
+    columns = {"row": "row", "params": "parameters", "tokens_per_note": "tokens a note", "keeps": "the code keeps", "bits_per_note": "bits a note", "ci95": "95% interval", "new_notes": "new notes"}
+    return Lines(result), table(shown, columns)
 
 
 def params(options: argparse.Namespace) -> Result:
     """Parameters by part, counted without taking memory."""
-    from ..systems import build, build_model
+    from ..config import SCALE_PRESETS
+    from ..systems import PUBLISHED, SYSTEMS, build, build_model
 
-    configs = build(options.system, options.preset, changes(options.set))
+    system, preset = options.system or "hybrid", options.preset
+    named = {name for row in SYSTEMS.values() for name in (row.name, *row.aliases)}
+    if preset in named and preset not in SCALE_PRESETS and options.system is None:
+        system, preset = preset, PUBLISHED
+    configs = build(system, preset, changes(options.set))
     import torch
 
     with torch.device("meta"):
         parts = build_model(configs).parameters_by_part()
-    result = {"preset": options.preset, "system": options.system, "total": sum(parts.values()), "by_part": parts}
+    result = {"preset": preset, "system": system, "total": sum(parts.values()), "by_part": parts}
     rows = [{"part": part, "parameters": count} for part, count in parts.items()]
     text = table([*rows, {"part": "total", "parameters": result["total"]}], {"part": "part", "parameters": "parameters"})
     return result, text
