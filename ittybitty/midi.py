@@ -1,7 +1,7 @@
 """MIDI files to notes in seconds, and back.
 
 Reading merges every track of pitched instruments into one piano, leaves drums out, applies the tempo map and turns
-the sustain controller into held stretches. What the file says of notes is kept as it stands, overlaps included
+the sustain controller into held stretches. Writing follows the beats of a performance that has them. What the file says of notes is kept as it stands, overlaps included
 (`notes.without_overlaps` resolves them; writing does so because MIDI cannot tell two strikes of one key apart).
 
 symusic [1] parses; it takes some damaged files for good ones (a missing track, a wrong division, a cut inside a long
@@ -29,7 +29,9 @@ SUSTAIN = 64  # controller number
 PEDAL_DOWN = 64  # controller values from here on hold the pedal
 DEFAULT_TEMPO = 500_000  # microseconds a quarter note until a file says otherwise: 120 BPM
 
-TICKS_PER_QUARTER = 960  # of written files
+TICKS_PER_QUARTER = 960  # of written files without beats; with slow beats more, so that no tick is longer
+MOST_TICKS = 32_000  # a quarter: MIDI has 15 bits for it
+LONGEST_QUARTER = 16.0  # s; MIDI has 24 bits for its microseconds
 TICKS_PER_SECOND = TICKS_PER_QUARTER * 1_000_000 // DEFAULT_TEMPO  # 1,920: a tick is 0.52 ms
 
 
@@ -188,6 +190,8 @@ def _united(spans: np.ndarray) -> np.ndarray:
 def write_midi(performance: Performance, path: str | Path) -> None:
     """One piano track on a clock of 120 BPM, 0.52 ms a tick; OutputError when the path cannot be written.
 
+    Where the performance has beats, each of them is a quarter note and the file's tempo follows them, so that its beats
+    fall where the performance's do; before the first the quarters are about half a second long, after the last exactly.
     Overlaps are resolved and every note lasts at least one tick, so reading the file gives the same notes and
     pedal within one tick. ValueError for times before 0 or pitches that MIDI does not have.
     """
@@ -200,20 +204,52 @@ def midi_bytes(performance: Performance) -> bytes:
     """What `write_midi` writes."""
     from symusic import ControlChange, Note, Score, Tempo, Track
 
-    notes = _whole_ticks(performance)
-    score, track = Score(TICKS_PER_QUARTER), Track("Piano")
-    score.tempos.append(Tempo(0, mspq=DEFAULT_TEMPO))
+    clock = _Quarters(performance.beats)
+    notes = _whole_ticks(performance, clock)
+    score, track = Score(clock.ticks), Track("Piano")
+    for tick, length in clock.tempos():
+        score.tempos.append(Tempo(tick, mspq=length))
     track.notes = Note.from_numpy(
         notes["onset"].astype("i4"), notes["duration"].astype("i4"), notes["pitch"].astype("i1"), notes["velocity"].astype("i1")
     )
-    for down, up in _pedal_ticks(performance.pedals):
+    for down, up in _pedal_ticks(performance.pedals, clock):
         track.controls.append(ControlChange(int(down), SUSTAIN, 127))
         track.controls.append(ControlChange(int(up), SUSTAIN, 0))
     score.tracks.append(track)
     return score.dumps_midi()
 
 
-def _whole_ticks(performance: Performance) -> np.ndarray:
+class _Quarters:
+    """Seconds to ticks of a file that is written: a quarter note a beat, or 120 a minute without beats."""
+
+    def __init__(self, beats: np.ndarray | None):
+        times = np.empty(0) if beats is None else np.asarray(beats, float)
+        times = times[np.isfinite(times) & (times >= 0)]
+        usual = DEFAULT_TEMPO * 1e-6
+        if len(times):
+            before = np.linspace(0, times[0], max(1, round(times[0] / usual)) + 1) if times[0] > 0 else np.zeros(1)
+            times = np.concatenate([before, times[1:]])
+            parts = np.ceil(np.diff(times) / LONGEST_QUARTER).astype(int).clip(1)  # a gap too long for one quarter
+            times = np.interp(np.arange(parts.sum() + 1), np.concatenate([[0], np.cumsum(parts)]), times)
+        # whole microseconds from the beginning, so that nothing drifts, and at least one a quarter
+        self.micros = np.unique(np.rint(times * 1e6).astype("i8")) if len(times) else np.zeros(1, "i8")
+        longest = int(np.diff(self.micros).max(initial=DEFAULT_TEMPO))
+        self.ticks = min(MOST_TICKS, TICKS_PER_QUARTER * -(-longest // DEFAULT_TEMPO))  # a quarter
+
+    def __call__(self, seconds: np.ndarray) -> np.ndarray:
+        """Whole ticks of seconds, as floats."""
+        micros = np.asarray(seconds, float) * 1e6
+        after = np.maximum(micros - self.micros[-1], 0) / DEFAULT_TEMPO
+        return np.rint((np.interp(micros, self.micros, np.arange(len(self.micros))) + after) * self.ticks)
+
+    def tempos(self) -> list[tuple[int, int]]:
+        """(tick, microseconds a quarter) of each change."""
+        lengths = np.append(np.diff(self.micros), DEFAULT_TEMPO)
+        changes = np.flatnonzero(np.diff(lengths, prepend=0))
+        return [(int(i) * self.ticks, int(lengths[i])) for i in changes]
+
+
+def _whole_ticks(performance: Performance, clock: _Quarters) -> np.ndarray:
     """Notes with onset and duration in ticks, none overlapping another of its pitch."""
     notes = performance.notes.copy()
     if len(notes):
@@ -221,16 +257,16 @@ def _whole_ticks(performance: Performance) -> np.ndarray:
             raise ValueError("every onset must be 0 s or later: shift() the performance first")
         if not (0 <= notes["pitch"].min() and notes["pitch"].max() <= 127):
             raise ValueError("pitches must lie within 0..127")
-    release = np.rint((notes["onset"] + notes["duration"]) * TICKS_PER_SECOND)
-    notes["onset"] = np.rint(notes["onset"] * TICKS_PER_SECOND)
+    release = clock(notes["onset"] + notes["duration"])
+    notes["onset"] = clock(notes["onset"])
     notes["duration"] = np.maximum(release - notes["onset"], 1)
     notes["velocity"] = np.clip(notes["velocity"], 1, 127)
     return without_overlaps(Performance(notes)).notes
 
 
-def _pedal_ticks(pedals: np.ndarray) -> np.ndarray:
+def _pedal_ticks(pedals: np.ndarray, clock: _Quarters) -> np.ndarray:
     """(n, 2) ticks of pedal down and up; the foot is up for at least a tick between two stretches."""
     spans = np.stack([pedals["onset"], pedals["onset"] + pedals["duration"]], axis=1)
-    spans = _united(np.rint(np.maximum(spans, 0) * TICKS_PER_SECOND).astype("i8"))
+    spans = _united(clock(np.maximum(spans, 0)).astype("i8"))
     spans[:-1, 1] = np.minimum(spans[:-1, 1], spans[1:, 0] - 1)
     return spans[spans[:, 1] > spans[:, 0]]

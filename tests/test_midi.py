@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import struct
 import warnings
 
+import mido
 import numpy as np
 import pytest
 
@@ -240,3 +242,46 @@ def test_failed_writing_leaves_the_old_file(tmp_path, performance, midi_file):
     assert midi_file.read_bytes() == before and os.listdir(tmp_path) == ["seed.mid"]
     with pytest.raises(OutputError, match="does not exist"):
         write_midi(performance, tmp_path / "no" / "out.mid")
+
+
+# Beats
+
+
+def beats_of_file(data: bytes) -> np.ndarray:
+    """Where another library finds the quarter notes."""
+    midi = mido.MidiFile(file=io.BytesIO(data))
+    changes = [(0, 500_000)]
+    tick = 0
+    for message in mido.merge_tracks(midi.tracks):
+        tick += message.time
+        if message.type == "set_tempo":
+            changes.append((tick, message.tempo))
+    seconds, beats = 0.0, []
+    for quarter in range(tick // midi.ticks_per_beat + 1):
+        beats.append(seconds)
+        length = [tempo for at, tempo in changes if at <= quarter * midi.ticks_per_beat][-1]
+        seconds += length * 1e-6
+    return np.array(beats)
+
+
+@pytest.mark.parametrize("first", [0.0, 0.3, 2.1])
+def test_beats_of_the_file_fall_where_the_performances_do(performance, first):
+    random = np.random.default_rng(1)
+    beats = first + np.concatenate([[0], np.cumsum(60 / random.uniform(30, 480, 40))])
+    timed = Performance(performance.notes, performance.pedals, beats)
+    data = midi_bytes(timed)
+    found = beats_of_file(data)
+    inside = beats[beats < performance.end - 1]
+    assert len(inside) > 10
+    assert all(np.abs(found - beat).min() < 1e-5 for beat in inside)
+    read = read_midi_bytes(data, "beats.mid")
+    assert np.abs(read.notes["onset"] - performance.notes["onset"]).max() <= TICK
+    assert np.array_equal(read.notes[["pitch", "velocity"]], performance.notes[["pitch", "velocity"]])
+
+
+@pytest.mark.parametrize("beats", [[], [1.0], [-3.0, -1.0, 1.0, 2.0], [0.0, 0.0, 5.0], [2.0, 90.0], [0.0, 1e-7, 3.0]])
+def test_odd_beats_move_no_note(performance, beats):
+    read = read_midi_bytes(midi_bytes(Performance(performance.notes, performance.pedals, np.array(beats))), "odd.mid")
+    assert len(read) == len(performance)
+    assert np.abs(read.notes["onset"] - performance.notes["onset"]).max() <= TICK
+
