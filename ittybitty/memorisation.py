@@ -12,7 +12,7 @@ compare intervals and which notes are together, "pitch and time" runs the classe
 A line is in the index as a rolling hash [1]: the hash of any run is a difference of two prefix sums, so that all runs of one
 length, of all the six million notes of MAESTRO's training pieces, are had in some vector operations. Whether a line
 shares a run of some length is a search among them; the longest is found by doubling and halving the length, for all lines at
-once, and then compared symbol by symbol, so that no accident of hashing is reported.
+once, and then compared symbol by symbol, so that an accident of hashing would be seen.
 
 [1] Karp and Rabin 1987, Efficient randomized pattern-matching algorithms.
 
@@ -28,7 +28,7 @@ import numpy as np
 
 from . import metrics
 from .corpora import Piece
-from .errors import CorpusError, MidiError
+from .errors import CorpusError, MidiError, ResultError
 from .evaluation import shown
 from .notes import Performance
 from .trials import Trials
@@ -113,34 +113,31 @@ class TrainingIndex:
     def longest(self, lines: Sequence[np.ndarray]) -> list[Match]:
         """The longest shared run of each line."""
         hashes = [_Hash(line) for line in lines]
-        low, high = np.zeros(len(lines), np.int64), np.array([len(line) for line in lines])  # shared, and not known to be
-        length = 1
+        low, high = np.zeros(len(lines), np.int64), np.array([len(line) for line in lines])  # shared, and not known not to be
+        length, start = 1, [0] * len(lines)
         while (low < high).any():
-            asked = np.flatnonzero((low < length) & (length <= high))
             table = self.runs(length)
-            for i in asked:
-                if _contains(table, hashes[i].runs(length)).any():
-                    low[i] = length
+            for i in np.flatnonzero((low < length) & (length <= high)):
+                if (shared := np.flatnonzero(_contains(table, hashes[i].runs(length)))).size:
+                    low[i], start[i] = length, int(shared[0])
                 else:
                     high[i] = length - 1
             if (unsure := np.flatnonzero(low < high)).size:
                 i = int(unsure[0])
                 length = min(2 * int(low[i]), (int(low[i] + high[i]) + 1) // 2)  # doubling, then halving
-        return [self._match(line, hashes[i], int(low[i])) for i, line in enumerate(lines)]
+        return [self._match(line, start[i], int(low[i])) for i, line in enumerate(lines)]
 
-    def _match(self, line: np.ndarray, hashed: _Hash, length: int) -> Match:
-        """Where a run of that length is, compared symbol by symbol; shorter by one where hashes had lied."""
-        while length:
-            mine = hashed.runs(length)
-            theirs = self._hash.runs(length)
-            where = np.flatnonzero(np.isin(theirs, mine) & (self._left[: len(theirs)] >= length))
-            for place in where.tolist():
-                for start in np.flatnonzero(mine == theirs[place]).tolist():
-                    if np.array_equal(line[start : start + length], self.line[place : place + length]):
-                        piece = int(np.searchsorted(self.starts, place, side="right")) - 1
-                        return Match(length + 1, start, self.names[piece], place - int(self.starts[piece]))
-            length -= 1
-        return Match(0)
+    def _match(self, line: np.ndarray, start: int, length: int) -> Match:
+        """Where the run of that start and length is, compared symbol by symbol."""
+        if not length:
+            return Match(0)
+        run = line[start : start + length]
+        theirs = self._hash.runs(length)
+        for place in np.flatnonzero((theirs == _Hash(run).runs(length)[0]) & (self._left[: len(theirs)] >= length)).tolist():
+            if np.array_equal(run, self.line[place : place + length]):
+                piece = int(np.searchsorted(self.starts, place, side="right")) - 1
+                return Match(length + 1, start, self.names[piece], place - int(self.starts[piece]))
+        raise ResultError("two different runs have the same hash; change _Hash.BASE and measure again")  # once in 10^8 corpora
 
 
 class _Hash:

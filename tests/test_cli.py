@@ -280,7 +280,7 @@ def test_train_evaluate_and_go_on(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     "words, key",
     [
-        (["RUN", "--by-position", "--length", 200], "bins"),
+        (["RUN", "--by-position", "--length", 150], "bins"),
         (["RUN", "--music", "--seconds", 4, "--seed", 1], "mgeval"),
         (["RUN", "--memorisation", "--seconds", 4, "--pieces", 2], "longest"),
         (["ngram", "--tokenizer", "RUN", "--order", 2], "bits_per_note_by_order"),
@@ -437,3 +437,25 @@ def test_a_corpus_that_is_not_there_is_refused(tmp_path, capsys):
     refused(capsys, "train", "hybird", "--out", "run")
     refused(capsys, "train", "hybrid", "--preset", "giant", "--out", "run")
     refused(capsys, "train", "hybrid", "--steps", "-1", "--data", "embedded", "--out", "run")
+
+
+def test_params_of_a_system_are_those_of_its_published_size(capsys):
+    counted = {name: json.loads(run(capsys, "params", name, "--json")[1])["total"] for name in ("mamba-paper", "V7", "V8")}
+    assert (counted["V7"], counted["V8"]) == (33_825_280, 34_087_424) and abs(counted["mamba-paper"] / 249e6 - 1) < 0.01
+    assert json.loads(run(capsys, "params", "tiny", "--system", "mamba", "--json")[1])["system"] == "mamba"
+
+
+def test_the_smoke_test_is_one_line_a_system(capsys, monkeypatch, folder):
+    from ittybitty import smoke, systems
+
+    monkeypatch.setattr(smoke, "STEPS", 2)
+    monkeypatch.setattr(systems, "SYSTEMS", {name: systems.SYSTEMS[name] for name in ("lstm-pitch", "llama-512", "beat-base")})
+    code, out, _ = run(capsys, "systems", "--smoke", "--data", str(folder / "corpus"), "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [row["row"] for row in rows] == ["lstm-pitch", "llama-512", "beat-base"]
+    assert all(set(row) >= {"row", "params", "tokens_per_note", "keeps", "bits_per_note", "ci95", "new_notes"} for row in rows)
+    for row in rows[:2]:
+        assert row["ci95"][0] <= row["bits_per_note"] <= row["ci95"][1] and row["params"] > 0 and row["new_notes"] > 0
+    assert rows[0]["keeps"] == ["pitch"] and "asap" in rows[2]["skipped"]
+    code, out, _ = run(capsys, "systems", "--smoke", "--data", str(folder / "corpus"))
+    assert code == 0 and "skipped" in out and "bits a note" in out
