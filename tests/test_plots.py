@@ -107,6 +107,33 @@ def test_other_pictures_draw(tmp_path):
     assert axes[1].get_xticklabels()[0].get_text() == "y"
 
 
+def test_shares_add_up_to_the_row(tmp_path):
+    rows = [
+        {"system": "a", "keeps": ["pitch"], "bits_per_note_by_attribute": {"pitch": 3.0, "time": 2.0}},
+        {"system": "b", "bits_per_note_by_attribute": {"pitch": 1.0, "time": 0.5}},
+        {"system": "whole", "bits_per_note": 9.0},  # a baseline is not divided
+    ]
+    ax = plots.shares(rows)
+    ends = sorted(round(patch.get_x() + patch.get_width(), 3) for patch in ax.patches)
+    assert ends == [1.0, 1.5, 3.0, 5.0] and [label.get_text().split()[0] for label in ax.get_yticklabels()] == ["a", "b"]
+    drawn(ax.figure, tmp_path)
+
+
+def test_positions_overlaps_and_shared_runs_draw_what_is_recorded(tmp_path):
+    bins = [{"from_token": a, "to_token": b, "bits_per_note": 15.0, "windowed_bits_per_note": 16.0, "ci95": [14, 16]} for a, b in ((0, 128), (128, 256))]
+    ax = plots.by_position([{"system": "a", "bins": bins, "trained_context": 1024}])
+    assert [list(line.get_ydata()) for line in ax.lines[:2]] == [[15.0, 15.0], [16.0, 16.0]]
+    drawn(ax.figure, tmp_path)
+    found = {"iois": {"overlap": 0.4}, "density": {"overlap": 0.9}, "self_similarity": None}
+    ax = plots.overlaps({"mgeval": {"generated": found, "other_humans": {**found, "iois": {"overlap": 0.8}}}})
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["iois", "density"]
+    drawn(ax.figure, tmp_path)
+    shares = {"share_of_runs": {"4": 0.5, "8": 0.01, "16": 0.0, "32": None}}
+    ax = plots.shared_runs({"longest": {"pitch and time": {name: shares for name in ("generated", "truth", "other_humans")}}})
+    assert len(ax.lines) == 3 and list(ax.lines[0].get_xdata()) == [4, 8]  # what no run has cannot stand on a logarithm
+    drawn(ax.figure, tmp_path)
+
+
 def test_an_axes_that_is_given_is_drawn_into(performance):
     ax = plt.subplots()[1]
     assert plots.piano_roll(performance, ax=ax) is ax and len(plt.get_fignums()) == 1
