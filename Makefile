@@ -65,8 +65,11 @@ kaggle-bundle: $(READY)
 	@test -n "$(OWNER)" || { echo "Your name on Kaggle is needed: make kaggle-bundle OWNER=you"; exit 1; }
 	@$(BIN)/python kaggle/bundle.py --owner "$(OWNER)" $(if $(CONTINUE),--continue)
 
+# With the Python of .venv; where there is a python3.12, which is Kaggle's, once more with that.
 kaggle-rehearsal: $(READY)
 	@$(BIN)/python kaggle/rehearsal.py
+	@if command -v python3.12 >/dev/null && $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] == (3, 12))'; then \
+	  $(MAKE) kaggle-rehearsal VENV=.venv-3.12 PYTHON=python3.12; fi
 
 clean:
 	rm -rf build dist .pytest_cache .hypothesis *.egg-info

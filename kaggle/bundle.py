@@ -3,7 +3,7 @@
     python kaggle/bundle.py --owner YOU                       # package/, train/, evaluate/, quickstart/
     python kaggle/bundle.py --owner YOU --continue            # train/ goes on from its former version's output
     python kaggle/bundle.py --owner YOU --weights RUN_DIR     # and weights/
-    python kaggle/bundle.py --owner YOU --mamba mamba_ssm-….whl
+    python kaggle/bundle.py --owner YOU --mamba mamba_ssm-….whl   # with its CUDA kernels, which you bring
 
 A notebook is copied from notebooks/ with the folder's parameters.yaml injected by papermill [1]; metadata is copied with
 your name in it. package/ holds the wheels of constraints.txt that Kaggle's image may lack, for its Python, and our own.
@@ -22,6 +22,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from ittybitty.errors import ConfigError, IttyBittyError
 
 KAGGLE = Path(__file__).resolve().parent
 ROOT = KAGGLE.parent
@@ -52,14 +54,22 @@ def metadata(source: Path, owner: str) -> dict:
 
 
 def package(out: Path, owner: str, python: str = IMAGE_PYTHON, mamba: Path | None = None) -> None:
-    """Wheels for `python` on Linux, our own among them; a wheel that is there already is not fetched again."""
+    """Wheels for `python` on Linux, our own among them, and no others; a wheel that is there already is not fetched again.
+
+    ConfigError when a wheel cannot be had, or when `mamba` is not one of mamba-ssm for that Python.
+    """
+    if mamba is not None:
+        check_mamba(mamba, python)
     out.mkdir(parents=True, exist_ok=True)
-    for stale in out.glob("ittybitty-*.whl"):
-        stale.unlink()
+    every = {_key(pin.replace("==", "-")): pin for pin in pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))}
+    for wheel in out.glob("*.whl"):  # of other versions, or of another call
+        if _key(wheel.name) not in every:
+            wheel.unlink()
+    for wheel in out.parent.glob("*/*-none-any.whl"):  # what a bundle for another Python has for every Python
+        if _key(wheel.name) in every and not (out / wheel.name).exists():
+            shutil.copy(wheel, out)
+    missing = [pin for key, pin in every.items() if key not in {_key(wheel.name) for wheel in out.glob("*.whl")}]
     target = ["--python-version", python, "--implementation", "cp", *(f"--platform={name}" for name in PLATFORMS)]
-    here = {(_spelt(name), version) for name, version, *_ in (path.name.split("-") for path in out.glob("*.whl"))}
-    every = pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))
-    missing = [pin for pin in every if (_spelt(pin.split("==")[0]), pin.split("==")[1]) not in here]
     with tempfile.TemporaryDirectory() as scratch:
         if missing:
             _pip("download", "--no-deps", "--only-binary=:all:", *target, "-d", out, *missing)
@@ -74,6 +84,21 @@ def package(out: Path, owner: str, python: str = IMAGE_PYTHON, mamba: Path | Non
     if mamba is not None:
         shutil.copy(mamba, out)
     _write(out / "dataset-metadata.json", metadata(KAGGLE / "package" / "dataset-metadata.json", owner))
+
+
+def check_mamba(wheel: Path, python: str = IMAGE_PYTHON) -> None:
+    """ConfigError unless the file is there and is named as a wheel of mamba-ssm for `python` on Linux."""
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    if not wheel.is_file():
+        raise ConfigError(f"{wheel}: no such file; give the wheel of mamba-ssm that you have")
+    try:
+        name, _, _, tags = parse_wheel_filename(wheel.name)
+    except InvalidWheelFilename as error:
+        raise ConfigError(f"{wheel}: is not named as a wheel ({error}); keep the name that it was published under") from None
+    ours = "cp" + "".join(python.split(".")[:2])
+    if name != "mamba-ssm" or not any(tag.interpreter == ours and "linux" in tag.platform for tag in tags):
+        raise ConfigError(f"{wheel}: is not mamba-ssm for Python {python} on Linux; its name must begin with mamba_ssm and hold {ours} and linux")
 
 
 def kernel(name: str, out: Path, owner: str, changes: dict | None = None, go_on: bool = False) -> Path:
@@ -105,13 +130,17 @@ def weights(run: Path, out: Path, owner: str) -> None:
     _write(out / "dataset-metadata.json", metadata(KAGGLE / "weights" / "dataset-metadata.json", owner))
 
 
-def _spelt(name: str) -> str:
-    """A project's name as the name of its wheel has it."""
-    return re.sub(r"[-_.]+", "_", name).lower()
+def _key(name: str) -> tuple[str, str]:
+    """Project and version of a wheel's name, or of name-version, whatever stands for a space in the project's name."""
+    project, _, version = name.rpartition("-") if not name.endswith(".whl") else name.partition("-")
+    return re.sub(r"[-_.]+", "_", project).lower(), version.split("-")[0]
 
 
-def _pip(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "pip", arguments[0], "--quiet", *map(str, arguments[1:])], check=True)
+def _pip(verb: str, *arguments: object) -> None:
+    done = subprocess.run([sys.executable, "-m", "pip", verb, "--quiet", *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or done.stderr.splitlines() or ["no reason given"]
+        raise ConfigError(f"pip {verb} could not make the bundle: {errors[-1].removeprefix('ERROR: ')[:300]}; is the package index reachable?")
 
 
 def _write(path: Path, content: dict) -> None:
@@ -119,7 +148,7 @@ def _write(path: Path, content: dict) -> None:
 
 
 def main() -> None:
-    """Builds the folders and says what they weigh."""
+    """Reads the options; one line and exit code 2 where something does not fit."""
     parser = argparse.ArgumentParser(description="Builds what Kaggle is given, below build/kaggle/.")
     parser.add_argument("--owner", required=True, help="your name on Kaggle, as in kaggle.com/NAME")
     parser.add_argument("--continue", dest="go_on", action="store_true", help="attach the training notebook's former output to it")
@@ -128,6 +157,15 @@ def main() -> None:
     parser.add_argument("--python", default=IMAGE_PYTHON, help="the image's Python (%(default)s)")
     parser.add_argument("--notebooks-only", action="store_true", help="leave the wheels as they are")
     options = parser.parse_args()
+    try:
+        build(options)
+    except IttyBittyError as error:
+        print(f"bundle.py: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def build(options: argparse.Namespace) -> None:
+    """The folders that the options ask for; says what they weigh."""
     if not options.notebooks_only:
         package(OUT / "package", options.owner, options.python, options.mamba)
     for name in KERNELS:

@@ -15,10 +15,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 
 from ittybitty import REPOSITORY, checkpoint, paths, systems, training
-from ittybitty.errors import CheckpointError
+from ittybitty.errors import CheckpointError, ConfigError
 from runs import small_configs, small_store
 
 ROOT = Path(__file__).parents[1]
@@ -179,6 +180,65 @@ def test_what_the_package_needs_is_bundled_or_in_the_image():
     assert needed and {canonical(name) for name in needed} <= bundled | image
 
 
+@pytest.fixture
+def pip(monkeypatch):
+    """In the place of pip: each wheel that is asked for is there, and holds its name."""
+    asked = []
+
+    def make(verb, *arguments):
+        folder = Path(arguments[arguments.index("-d" if verb == "download" else "-w") + 1])
+        pins = [str(a) for a in arguments if "==" in str(a)] if verb == "download" else ["ittybitty==0.1.0"]
+        for pin in pins:
+            (folder / f"{pin.replace('-', '_').replace('==', '-')}-py3-none-any.whl").write_text(pin)
+        asked.extend(pins)
+
+    monkeypatch.setattr(bundle, "_pip", make)
+    return asked
+
+
+MAMBA = "mamba_ssm-2.3.2.post1+cu12torch2.10cxx11abiTRUE-cp312-cp312-linux_x86_64.whl"  # as its makers name it
+
+
+def test_a_bundle_holds_its_wheels_and_no_others(pip, tmp_path):
+    (tmp_path / MAMBA).write_text("kernels")
+    out = tmp_path / "out" / "package"
+    bundle.package(out, "someone", mamba=tmp_path / MAMBA)
+    wheels = {path.name for path in out.glob("*.whl")}
+    assert {MAMBA, "ittybitty-0.1.0-py3-none-any.whl"} < wheels and len(wheels) == len(pip) + 1 > 50
+    assert json.loads((out / "dataset-metadata.json").read_text())["id"] == "someone/itty-bitty-package"
+    (out / "miditok-0.0.1-py3-none-any.whl").touch()  # of an earlier version
+    pip.clear()
+    bundle.package(out, "someone")
+    assert pip == ["ittybitty==0.1.0"], "what was there was fetched again"
+    assert {path.name for path in out.glob("*.whl")} == wheels - {MAMBA}
+    pip.clear()
+    bundle.package(out.with_name("other"), "someone", python="3.13")
+    assert pip == ["ittybitty==0.1.0"], "wheels for any Python are taken from beside"
+
+
+@pytest.mark.parametrize("name", ["mamba_ssm.whl", MAMBA.replace("cp312", "cp311"), MAMBA.replace("linux", "win"), MAMBA.replace("mamba", "mumba")])
+def test_a_wheel_that_is_not_mambas_is_refused(name, pip, tmp_path):
+    (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match=re.escape(name)):
+        bundle.package(tmp_path / "out", "someone", mamba=tmp_path / name)
+    with pytest.raises(ConfigError, match="no such file"):
+        bundle.package(tmp_path / "out", "someone", mamba=tmp_path / "nowhere.whl")
+    assert not (tmp_path / "out").exists() and not pip
+
+
+def test_the_command_ends_with_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["bundle.py", "--owner", "someone", "--mamba", str(tmp_path / "nowhere.whl")])
+    with pytest.raises(SystemExit) as end:
+        bundle.main()
+    assert end.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_pip_that_fails_says_why(monkeypatch, tmp_path):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stderr="WARNING: old\nERROR: No network\n"))
+    with pytest.raises(ConfigError, match="No network"):
+        bundle.package(tmp_path / "package", "someone")
+
+
 # ---------------------------------------------------------------- the first cell
 
 
@@ -306,6 +366,19 @@ def test_a_run_keeps_to_its_disk_budget(monkeypatch, tmp_path, performance):
     assert len(sizes) > 30 and max(sizes) < budget * summary["parameters"] + extra < 12 * 4 * 3 * summary["parameters"]
     small = budget * systems.parameter_count("hybrid", "small")
     assert f"{small / 1e9:.1f} GB for `small`" in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_exported_weights_are_a_data_set(session):
+    """`bundle.py --weights RUN_DIR`, uploaded and attached, plays by the data set's name."""
+    out = session.root / "build" / "weights"
+    bundle.weights(session.run, out, "someone")
+    bundle.weights(session.run, out, "someone")  # again: a new version of it
+    slug = json.loads((out / "dataset-metadata.json").read_text())["id"].split("/")[1]
+    shutil.copytree(out, session.root / "input" / "datasets" / "someone" / slug)
+    loaded = checkpoint.load(slug)
+    assert loaded.path == session.root / "input" / "datasets" / "someone" / slug
+    best = checkpoint.read_weights(session.run)
+    assert all(torch.equal(value, best[name].half().float()) for name, value in loaded.model.state_dict().items())
 
 
 def test_an_attached_model_is_found_by_its_name(session):
