@@ -13,6 +13,7 @@ from ittybitty.notes import Performance, transpose
 from ittybitty.tokenizers import VARIANTS, Tokenizer, load_tokenizer, make_tokenizer
 from ittybitty.tokenizers.protocol import ATTRIBUTES, KEPT
 
+APPROXIMATE = {"beat-velocity"}  # a learnt code of velocity: what it says, said again, may be a neighbour
 DRIFTING = {"remi-published"}  # a decoded piece runs at another speed, so it is not written as it was
 
 
@@ -65,8 +66,8 @@ def test_every_id_says_what_its_base_tokens_say(tokenizer):
         types, attributes = tokenizer.base_types(id), tokenizer.attributes(id)
         assert len(types) == len(attributes) >= 1
         assert set(attributes) <= set(ATTRIBUTES)
-        if tokenizer.notes_per_id[id]:
-            assert "pitch" in attributes
+        if tokenizer.notes_per_id[id]:  # a pattern of a beat says when its key is struck, once or more
+            assert "pitch" in attributes or types[0] in ("L1", "L2", "L3", "Escape")
     assert tokenizer.attributes(tokenizer.eos_id) == ["other"]
 
 
@@ -91,7 +92,10 @@ def test_a_second_trip_changes_nothing(tokenizer, performances):
         pytest.skip("its decoded pieces drift")
     for performance in performances[:3]:
         ids = tokenizer.encode(performance)
-        assert np.array_equal(tokenizer.encode(tokenizer.decode(ids)), ids)
+        again = tokenizer.encode(tokenizer.decode(ids))
+        if tokenizer.variant in APPROXIMATE:
+            ids, again = (np.array([i for i in these if tokenizer.attributes(int(i)) != ["velocity"]]) for these in (ids, again))
+        assert np.array_equal(again, ids)
 
 
 def test_what_it_keeps_comes_back(tokenizer, performances):
@@ -143,7 +147,8 @@ def test_reading_id_by_id_is_decode(tokenizer, performances):
     encoded, drawn = tokenizer.encode(performances[1]).tolist(), sampled(tokenizer, 7)
     for ids in [encoded] if tokenizer.variant in DRIFTING else [encoded, drawn]:  # a tempo drawn within a note bends it
         reader, notes, clock = tokenizer.reader(), [], 0.0
-        for id in ids:
+        closed = [] if tokenizer.eos_id in ids else [tokenizer.eos_id]  # what a beat holds is known when it is over
+        for id in [*ids, *closed]:
             new = reader.feed(int(id))
             assert all(note.onset >= clock - 1e-9 for note in new) and reader.clock >= clock - 1e-9
             clock, notes = reader.clock, notes + new
