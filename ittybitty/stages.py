@@ -19,7 +19,7 @@ from . import checkpoint, paths, systems
 from .config import override
 from .corpora import Corpus, open_corpus
 from .errors import CheckpointError, ConfigError, MidiError, OutputError, TokenizerError
-from .tokenizers import load_tokenizer
+from .tokenizers import VARIANTS, load_tokenizer
 from .tokenizers.store import INDEX, TOKENIZER, TokenStore, tokenize_corpus
 
 
@@ -34,10 +34,14 @@ def tokenize(
     """The token store of a corpus, made now unless `out` (a place in the cache if None) has it.
 
     `data` is what `open_corpus` takes, or a token folder, which is returned as it is. Without a `tokenizer` one is
-    learnt from the corpus's training pieces, with the configs' variant and vocabulary.
+    learnt from the corpus's training pieces, with the configs' variant and vocabulary. TokenizerError for a folder that
+    holds tokens of another variant or size.
     """
     if isinstance(data, (str, Path)) and (Path(data) / INDEX).is_file():
-        return TokenStore.open(data)
+        store = TokenStore.open(data)
+        if tokenizer is None:
+            _check_variant(store.tokenizer(), configs, Path(data))
+        return store
     corpus = open_corpus(data, configs["data"].corpus)
     untrained, vocabulary = systems.build_tokenizer(configs), configs["model"].vocab_size
     if out is None:
@@ -45,6 +49,7 @@ def tokenize(
     with _alone(Path(out)):
         if tokenizer is None:
             tokenizer = _learnt(Path(out), corpus, untrained, vocabulary, progress)
+            _check_variant(tokenizer, configs, Path(out))
         return tokenize_corpus(corpus, tokenizer, out, workers=workers, progress=progress)
 
 
@@ -139,6 +144,15 @@ def _learnt(out: Path, corpus: Corpus, tokenizer, vocab_size: int, progress: boo
 
     pieces = tqdm(corpus.split("train"), desc="learning tokens", unit="piece", leave=False, disable=None if progress else True)
     return tokenizer.train(_readable(pieces), vocab_size)
+
+
+def _check_variant(tokenizer, configs: Mapping, where: Path) -> None:
+    """TokenizerError unless the tokens are what the configs ask for; a tokenizer of the user's own settings is taken as it is."""
+    wanted, size = configs["data"].tokenizer, configs["model"].vocab_size
+    if tokenizer.variant in VARIANTS and tokenizer.variant != wanted:
+        raise TokenizerError(f"{where} holds tokens of {tokenizer.variant!r}, and {wanted!r} was asked for: give another folder")
+    if tokenizer.asked not in (None, size):
+        raise TokenizerError(f"{where} holds tokens of a vocabulary of {tokenizer.asked}, and {size} was asked for: give another folder")
 
 
 def _readable(pieces):

@@ -105,6 +105,10 @@ class PitchStringTokenizer(saved.Saved):
         """["Pitch"], ["Chord"] or the special's name: an id is its own base token."""
         return [SPECIALS[id] if id < len(SPECIALS) else "Pitch" if id < FIRST_CHORD else "Chord"]
 
+    def base_names(self, id: int) -> list[str]:
+        """The name of an id, as a list of one."""
+        return [self.names[id]]
+
     def attributes(self, id: int) -> list[str]:
         """["pitch"], or ["other"] for a special."""
         return ["other" if id < len(SPECIALS) else "pitch"]
@@ -220,6 +224,7 @@ class PitchStringTokenizer(saved.Saved):
             if FIRST_CHORD + len(chords) + len(_transpositions(chord)) > vocab_size:
                 break
             chords += _transpositions(chord)
+        self.asked = vocab_size
         return self._become(tuple(chords))
 
     def _become(self, chords: tuple[int, ...]) -> PitchStringTokenizer:

@@ -56,6 +56,7 @@ class Tokenizer(Protocol):
     pad_id: int
     bos_id: int
     eos_id: int
+    asked: int | None  # the size that `train` was told, None for what is not learnt
     exact_clock: bool  # decoded seconds are the performance's own, up to the grid; otherwise a clock of the code's
 
     @property

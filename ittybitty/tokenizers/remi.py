@@ -245,6 +245,7 @@ class PianoTokenizer(saved.Saved):
         if not base_size < vocab_size <= 65_536:
             raise ConfigError(f"vocab_size is {vocab_size}: give more than {base_size} (base tokens) and at most 65536")
         self._vocabulary, self._merges, self._versions = _vocabulary(miditok.vocab, self.settings), None, None
+        self.asked = vocab_size
         bar_id = self._vocabulary.id("Bar_None")
         words = (bpe.bars(self.encode_base(p), bar_id) for p in performances)
         model = bpe.learn(words, base_size, vocab_size, len(SPECIALS), progress)

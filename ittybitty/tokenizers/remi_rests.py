@@ -114,6 +114,10 @@ class RestTokenizer(saved.Saved):
         """The type of an id, as a list of one."""
         return [grid.TYPES[self.vocabulary.types[id]]]
 
+    def base_names(self, id: int) -> list[str]:
+        """miditok's name of an id, such as Rest_1.0.8, as a list of one."""
+        return [self.vocabulary.names[id]]
+
     def attributes(self, id: int) -> list[str]:
         """What it says: pitch (chords too), time (rests and the tempo too), duration, velocity or other."""
         return [SAYS.get(kind, "other") for kind in self.base_types(id)]

@@ -26,6 +26,7 @@ class Saved:
     """Gives a tokenizer class `save` and `load`."""
 
     kind: str
+    asked: int | None = None  # the size that `train` was told; what was learnt may be smaller
 
     def document(self) -> dict:
         """What this kind writes besides the head of the file: plain JSON."""
@@ -45,6 +46,8 @@ class Saved:
             "vocab_size": self.vocab_size,
             "content_hash": self.content_hash,
         }
+        if self.asked is not None:
+            head["asked"] = self.asked
         with paths.atomic_path(Path(path)) as temporary:
             temporary.write_text(json.dumps(head | self.document()), encoding="utf-8")
 
@@ -64,6 +67,7 @@ def read(path: Path, classes: Mapping[str, type[Saved]]) -> Saved:
             wanted = " or ".join(repr(kind) for kind in classes)
             raise TokenizerError(f"{path} holds {document['kind']!r}, not {wanted}: ittybitty.tokenizers.load_tokenizer reads every kind")
         loaded = classes[document["kind"]].from_document(document)
+        loaded.asked = document.get("asked")
         intact = loaded.content_hash == document["content_hash"]
     except FileNotFoundError:
         raise TokenizerError(f"{path} is not there: give a {FILE} or its folder") from None
