@@ -5,7 +5,7 @@
                     velocity (s,) uint8, of each run of each cell in turn: a run is one note's frames
                     pieces, ends (p,) names, and where the cells of each piece end; flat (p,) True where it has one velocity
                     split, corpus, hash
-    cells.use.npz   ids (4789,) int64: how often the code that was last made of or checked on this cache says each id
+    cells.use.npz   ids (4789,) int64: how often each id is used for these cells by the code they were counted with
 
 A cell's velocity is constant within a run, so runs hold all of it in a seventieth of the space of frames. Pieces are read one
 after the other; only the different patterns and a few bytes a cell stay in memory.
@@ -25,6 +25,7 @@ import numpy as np
 from ... import paths
 from ...errors import CorpusError, MidiError, TokenizerError
 from .grid import FRAMES, HELD, SILENT, STRUCK, Cells, to_cells
+from .vocabulary import L2, L3, LEVELS, SIZE, VELOCITIES, VELOCITY
 
 MEND = "make it again with `ittybitty beats cache`"
 
@@ -129,6 +130,33 @@ def build(pieces: Iterable, split: str, corpus: str) -> CellCache:
 def is_flat(cells: Cells) -> bool:
     """True where all notes have one velocity: an engraved score, whose velocity says nothing."""
     return len(np.unique(cells.velocity[cells.velocity > 0])) <= 1
+
+
+def count_use(cache: CellCache, codebook, velocity) -> np.ndarray:
+    """(4789,) how often each id stands for a cell of the cache: patterns of all cells, velocities of expressive ones."""
+    ids, _ = codebook.encode(cache.patterns)
+    use = np.bincount(ids[ids >= 0], np.repeat(cache.counts, (ids >= 0).sum(1)), minlength=SIZE).astype(np.int64)
+    rows, counts = cache.velocity_rows(cache.expressive())
+    if len(rows):
+        use += np.bincount(VELOCITY + velocity.codes(rows), counts, minlength=SIZE).astype(np.int64)
+    return use
+
+
+def save_use(use: np.ndarray, cache_path: str | Path, cache: CellCache) -> None:
+    """Write the histogram beside the cache, atomically."""
+    with paths.atomic_path(use_path(cache_path)) as temporary:
+        np.savez_compressed(temporary, ids=use, cells=cache.content_hash)
+
+
+def describe_use(use: np.ndarray) -> str:
+    """How many codes of each kind are used, and how evenly."""
+    lines = []
+    for name, start, size in (("L1", 0, LEVELS[0]), ("L2", L2, LEVELS[1]), ("L3", L3, LEVELS[2]), ("velocity", VELOCITY, VELOCITIES)):
+        part = use[start : start + size]
+        share = part[part > 0] / max(1, part.sum())
+        even = float(np.exp(-(share * np.log(share)).sum())) if len(share) else 0.0  # perplexity
+        lines.append(f"{name:<9}{int((part > 0).sum()):>5} of {size:,} codes used, as {even:,.0f} even ones would be")
+    return "\n".join(lines)
 
 
 def use_path(cache: str | Path) -> Path:

@@ -146,6 +146,14 @@ class Codebook:
         return book
 
 
+def exact_shares(book: Codebook, patterns: np.ndarray, counts: np.ndarray) -> dict[str, float]:
+    """Shares of cells that each level says exactly, and that none does ("inexact"), of different patterns and their counts."""
+    ids, exact = book.encode(patterns)
+    level = np.searchsorted([v.L2, v.L3], ids[:, 0], side="right")
+    shares = {f"exact_share_l{i + 1}": float(counts[exact & (level == i)].sum() / counts.sum()) for i in range(3)}
+    return {**shares, "inexact": float(counts[~exact].sum() / counts.sum())}
+
+
 def learn(patterns: np.ndarray, counts: np.ndarray, seed: int = 0, source: dict[str, str] | None = None, progress=None) -> Codebook:
     """A codebook from different patterns (u, 48) and how often each occurs; the same input gives the same codes.
 
