@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import checkpoint, paths, systems
-from .config import override
+from .config import SCALE_PRESETS, override
 from .corpora import Corpus, open_corpus
 from .errors import CheckpointError, ConfigError, MidiError, OutputError, TokenizerError
-from .tokenizers import VARIANTS, load_tokenizer
+from .tokenizers import VARIANTS, load_tokenizer, make_tokenizer
 from .tokenizers.store import INDEX, TOKENIZER, TokenStore, tokenize_corpus
 
 
@@ -78,8 +78,15 @@ def train(
     if header and preset is None and (system is None or systems.system(system).name == header["system"]):
         system, preset, configs = header["system"], header.get("preset", "custom"), override(header["configs"], changes or {})
     else:
-        system, preset = system or "hybrid", preset or "tiny"
-        configs = systems.build(system, preset, changes)
+        system = system or "hybrid"
+        grown = _grown(system, tokenizer)
+        if grown is not None:  # ids mean the same, so the weights' own shape is what goes on
+            preset, tokenizer = preset or header.get("preset", "custom"), grown
+            known = preset if preset in (*SCALE_PRESETS, systems.PUBLISHED) else "tiny"
+            configs = override({**systems.build(system, known), "model": header["configs"]["model"]}, changes or {})
+        else:
+            preset = preset or "tiny"
+            configs = systems.build(system, preset, changes)
     for name in ("steps", "batch_size", "accumulation", "checkpoint_every"):
         if (value := getattr(configs["train"], name)) < 1:
             raise ConfigError(f"train.{name} is {value}: give 1 or more")
@@ -104,6 +111,15 @@ def _origin(run_dir: Path, resume: bool, init_from: str | Path | None) -> tuple[
         return None, None
     start = checkpoint.find(init_from)
     return checkpoint.read_config(start), load_tokenizer(start)
+
+
+def _grown(system: str, start):
+    """The system's tokenizer as it follows from `start`'s, where it is another one whose ids mean the same; else None."""
+    wanted = systems.system(system).tokenizer
+    if start is None or start.variant == wanted:
+        return None
+    grow = getattr(make_tokenizer(wanted), "grown_from", None)
+    return grow(start) if grow else None
 
 
 def _place(corpus: Corpus, untrained, vocab_size: int, tokenizer) -> Path:

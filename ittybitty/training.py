@@ -137,7 +137,9 @@ class _Trainer:
             self._resume(last)
         elif init_from is not None:
             start = checkpoint.find(init_from)
-            checkpoint.check_tokenizer(checkpoint.read_config(start)["tokenizer_hash"], self.tokenizer, start)
+            written = checkpoint.read_config(start)["tokenizer_hash"]
+            if written not in getattr(self.tokenizer, "extends", ()):
+                checkpoint.check_tokenizer(written, self.tokenizer, start)
             checkpoint.put_weights(self.model, checkpoint.read_weights(start), start)
         if last is None and (self.run_dir / "README.md").exists():  # the card of an export: weights with nothing to go on from
             raise CheckpointError(f"{self.run_dir}: is an exported model, not a run; give another folder, and --from {self.run_dir} to start from it")
