@@ -21,8 +21,8 @@ def add_verbs(verbs) -> None:
         evaluate,
         "bits per note on held-out pieces, with a 95%% interval, and what the code keeps; or another yardstick",
         "ittybitty evaluate tiny --data ~/music --split validation --limit 8",
-        "ittybitty evaluate ngram --data ~/music                 counting, with the tokenizer of tiny",
-        "ittybitty evaluate tiny --data ~/music --by-position    is a longer past worth anything?",
+        "ittybitty evaluate ngram --data ~/music",
+        "ittybitty evaluate tiny --data ~/music --by-position",
         "ittybitty evaluate tiny --data ~/music --music --pieces 40 --record music.json",
     )
     parser.add_argument("model", metavar="NAME|RUN_DIR", help="a model that ships with the package, a run folder, or a baseline: ngram, xz")
