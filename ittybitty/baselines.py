@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from . import checkpoint, notelist, stages
-from .corpora import Piece
+from .corpora import Corpus, Piece
 from .errors import CheckpointError, ConfigError, CorpusError
 from .evaluation import chosen_pieces, data_hash, piece_row, read_piece, scored, summary
 from .ngram import KneserNey
@@ -32,7 +32,7 @@ HELD_BACK = 20  # every so many-th training piece chooses the order
 
 def evaluate_baseline(
     name: str,
-    data: str | Path | None,
+    data: str | Path | Corpus | None,
     split: str = "validation",
     limit: int | None = None,
     tokenizer: str | Path = TOKENIZER,
@@ -46,16 +46,16 @@ def evaluate_baseline(
     """
     if name not in BASELINES:
         raise ConfigError(f"no baseline is called {name!r}: there is {', '.join(BASELINES)}")
-    corpus, pieces = chosen_pieces(data, split, limit)
     folder = checkpoint.find(tokenizer)
-    code = load_tokenizer(folder)
+    configs, code = checkpoint.read_config(folder)["configs"], load_tokenizer(folder)
+    corpus, pieces = chosen_pieces(data, split, limit, configs["data"].corpus)
     if name == "xz":
         if not hasattr(getattr(code, "vocabulary", None), "ticks_per_second") or not code.exact_clock:
             raise ConfigError(f"{tokenizer}: its tokenizer {code.variant} has no grid of seconds; give --tokenizer one of the REMI kind")
         found = {"parameters": 0, "method": "LZMA2, preset 9 extreme, raw stream; each piece by itself"}
         rows, skipped = scored(pieces, lambda piece: score_xz(code, piece), progress)
     else:
-        store = stages.tokenize(checkpoint.read_config(folder)["configs"], data, tokenizer=code, progress=progress)
+        store = stages.tokenize(configs, data, tokenizer=code, progress=progress)
         model, found = counted([store.tokens(i) for i in store.split("train")], code.vocab_size, order)
         rows, skipped = scored(pieces, lambda piece: score_ngram(model, code, piece), progress)
         found |= {"bits_per_note_by_order": _by_order(rows)}
