@@ -41,6 +41,15 @@ def test_pure_mamba_is_mamba_alone():
         assert set(systems.build("mamba", size)["model"].pattern) == {"M"}
 
 
+@pytest.mark.parametrize("name", systems.SYSTEMS)
+@pytest.mark.parametrize("size", ["nano", "tiny"])
+def test_the_vocabulary_has_room_for_the_codes_own_ids(name, size):
+    configs = systems.build(name, size)
+    own = systems.build_tokenizer(configs).vocab_size
+    assert own <= configs["model"].vocab_size
+    assert name != "lstm-remi" or own == configs["model"].vocab_size  # learns nothing: the model is as counted
+
+
 def test_overrides_win():
     assert systems.build("mamba", "tiny", {"model.pattern": "MMM", "train.steps": "7"})["model"].pattern == "MMM"
 

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from ..config import ModelConfig
 from ..models.mamba import Mamba
 from ..models.scan import chosen
+from ..models.ssm import PlainSSM
 from .timing import KEEPING, RETURNING, Timing, child, in_turns, matmul_rate, peak_memory, read_bandwidth
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
@@ -66,39 +67,6 @@ class Recurrent(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.lstm(x)[0]
-
-
-class PlainSSM(Mamba):
-    """Mamba's block without selection: Δ, B, C are parameters, so that the recurrence is one long convolution [5]."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__(config)
-        del self.x_proj
-        self.B, self.C = nn.Parameter(torch.randn(self.E, self.N)), nn.Parameter(torch.randn(self.E, self.N))
-
-    def forward(self, x: torch.Tensor, state: None = None) -> torch.Tensor:
-        u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, L, E) twice
-        u = self._convolve(u, None)
-        return self.out_proj((fft_convolution(u, self.kernel(u.shape[1])) + self.D * u) * F.silu(z))
-
-    def kernel(self, L: int) -> torch.Tensor:
-        """(E, L) response to an impulse, K_t = Σ_n C_n exp(t Δ A_n) Δ B_n.
-
-        With t = a T + b the exponential is a product of two, so that no (E, N, L) tensor is ever made.
-        """
-        T = round(L**0.5)
-        delta = F.softplus(self.dt_proj.bias)[:, None]  # (E, 1)
-        rate = -delta * torch.exp(self.A_log)  # ΔA (E, N)
-        coarse = torch.exp(rate[:, None] * T * torch.arange(-(-L // T))[:, None]) * (self.C * delta * self.B)[:, None]
-        fine = torch.exp(rate[..., None] * torch.arange(T))  # (E, N, T)
-        return (coarse @ fine).flatten(1)[:, :L]
-
-
-def fft_convolution(u: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Causal convolution of u (B, L, E) with kernel (E, L), in L log L; zeros to 2 L keep the end off the beginning."""
-    L = u.shape[1]
-    product = torch.fft.rfft(u.transpose(1, 2), 2 * L) * torch.fft.rfft(kernel, 2 * L)
-    return torch.fft.irfft(product, 2 * L)[..., :L].transpose(1, 2)
 
 
 MIXERS: dict[str, Callable[[int], nn.Module]] = {
