@@ -103,8 +103,8 @@ class TrainingIndex:
         return cls(_lines(pieces, (kind,), progress)[kind], kind)
 
     def runs(self, length: int) -> np.ndarray:
-        """Sorted hashes of all distinct runs of `length` symbols that lie within one piece."""
-        return np.unique(self._hash.runs(length)[self._left[: max(0, len(self.line) - length + 1)] >= length])
+        """Sorted hashes of all runs of `length` symbols that lie within one piece."""
+        return np.sort(self._hash.runs(length)[self._left[: max(0, len(self.line) - length + 1)] >= length])
 
     def shared(self, line: np.ndarray, length: int) -> np.ndarray:
         """(N - length + 1,) bool: which runs of `length` symbols of a line are in the index."""
