@@ -23,7 +23,7 @@ class Piece:
     name: str  # unique within its corpus
     composer: str
     title: str
-    split: str  # one of SPLITS
+    split: str  # one of SPLITS, or another name where a corpus's own table has one
     path: Path | None = None  # its MIDI file; None for a piece that is made, not read
     source: Callable[[], Performance] | None = field(default=None, repr=False, compare=False)
 
@@ -44,17 +44,19 @@ class Corpus:
         return len(self.pieces)
 
     def split(self, name: str) -> tuple[Piece, ...]:
-        """Pieces of "train", "validation" or "test"; CorpusError for another name or an empty split."""
-        if name not in SPLITS:
-            raise CorpusError(f"no split is called {name!r}: there is {', '.join(SPLITS)}")
+        """Pieces of "train", "validation", "test" or what else the corpus calls a split; CorpusError for a name it has not."""
         chosen = tuple(piece for piece in self.pieces if piece.split == name)
+        if not chosen and name not in SPLITS:
+            names = dict.fromkeys([*SPLITS, *(piece.split for piece in self.pieces)])
+            raise CorpusError(f"no split is called {name!r}: there is {', '.join(names)}")
         if not chosen:
             raise CorpusError(f"{self.name}: no piece of its {len(self)} is in the {name} split; add pieces, or use another")
         return chosen
 
     def counts(self) -> dict[str, int]:
         """Pieces in each split."""
-        return {name: sum(piece.split == name for piece in self.pieces) for name in SPLITS}
+        names = dict.fromkeys([*SPLITS, *(piece.split for piece in self.pieces)])
+        return {name: sum(piece.split == name for piece in self.pieces) for name in names}
 
 
 def statistics(corpus: Corpus, progress: bool = True) -> dict[str, dict[str, float]]:
@@ -66,7 +68,7 @@ def statistics(corpus: Corpus, progress: bool = True) -> dict[str, dict[str, flo
 
     from ..errors import MidiError
 
-    result = {name: {"pieces": 0, "notes": 0, "hours": 0.0, "unreadable": 0} for name in SPLITS}
+    result = {name: {"pieces": 0, "notes": 0, "hours": 0.0, "unreadable": 0} for name in corpus.counts()}
     for piece in tqdm(corpus.pieces, desc=f"reading {corpus.name}", unit="piece", disable=None if progress else True):
         row = result[piece.split]
         try:

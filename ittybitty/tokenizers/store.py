@@ -206,6 +206,8 @@ def _start_worker(tokenizer: Tokenizer) -> None:
     global _worker_tokenizer
     _worker_tokenizer = tokenizer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    if "torch" in sys.modules:  # a forked process has none of the parent's threads and would wait for them forever
+        sys.modules["torch"].set_num_threads(1)
 
 
 def _encode_in_worker(piece) -> tuple[bytes, dict]:
