@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 from dataclasses import dataclass
 
 import torch
@@ -55,3 +56,18 @@ def processes():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ittybitty.training", "ittybitty.models", "ittybitty.tokenizers.store", "safetensors.torch"])
     return context
+
+
+def train_group(store: str, run_dir: str, changes: dict, world: int = 2) -> None:
+    """One training by `world` processes over gloo on the loopback, in the environment that torchrun gives its workers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    places = [{**address, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
+    group = [processes().Process(target=train_process, args=(store, run_dir, changes, place, {"parallel": "ddp"})) for place in places]
+    for process in group:
+        process.start()
+    for process in group:
+        process.join(120)
+    assert [process.exitcode for process in group] == [0] * world

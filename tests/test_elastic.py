@@ -1,4 +1,7 @@
-"""torchrun on one machine: a worker is killed, the group starts again from the last checkpoint, and nothing is lost but time."""
+"""torchrun on one machine: a worker is killed, the group starts again from the last checkpoint, and nothing is lost but time.
+
+Its processes import torch five times, which is most of what this takes; the run it is compared with is forked (runs.py).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from safetensors.torch import load_file
 from ittybitty import checkpoint
 from ittybitty.journal import read_log
 from ittybitty.notes import Performance
-from runs import small_store
+from runs import small_store, train_group
 
 CHANGES = {"train.steps": 12, "train.checkpoint_every": 3, "train.validate_every": 6}
 KILLED_AT = 7  # steps; the last checkpoint is that of step 6
@@ -33,7 +36,8 @@ from runs import small_configs
 
 store, run_dir, changes, witness, kill = json.loads(sys.argv[1])
 torch.set_num_threads(1)
-rank, touched = os.environ["RANK"], Path(witness) / f"rank{os.environ['RANK']}"
+rank, attempt = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]
+touched = Path(witness) / f"attempt{attempt}-rank{rank}"
 
 
 def watch(event, arguments):
@@ -68,11 +72,19 @@ def folder(tmp_path_factory):
     return folder
 
 
-def torchrun(folder: Path, name: str, kill: int) -> tuple[Path, str]:
-    """Two processes over gloo on the loopback; the run folder and what they said."""
-    witness = folder / f"{name}-witness"
+@pytest.fixture(scope="module")
+def whole(folder):
+    """A run of two processes that nothing happened to."""
+    train_group(str(folder / "tokens"), str(folder / "whole"), CHANGES)
+    return folder / "whole"
+
+
+@pytest.fixture(scope="module")
+def survivor(folder):
+    """A run by torchrun whose second worker was killed in the middle; the run folder and what was said."""
+    witness, run_dir = folder / "witness", folder / "survivor"
     witness.mkdir()
-    arguments = [str(folder / "tokens"), str(folder / name), CHANGES, str(witness), kill]
+    arguments = [str(folder / "tokens"), str(run_dir), CHANGES, str(witness), KILLED_AT]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2"]
     root = Path(__file__).parents[1]
     environment = {
@@ -88,25 +100,13 @@ def torchrun(folder: Path, name: str, kill: int) -> tuple[Path, str]:
         finally:
             group.terminate()  # torchrun takes its workers along
     assert group.returncode == 0, said[-3000:]
-    return folder / name, said
-
-
-@pytest.fixture(scope="module")
-def whole(folder):
-    """A run that nothing happened to."""
-    return torchrun(folder, "whole", kill=0)[0]
-
-
-@pytest.fixture(scope="module")
-def survivor(folder):
-    """A run whose second worker was killed in the middle."""
-    return torchrun(folder, "survivor", kill=KILLED_AT)
+    return run_dir, said
 
 
 def test_a_killed_worker_costs_only_the_steps_since_the_last_checkpoint(whole, survivor):
     """The group starts again by itself and ends in the weights, bit for bit, of one that was left alone."""
     run_dir, said = survivor
-    assert (run_dir.parent / "survivor-witness" / "killed").exists() and "exitcode: -9" in said
+    assert (run_dir.parent / "witness" / "killed").exists() and "exitcode: -9" in said
     assert checkpoint.newest(run_dir).step == CHANGES["train.steps"]
     for file in ("model.safetensors", "last/model.safetensors", "last/optimizer.safetensors"):
         ours, theirs = load_file(run_dir / file), load_file(whole / file)
@@ -118,7 +118,9 @@ def test_the_log_tells_each_step_once(whole, survivor):
     assert steps[0] == steps[1] == sorted(set(steps[0]))
 
 
-def test_only_rank_0_writes(whole):
-    """Of the run folder no other rank opens, makes, renames or removes anything."""
-    rank0, rank1 = (int((whole.parent / "whole-witness" / f"rank{rank}").read_text()) for rank in (0, 1))
+@pytest.mark.parametrize("attempt", [0, 1])
+def test_only_rank_0_writes(survivor, attempt):
+    """Of the run folder no other rank opens, makes, renames or removes anything, before the kill and after it."""
+    witness = survivor[0].parent / "witness"
+    rank0, rank1 = (int((witness / f"attempt{attempt}-rank{rank}").read_text()) for rank in (0, 1))
     assert rank0 > 0 and rank1 == 0

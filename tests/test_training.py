@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import time
 
 import pytest
@@ -22,7 +21,7 @@ from ittybitty.journal import Journal, read_log
 from ittybitty.models import PianoHybridModel
 from ittybitty.optimizer import Autocast, learning_rate, parameter_groups, precision
 from ittybitty.notes import Performance
-from runs import processes, small_configs, small_store, train_process
+from runs import processes, small_configs, small_store, train_group, train_process
 
 
 @pytest.fixture(scope="module")
@@ -170,22 +169,7 @@ def test_two_processes_are_one(store, tmp_path):
     """torchrun's environment, gloo on loopback: the loss of one process at equal global batch, one writer, one log."""
     changes = {"model.dropout": 0.0, "train.steps": 10, "train.validate_every": 5}
     train(store, tmp_path / "one", changes)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    group = [
-        processes().Process(
-            target=train_process,
-            args=(str(store.path), str(tmp_path / "two"), changes, {**world, "RANK": str(rank), "LOCAL_RANK": str(rank)}, {"parallel": "ddp"}),
-        )
-        for rank in range(2)
-    ]
-    for process in group:
-        process.start()
-    for process in group:
-        process.join(120)
-    assert [process.exitcode for process in group] == [0, 0]
+    train_group(str(store.path), str(tmp_path / "two"), changes)
     one, two = (read_log(tmp_path / name / "log.jsonl") for name in ("one", "two"))
     assert [r["step"] for r in one] == [r["step"] for r in two]
     for a, b in zip(one, two):
@@ -213,6 +197,36 @@ def test_dataparallel_replicas_add_up_to_one_device():
     assert gathered[2] == whole[2] == (y >= 0).sum()
     for ours, theirs in zip(gradient, model.parameters()):
         torch.testing.assert_close(ours, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+class InTurn(torch.nn.Module):
+    """nn.DataParallel without its GPUs: the batch is cut as there, and the shares are run one after the other."""
+
+    def __init__(self, module, devices=2):
+        super().__init__()
+        self.module, self.devices = module, devices
+
+    def forward(self, x, y, label_smoothing=0.0):
+        outs = [self.module(a, b, label_smoothing) for a, b in zip(x.chunk(self.devices), y.chunk(self.devices))]
+        return tuple(torch.cat(values) for values in zip(*outs))
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_two_replicas_follow_the_curve_of_one_device(store, tmp_path, monkeypatch, accumulation):
+    """The published training's way, at equal global batch; neither a batch nor the epoch divides by the devices."""
+    from ittybitty.windows import Windows
+
+    assert len(Windows(store, "train", 32, 5)) % 5, "the last batch of an epoch was to be short"
+    changes = {"model.dropout": 0.0, "train.steps": 20, "train.batch_size": 5, "train.validate_every": 10}
+    train(store, tmp_path / "one", changes)
+    monkeypatch.setattr(torch.nn, "DataParallel", InTurn)
+    train(store, tmp_path / "two", {**changes, "train.accumulation": accumulation}, parallel="dp")
+    one, two = (read_log(tmp_path / name / "log.jsonl") for name in ("one", "two"))
+    for a, b in zip(one, two, strict=True):
+        assert (a["step"], a["tokens"]) == (b["step"], b["tokens"])
+        for key in ("nll", "loss", "validation_nll", "grad_norm"):
+            assert a.get(key) == pytest.approx(b.get(key), abs=1e-3)
+    assert not [name for name in weights(tmp_path / "two") if "module" in name]
 
 
 def test_dataparallel_writes_unwrapped_weights(store, straight, tmp_path):
