@@ -143,6 +143,23 @@ def _draw_notes(ax, strip, part: Performance, colour: str, start: float, end: fl
     return notes["pitch"]
 
 
+def patterns(states: np.ndarray, names: Sequence[str] = (), ax=None):
+    """Rows of what a key does in each frame of a beat (n, frames): 0 silent, 1 held, 2 struck, the first row on top."""
+    from matplotlib.colors import ListedColormap
+
+    states = np.asarray(states)
+    with style(columns=1, height=0.7 + 0.14 * len(states)):
+        ax = _axes(ax)
+        ax.imshow(states, cmap=ListedColormap(["#F2F2F2", SKY, BLACK]), vmin=0, vmax=2, aspect="auto", interpolation="nearest")
+        ax.set_yticks(range(len(names)), names)
+        ax.set_xticks(np.linspace(0, states.shape[1], 5) - 0.5, [f"{place:g}" for place in np.linspace(0, states.shape[1], 5)])
+        ax.hlines(np.arange(1, len(states)) - 0.5, -0.5, states.shape[1] - 0.5, color="white", lw=1)
+        ax.set(xlabel="frame")
+        ax.tick_params(length=0)
+        ax.grid(False)
+    return ax
+
+
 # Training
 
 

@@ -134,6 +134,13 @@ def test_positions_overlaps_and_shared_runs_draw_what_is_recorded(tmp_path):
     drawn(ax.figure, tmp_path)
 
 
+def test_patterns_are_drawn_row_by_row(tmp_path):
+    ax = plots.patterns([[2, 1, 1, 0], [0, 0, 2, 1]], ["first", "second"])
+    assert ax.images[0].get_array().tolist() == [[2, 1, 1, 0], [0, 0, 2, 1]]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["first", "second"]
+    drawn(ax.figure, tmp_path)
+
+
 def test_an_axes_that_is_given_is_drawn_into(performance):
     ax = plt.subplots()[1]
     assert plots.piano_roll(performance, ax=ax) is ax and len(plt.get_fignums()) == 1
