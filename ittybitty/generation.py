@@ -22,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,7 @@ def stream(model, tokenizer, prompt: Performance, config: DataConfig, generation
     """Each new note as soon as its duration is known, at times that follow those of `prompt` (which may be empty)."""
     _check_fit(model, tokenizer)
     given = make_prompt(prompt, tokenizer, config)
-    reader = _listener(tokenizer, given)
+    reader = _Listener(tokenizer, given)
     limit = math.inf if generation_config.seconds is None else given.join + generation_config.seconds
     left = math.inf if generation_config.notes is None else generation_config.notes
     with _evaluating(model, generation_config.precision) as player:
@@ -172,6 +173,7 @@ def stream(model, tokenizer, prompt: Performance, config: DataConfig, generation
                     return
             if reader.clock + given.start >= limit:
                 return
+    yield from islice(_heard(reader.feed(tokenizer.eos_id), given, limit), None if left == math.inf else left)  # what still sounds
 
 
 def _heard(notes: list[Note], prompt: Prompt, limit: float) -> list[Note]:
@@ -198,7 +200,7 @@ def continuation(
     number = secrets.randbits(32) if generation_config.seed is None else generation_config.seed
     settled = dataclasses.replace(generation_config, seed=number)
     prompt = make_prompt(seed, tokenizer, config)
-    reader = _listener(tokenizer, prompt)
+    reader = _Listener(tokenizer, prompt)
     limit = math.inf if settled.seconds is None else prompt.join + settled.seconds
     began, new, count = time.perf_counter(), [], 0
     with _evaluating(model, settled.precision) as player:
@@ -221,13 +223,15 @@ def _joined(
 ) -> tuple[Performance, Performance]:
     """The new music, and seed and new music on one time line.
 
-    Prompt and new ids are decoded together and split by count, so that nothing of the prompt is counted as new. The
-    seed's own pedal holds until the first new note; from there on the pedal is the continuation's.
+    Prompt and new ids are decoded together; what the prompt alone decodes to is not new, also where the new ids prolong it.
+    The seed's own pedal holds until the first new note; from there on the pedal is the continuation's.
     """
-    whole = shift(tokenizer.decode([*prompt.ids.tolist(), *new]), prompt.start)
-    notes = whole.notes[len(tokenizer.decode(prompt.ids)) :].copy()
+    whole = tokenizer.decode([*prompt.ids.tolist(), *new])
+    old, strikes = set(_strikes(tokenizer.decode(prompt.ids))), _strikes(whole)
+    whole = shift(whole, prompt.start)
+    notes = whole.notes[[strike not in old for strike in strikes]]
     notes["onset"] = np.maximum(notes["onset"], prompt.join)
-    notes = notes[notes["onset"] < limit][:most]  # an id may complete several notes
+    notes = np.sort(notes[notes["onset"] < limit], order=("onset", "pitch"))[:most]  # an id may complete several notes
     if not len(notes):
         return Performance(), seed
     takes_over = float(notes["onset"].min())
@@ -278,12 +282,28 @@ def _alone(new: Performance, output_path) -> Performance:
     return shift(new, -float(new.notes["onset"].min()))
 
 
-def _listener(tokenizer: Tokenizer, prompt: Prompt) -> NoteReader:
-    """A reader that stands where the prompt ends."""
-    reader = tokenizer.reader()
-    for id in prompt.ids:
-        reader.feed(id)
-    return reader
+def _strikes(performance: Performance) -> list[tuple[int, int]]:
+    """What tells notes apart whatever their length: onset in 0.1 ms, and pitch."""
+    return [(round(10_000 * onset), pitch) for onset, pitch in performance.notes[["onset", "pitch"]].tolist()]
+
+
+class _Listener:
+    """A reader that stands where the prompt ends. A code may know a note only when it has ended: those of the prompt are not given."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Prompt):
+        self._reader: NoteReader = tokenizer.reader()
+        self._old = set(_strikes(tokenizer.decode(prompt.ids)))
+        for id in prompt.ids:
+            self._reader.feed(int(id))
+
+    @property
+    def clock(self) -> float:
+        """Second before which no later note begins, on the ids' clock."""
+        return self._reader.clock
+
+    def feed(self, id: int) -> list[Note]:
+        """The new notes that this id completes."""
+        return [note for note in self._reader.feed(id) if (round(10_000 * note.onset), note.pitch) not in self._old]
 
 
 def _check_fit(model, tokenizer) -> None:

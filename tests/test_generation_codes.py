@@ -91,6 +91,7 @@ def test_streaming_is_the_continuation(model, tokenizer, seed):
         pytest.skip("a tempo drawn within a note changes what was already played")
     played = Performance.of(generation.stream(model, tokenizer, seed, DATA, settings))
     made = generation.continuation(model, tokenizer, seed, DATA, settings)
+    assert len(played) == len(made.new)
     assert np.allclose(np.array(played.notes.tolist()), np.array(made.new.notes.tolist()), atol=1e-6)
 
 

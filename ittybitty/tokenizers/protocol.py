@@ -34,7 +34,11 @@ class Rules(Protocol):
 
 
 class NoteReader(Protocol):
-    """Ids -> notes one id at a time, the same notes as `decode` gives."""
+    """Ids -> notes one id at a time, the same notes as `decode` gives.
+
+    A code in which a note ends where it is no longer said gives it then, later than others that began after it; the end
+    token gives all that still sounds.
+    """
 
     @property
     def clock(self) -> float:
