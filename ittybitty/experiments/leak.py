@@ -99,9 +99,10 @@ def _store(protocol: str, configs: dict, row: Row, data: str | Path | None) -> T
         pieces = (*pool, *evenly_spaced(corpus.split("validation"), int(setting(row, "held_out_pieces", 16))))
         learnt_on = pool
     else:
-        out = np.random.default_rng(0).random(len(pool)) < HELD_OUT
-        if out.all() or not out.any():
-            raise ConfigError(f"{len(pool)} training pieces are too few to hold any out: give more training_pieces")
+        if len(pool) < 2:
+            raise ConfigError(f"{len(pool)} training piece is too few to hold one out: give 2 or more training_pieces")
+        out = np.zeros(len(pool), bool)
+        out[np.random.default_rng(0).permutation(len(pool))[: max(1, round(HELD_OUT * len(pool)))]] = True
         random = protocol == "pieces"  # windows are split later: until then all are training pieces
         pieces = tuple(dataclasses.replace(p, split="validation" if random and o else "train") for p, o in zip(pool, out))
         learnt_on = pool
