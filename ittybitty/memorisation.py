@@ -16,7 +16,8 @@ once, and then compared symbol by symbol, so that an accident of hashing would b
 
 [1] Karp and Rabin 1987, Efficient randomized pattern-matching algorithms.
 
-Left out: near copies (a changed note ends a run), and voices: a run is of all notes.
+Left out: near copies (a changed note ends a run), and voices: a run is of all notes. A code with a coarser grid than 1/48 s
+cannot say the times of the training pieces: of its continuations only the "pitch" runs compare.
 """
 
 from __future__ import annotations
