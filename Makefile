@@ -7,13 +7,14 @@ PARITY := build/parity-venv
 LATEX := pdflatex -interaction=nonstopmode -halt-on-error main.tex
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-parity paper lab kaggle-bundle kaggle-rehearsal clean
+.PHONY: help setup reproduce test test-parity paper lab playground kaggle-bundle kaggle-rehearsal clean
 
 help:
 	@echo "make reproduce   run every notebook at its small size; ends by saying where the new piece of music lies"
 	@echo "make test        run the tests"
 	@echo "make test-parity run our Mamba against mamba_ssm.Mamba, in an environment of its own (about 2 GB)"
 	@echo "make paper       build paper/main.pdf from the recorded results"
+	@echo "make playground  choose, slide, watch, listen: a page in your browser, without a network"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make kaggle-bundle OWNER=you   build what Kaggle is given (kaggle/README.md)"
 	@echo "make kaggle-rehearsal          play two Kaggle sessions here, one of them killed"
@@ -57,6 +58,9 @@ paper: $(READY)
 	  echo "  macOS           brew install tectonic"; \
 	  echo "  anywhere        https://tectonic-typesetting.github.io"; fi
 	@if test -f paper/main.pdf; then echo "paper/main.pdf"; fi
+
+playground: $(READY)
+	@$(BIN)/ittybitty playground
 
 lab: $(READY)
 	@$(BIN)/jupyter lab --notebook-dir=notebooks

@@ -35,7 +35,7 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x8
 # Large, and surely in an image that holds torch, transformers and Jupyter. Names as in constraints.txt, lower case.
 IN_IMAGE = frozenset(
     "torch numpy scipy numba llvmlite sympy networkx transformers tokenizers hf-xet safetensors huggingface_hub matplotlib pillow "
-    "fonttools kiwisolver contourpy jupyterlab jupyter_server jupyterlab_server jupyter-lsp debugpy ipython ipykernel voila setuptools".split()
+    "fonttools kiwisolver contourpy jupyterlab jupyter_server jupyterlab_server jupyter-lsp debugpy ipython ipykernel setuptools".split()
 )
 NOT_THERE = frozenset({"playwright", "greenlet"})  # the browser that tests the playground
 OURS = ("ittybitty", "pyproject.toml", "README.md", "LICENSE", "requirements.txt")  # what our own wheel is made of

@@ -26,7 +26,8 @@ evaluation bench export stages doctor reproduce paper
 baselines trials smoke
 listening memorisation
 experiments
-cli widget
+widget
+cli
 """
 LEVEL = {name: level for level, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 FACES = ("__init__", "__main__")  # lazy names and the entry point stand above all layers

@@ -1,4 +1,4 @@
-"""`ittybitty continue`: a seed MIDI goes in, a longer piece comes out."""
+"""`ittybitty continue`: a seed MIDI goes in, a longer piece comes out; `ittybitty playground`: the same on a page."""
 
 from __future__ import annotations
 
@@ -43,6 +43,20 @@ def add_verbs(verbs) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="same number, same music (drawn, and printed, if not given)")
     parser.add_argument("--wav", metavar="OUT.wav", help="also as sound")
     parser.add_argument("--plot", metavar="OUT.png", help="also as a picture (png, pdf or svg)")
+
+
+    parser = add_verb(verbs, "playground", playground, "the playground as a page in the browser", "ittybitty playground", "ittybitty playground --port 9000 --no-browser")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; only this machine reaches the default (%(default)s)")
+    parser.add_argument("--port", type=int, default=8866, metavar="N", help="the next free one from here on (%(default)s)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+
+
+def playground(options: argparse.Namespace) -> Result:
+    """Serves the page until Ctrl-C."""
+    from ..widget.serve import serve
+
+    address = serve(options.host, options.port, not options.no_browser)
+    return {"address": address}, "playground ended"
 
 
 def continue_(options: argparse.Namespace) -> Result:

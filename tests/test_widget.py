@@ -1,0 +1,479 @@
+"""The playground without a browser: seeds, models, takes, the next token's chances, pictures, and the page's own state."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import threading
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from ittybitty import cli, paths
+from ittybitty.config import preset
+from ittybitty.errors import CheckpointError, ConfigError, MidiError
+from ittybitty.generation import Piano
+from ittybitty.midi import midi_bytes, read_midi_bytes
+from ittybitty.models import PianoHybridModel
+from ittybitty.notes import NOTE, Performance
+from ittybitty.tokenizers import PianoTokenizer
+from ittybitty.widget import models, next_token, pictures, seeds, serve
+from ittybitty.widget.next_token import NextToken
+from ittybitty.widget.takes import Job, Request, keep
+
+pytest.importorskip("ipywidgets")
+from ittybitty.widget import Playground  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def piano():
+    """An untrained model: what is asked of the page does not depend on what it plays."""
+    tokenizer = PianoTokenizer().train([seeds.piece(title) for title in seeds.titles()], 400)
+    torch.manual_seed(0)
+    model = PianoHybridModel(replace(preset("nano")["model"], vocab_size=tokenizer.vocab_size)).eval()
+    return Piano(model, tokenizer, preset("nano")["data"], "test")
+
+
+def request(**changes) -> Request:
+    return Request(**{"model": "test", "place": paths.pretrained_dir(), "seed_name": "Rag in F", "seed": seeds.piece("Rag in F"), "notes": 50, **changes})
+
+
+# Seeds
+
+
+@pytest.mark.parametrize("printed", seeds.PIECES, ids=lambda printed: printed.title)
+def test_every_bar_adds_up_and_voices_end_together(printed):
+    score = seeds.score(printed)  # ValueError for a bar that does not
+    lengths = {voice.count("|") for voice in printed.voices}
+    assert len(lengths) == 1 and len(score.bars) == lengths.pop() + 1
+    assert len(set(np.bincount(score.notes["part"]) > 0)) == 1
+
+
+@pytest.mark.parametrize("title", seeds.titles())
+def test_seeds_are_short_whole_and_always_the_same(title):
+    piece = seeds.piece(title)
+    assert 8 < piece.end < 32 and len(piece) > 50 and piece.notes["onset"].min() >= 0
+    seeds.piece.cache_clear()
+    assert seeds.piece(title) == piece
+
+
+def test_a_bar_that_does_not_add_up_is_named():
+    with pytest.raises(ValueError, match="bar 2 of voice 1"):
+        seeds.score(seeds.Printed("Wrong", 60, 3, 1, ("C4:3 | C4:2 | C4:3",)))
+
+
+def test_an_upload_gives_its_last_seconds_from_zero_on(performance):
+    long = Performance.of([(i * 0.5, 0.4, 60 + i % 12, 80) for i in range(200)], [(0.0, 500.0)])
+    cut = seeds.uploaded(midi_bytes(long), "long.mid")
+    assert cut.notes["onset"][0] == 0 and cut.end <= seeds.SEED_SECONDS and len(cut) > 50
+    assert np.array_equal(cut.notes["pitch"], long.notes["pitch"][-len(cut) :])
+    assert (cut.pedals["onset"] + cut.pedals["duration"]).max() <= cut.end + seeds.LONGEST_NOTE
+    whole = seeds.uploaded(midi_bytes(performance), "short.mid")
+    assert len(whole) == len(performance)
+
+
+def test_an_upload_of_too_many_notes_or_one_endless_note_is_held_in_bounds():
+    dense = Performance.of((i * 0.001, 0.01, 21 + i % 88, 80) for i in range(5000))
+    assert len(seeds.ending(dense)) <= seeds.SEED_NOTES + 1
+    endless = Performance.of([(0.0, 1.0, 60, 80), (1.0, 90_000.0, 64, 80)])
+    assert seeds.ending(endless).end <= 1 + seeds.LONGEST_NOTE and len(seeds.ending(endless)) == 2
+
+
+@pytest.mark.parametrize("data, said", [(b"", "empty"), (b"<html>", "not a MIDI file"), (bytes(seeds.LARGEST_UPLOAD + 1), "1 MiB")])
+def test_a_bad_upload_is_one_clear_line(data, said):
+    with pytest.raises(MidiError, match=said) as caught:
+        seeds.uploaded(data, "mine.mid")
+    assert str(caught.value).startswith("mine.mid: ") and "\n" not in str(caught.value)
+
+
+# Models
+
+
+def test_shipped_models_come_first_and_rows_without_weights_say_what_makes_them():
+    found = models.choices()
+    assert found[0].trained and found[0].place == paths.pretrained_dir() / "tiny"
+    untrained = [choice for choice in found if not choice.trained]
+    assert untrained and found[-len(untrained) :] == untrained
+    for choice in untrained:
+        command = re.search(r"ittybitty (train \S+ --preset tiny --out \S+),", choice.mend)[1]
+        assert cli.build_parser().parse_args(command.split()).verb == "train"
+
+
+def test_run_folders_are_found_and_incomplete_ones_left_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = paths.pretrained_dir() / "tiny"
+    shutil.copytree(shipped, tmp_path / "runs" / "mine")
+    (tmp_path / "runs" / "half").mkdir()
+    shutil.copy(shipped / "config.json", tmp_path / "runs" / "half")
+    (tmp_path / "runs" / "odd").mkdir()
+    (tmp_path / "runs" / "odd" / "config.json").write_text("[1]")
+    labels = [choice.label for choice in models.choices() if choice.trained]
+    assert "runs/mine · run · hybrid" in labels and not [label for label in labels if "half" in label or "odd" in label]
+    header = json.loads((tmp_path / "runs" / "mine" / "config.json").read_text())
+    (tmp_path / "runs" / "mine" / "config.json").write_text(json.dumps({**header, "system": "mamba"}))
+    assert not [choice for choice in models.choices() if choice.label.startswith("mamba · no weights")]
+
+
+def test_loaded_models_are_kept_and_the_oldest_let_go(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(Piano, "load", classmethod(lambda cls, place: loaded.append(place) or object()))
+    shelf = models.Shelf()
+    first = shelf.load("a")
+    assert shelf.load("a") is first and shelf.load("b") is not first and shelf.load("a") is first
+    shelf.load("c")
+    shelf.load("b")
+    assert loaded == ["a", "b", "c", "b"]
+
+
+# The next token
+
+
+def offered(*logits: float) -> NextToken:
+    return NextToken(np.array(logits, np.float32), tuple(f"t{i}" for i in range(len(logits))))
+
+
+def test_shares_are_those_that_sampling_draws_from(piano):
+    from ittybitty import sampling
+
+    answer = next_token.after(piano, seeds.piece("Rag in F"))
+    shares = answer.shares(1.3, 12, 0.9)
+    chance = torch.Generator().manual_seed(0)
+    drawn = sampling.sample(torch.from_numpy(answer.logits).expand(20_000, -1), chance, 1.3, 12, 0.9).numpy()
+    assert np.abs(np.bincount(drawn, minlength=len(shares)) / 20_000 - shares).max() < 0.015
+    assert not shares[np.isinf(answer.logits)].any() and shares.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_next_token_is_asked_for_as_generation_asks(piano):
+    """With top-k 1 the likeliest allowed token is what is drawn first."""
+    from ittybitty.config import GenerationConfig
+    from ittybitty.generation import generate_tokens, make_prompt
+
+    for seed in (seeds.piece("Waltz in A minor"), Performance()):
+        ids = make_prompt(seed, piano.tokenizer, piano.data).ids
+        first = next(generate_tokens(piano.model, piano.tokenizer, ids, GenerationConfig(1, top_k=1)))
+        assert next_token.after(piano, seed).likeliest(1) == [first]
+
+
+def test_the_sentence_says_what_each_slider_did():
+    four = offered(2.0, 1.0, 0.0, -1.0, -np.inf)
+    assert four.allowed == 4 and four.likeliest(9) == [0, 1, 2, 3]
+    plain = next_token.sentence(four, 1.0, 0, 1.0)
+    assert "leaves the likeliest token at 64.4%" in plain and "leaves all 4" in plain and "drawn from 4" in plain
+    assert "lifts the likeliest token from 64.4% to" in next_token.sentence(four, 0.5, 0, 1.0)
+    assert "lowers the likeliest token from 64.4% to" in next_token.sentence(four, 2.0, 0, 1.0)
+    assert "top-k 2 leaves 2 of 4" in next_token.sentence(four, 1.0, 2, 1.0)
+    assert "no choice left" in next_token.sentence(four, 0.1, 0, 0.5)
+    assert all(next_token.sentence(four, t, k, p).count(". ") == 0 for t in (0.1, 2.0) for k in (0, 3) for p in (0.01, 1.0))
+
+
+def test_tokens_are_spelt_for_musicians(piano):
+    tokenizer = piano.tokenizer
+    names = {name: id for id, name in enumerate(tokenizer.vocabulary.names)}
+    assert next_token.spelt(tokenizer, names["Pitch_61"]) == "C♯4"
+    assert next_token.spelt(tokenizer, names["Duration_1.12.24"]) == "0.75 s"
+    assert next_token.spelt(tokenizer, names["Bar_None"]) == "bar"
+    assert next_token.spelt(tokenizer, tokenizer.bos_id) == "start"
+    assert all(next_token.spelt(tokenizer, id) for id in range(tokenizer.vocab_size))
+
+
+# Pictures
+
+
+class Balanced(HTMLParser):
+    """Tags that are open and not closed, and everything that would be fetched."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open, self.fetched, self.trouble = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("br", "img", "input"):
+            self.open.append(tag)
+        self.fetched += [value for name, value in attributes if name in ("src", "href") and not value.startswith(("data:", "#"))]
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.trouble.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+
+def sound(html: str) -> bool:
+    parsed = Balanced(html)
+    return not parsed.open and not parsed.trouble and not parsed.fetched and "http" not in html
+
+
+def test_a_roll_has_a_stroke_a_note_in_two_colours(performance):
+    new = Performance.of((9 + i * 0.1, 0.1, 110 - i, 1 + 6 * i) for i in range(20)).notes
+    drawn = pictures.roll(performance, new)
+    strokes = {kind: sum(path.count("M") for path in re.findall(rf'class="ib-{kind} ib-v\d" d="([^"]*)"', drawn)) for kind in ("seed", "new")}
+    assert strokes == {"seed": len(performance), "new": 20} and sound(drawn)
+    assert "20 new notes" in drawn and len(set(re.findall(r'class="ib-new (ib-v\d)"', drawn))) == pictures.LOUDNESSES
+    heights = [float(y) for y in re.findall(r"M[\d.]+ (-?[\d.]+)h", drawn)]
+    assert min(heights) >= 0 and max(heights) <= int(re.search(r'viewBox="0 0 1000 (\d+)"', drawn)[1])
+
+
+def test_a_roll_of_nothing_and_of_two_thousand_notes_are_pictures():
+    assert sound(pictures.roll(Performance(), np.empty(0, NOTE)))
+    many = Performance.of((0.1 * i, 0.2, 30 + i % 60, 64) for i in range(2000)).notes
+    assert len(pictures.roll(Performance(), many)) < 60_000
+
+
+def test_the_chart_shows_what_is_cut():
+    drawn = pictures.chart(NextToken(np.array([2.0, 1.0, 0.0], np.float32), ("<b>", "two", "three")), 1.0, 2, 1.0)
+    assert drawn.count("<li") == 3 and drawn.count(">cut<") == 1 and "&lt;b&gt;" in drawn and sound(drawn)
+
+
+def test_the_player_carries_both_files(performance):
+    midi = midi_bytes(performance)
+    html = pictures.player("my <take>", midi, b"RIFFsound", "")
+    assert sound(html) and "my &lt;take&gt;.mid" in html
+    assert base64.b64decode(re.search(r"data:audio/midi;base64,([^\"]+)", html)[1]) == midi
+    assert base64.b64decode(re.search(r"data:audio/wav;base64,([^\"]+)", html)[1]) == b"RIFFsound"
+    silent = pictures.player("take", midi, None, "no sound: <why>")
+    assert "<audio" not in silent and "&lt;why&gt;" in silent and sound(silent)
+
+
+def test_settings_mark_what_differs():
+    one, two = request(temperature=0.8).words, request(temperature=1.2).words
+    assert pictures.settings(two, one).count("<b>") == 1 and "<b>temperature 1.20</b>" in pictures.settings(two, one)
+    assert "<b>" not in pictures.settings(one, one) and "<b>" not in pictures.settings(one)
+
+
+# Takes
+
+
+@pytest.mark.parametrize("changes", [{"notes": 49}, {"notes": 2001}, {"notes": None}, {"seconds": 10.0}, {"notes": None, "seconds": 1.0}, {"temperature": 0}, {"top_p": 0}])
+def test_a_request_that_cannot_be_is_named(changes):
+    with pytest.raises(ConfigError):
+        request(**changes)
+
+
+def play(piano, asked: Request, grow=lambda job, heard: None) -> Job:
+    ended = threading.Event()
+    job = Job(asked, lambda place: piano, grow, lambda job: ended.set()).start()
+    assert ended.wait(60)
+    return job
+
+
+def test_a_take_is_what_continue_gives(piano):
+    job = play(piano, request(temperature=1.1, number=5))
+    take = keep(job, 3)
+    made = piano.continue_(seeds.piece("Rag in F"), notes=50, temperature=1.1, top_k=50, top_p=0.95, seed=5)
+    assert len(take.new) == 50 and np.array_equal(take.new, made.new.notes) and take.joined == made.joined
+    assert len(read_midi_bytes(take.midi, "take")) == len(made.joined) and take.wav[:4] == b"RIFF" and take.title == "Take 3"
+
+
+def test_a_take_grows_while_it_is_played(piano, monkeypatch):
+    monkeypatch.setattr("ittybitty.widget.takes.EVERY", 0.0)
+    seen = []
+    for asked in (request(), request(notes=None, seconds=5.0)):
+        seen.clear()
+        play(piano, asked, lambda job, heard: seen.append(heard))
+        counts, shares = [len(heard.notes) for heard in seen], [heard.share for heard in seen]
+        assert len(counts) > 10 and counts == sorted(counts) and shares == sorted(shares) and 0 <= shares[0] and shares[-1] <= 1.05
+        assert seen[-1].left is not None and seen[-1].left >= 0 or shares[-1] > 1
+
+
+def test_stop_keeps_what_was_played(piano, monkeypatch):
+    monkeypatch.setattr("ittybitty.widget.takes.EVERY", 0.0)
+    job = play(piano, request(notes=2000), lambda job, heard: len(heard.notes) >= 20 and job.stop())
+    take = keep(job, 1)
+    assert 20 <= len(take.new) < 200 and take.stopped and take.title == "Take 1 (stopped)"
+
+
+def test_trouble_in_the_thread_is_one_line_and_always_ends():
+    def broken(error):
+        def load(place):
+            raise error
+
+        return load
+
+    for error, said in ((CheckpointError("runs/x: damaged; train it again"), "runs/x: damaged; train it again"), (RuntimeError("odd"), "RuntimeError: odd"), (MemoryError(), "not enough memory")):
+        ended = threading.Event()
+        job = Job(request(), broken(error), lambda job, heard: None, lambda job: ended.set()).start()
+        assert ended.wait(10) and said in job.trouble and keep(job, 1) is None
+
+
+# The page
+
+
+@pytest.fixture
+def page(piano, monkeypatch):
+    monkeypatch.setattr(models.Shelf, "load", lambda self, place: piano)
+    made = Playground()
+    made._notes.value = 50
+    yield made
+    made.stop()
+    made.wait(30)
+
+
+def settled(page) -> None:
+    end = time.monotonic() + 30
+    while (page.busy or page._looking is not None) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not page.busy and page._looking is None
+
+
+def test_the_page_begins_with_a_seed_and_its_chances(page):
+    settled(page)
+    assert "ib-seed" in page._roll.value and "ib-new" not in page._roll.value and "Temperature" in page._chances.value
+    assert page._stop.disabled and not page._generate.disabled and page.takes == ()
+
+
+def test_generate_twice_makes_one_take_and_stop_ends_it(page, piano, monkeypatch):
+    hold = threading.Event()
+    monkeypatch.setattr(models.Shelf, "load", lambda self, place: hold.wait(20) and piano)
+    page.generate()
+    page.generate()
+    assert page.busy and page._generate.disabled and not page._stop.disabled
+    page.stop()
+    hold.set()
+    settled(page)
+    assert page.takes == () and "Stopped before the first note" in page._trouble.value and not page._generate.disabled
+    page.generate()
+    settled(page)
+    assert len(page.takes) == 1 and "<audio" in page._player.value and page._trouble.value == ""
+
+
+def test_two_takes_stand_side_by_side_and_the_difference_is_marked(page):
+    page.generate()
+    settled(page)
+    assert page._beside.layout.display == "none"
+    page._temperature.value = 1.5
+    page.generate()
+    settled(page)
+    first, second = page.takes
+    assert page._beside.layout.display == "" and page._other.value == first.number
+    assert "<b>temperature 1.50</b>" in page._title.value and not np.array_equal(first.new, second.new)
+    assert [title for title, _ in page._other.options] == ["Take 1"]
+    page._temperature.value = 0.8
+    page.generate()
+    settled(page)
+    assert np.array_equal(page.takes[-1].new, first.new) and page._other.value == second.number
+    page._other.value = first.number
+    assert "<b>" not in page._title.value and page._other_roll.value == page._roll.value
+
+
+def test_what_is_chosen_while_a_take_is_played_is_for_the_next_one(page, piano, monkeypatch):
+    hold = threading.Event()
+    monkeypatch.setattr(models.Shelf, "load", lambda self, place: hold.wait(20) and piano)
+    page.generate()
+    page._seed.value = "Chorale in G"
+    page._temperature.value = 2.0
+    hold.set()
+    settled(page)
+    (take,) = page.takes
+    assert take.request.seed_name != "Chorale in G" and take.request.temperature == 0.8
+    assert take.joined.notes["pitch"][:3].tolist() == take.request.seed.notes["pitch"][:3].tolist()
+
+
+def test_a_model_without_weights_cannot_be_played(page):
+    untrained = next(i for i, choice in enumerate(page._models) if not choice.trained)
+    page._model.value = untrained
+    assert page._generate.disabled and "has not been trained here" in page._model_line.value
+    page.generate()
+    assert not page.busy and page.takes == () and "has not been trained here" in page._trouble.value
+    page._model.value = 0
+    assert not page._generate.disabled and page._trouble.value == "" and page._model_line.value == ""
+
+
+def upload(page, name: str, content: bytes) -> None:
+    page._uploaded({"new": ({"name": name, "content": memoryview(content), "size": len(content)},)})
+
+
+def test_an_upload_becomes_the_seed_and_a_bad_one_changes_nothing(page, performance):
+    upload(page, "mine.mid", midi_bytes(performance))
+    assert page._seed.value == "mine.mid" and len(page.request().seed) == len(performance) and page._trouble.value == ""
+    upload(page, "<script>.mid", b"nonsense")
+    assert page._seed.value == "mine.mid" and "&lt;script&gt;.mid: is not a MIDI file" in page._trouble.value
+    low = Performance.of([(0.0, 1.0, 12, 80), (1.0, 1.0, 60, 80)])
+    upload(page, "low.mid", midi_bytes(low))
+    assert page._seed.value == "low.mid" and "lie off the piano" in page._trouble.value
+
+
+def test_two_uploads_of_one_name_are_two_seeds_of_which_the_last_is_played(page, performance):
+    upload(page, "mine.mid", midi_bytes(performance))
+    upload(page, "mine.mid", midi_bytes(Performance.of([(0.0, 1.0, 60, 80), (1.0, 1.0, 62, 80)])))
+    settled(page)
+    assert len(page.request().seed) == 2 and "2 notes" in page._roll.value
+
+
+def test_a_damaged_model_leaves_the_last_take_where_it_was(page, monkeypatch):
+    page.generate()
+    settled(page)
+    shown = page._roll.value
+
+    def refuse(self, place):
+        raise CheckpointError("runs/x: damaged; train it again")
+
+    monkeypatch.setattr(models.Shelf, "load", refuse)
+    page.generate()
+    settled(page)
+    assert len(page.takes) == 1 and page._roll.value == shown and "runs/x: damaged" in page._trouble.value and not page._generate.disabled
+
+
+def test_only_so_many_takes_are_kept(page, monkeypatch):
+    monkeypatch.setattr("ittybitty.widget.page.KEPT", 2)
+    for number in range(4):
+        page._number.value = number
+        page.generate()
+        settled(page)
+    assert [take.number for take in page.takes] == [3, 4] and page._other.value == 3
+
+
+def test_two_pages_do_not_share_anything(piano, monkeypatch):
+    monkeypatch.setattr(models.Shelf, "load", lambda self, place: piano)
+    one, two = Playground(), Playground()
+    for made, number in ((one, 1), (two, 2)):
+        made._notes.value, made._number.value = 50, number
+        made.generate()
+    settled(one)
+    settled(two)
+    alone = [piano.continue_(seeds.piece(seeds.titles()[0]), notes=50, temperature=0.8, seed=number).new.notes for number in (1, 2)]
+    assert np.array_equal(one.takes[0].new, alone[0]) and np.array_equal(two.takes[0].new, alone[1])
+
+
+# Serving
+
+
+def test_the_page_is_served_on_loopback_unless_told_otherwise():
+    chosen = cli.build_parser().parse_args(["playground"])
+    assert chosen.host == "127.0.0.1" == serve.LOOPBACK
+    assert serve.settings(chosen.host, 1234, False)["Voila"]["ip"] == "127.0.0.1"
+
+
+def test_a_taken_port_is_passed_over_and_a_wrong_one_named():
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind((serve.LOOPBACK, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert serve.free_port(serve.LOOPBACK, port) > port
+    for host, port in ((serve.LOOPBACK, 0), (serve.LOOPBACK, 70_000), ("192.0.2.1", 8866)):
+        with pytest.raises(ConfigError):
+            serve.free_port(host, port)
+
+
+def test_the_page_leaves_out_what_is_for_the_notebook_only():
+    import nbformat
+
+    notebook = nbformat.read(serve.notebook(), as_version=4)
+    left = serve.page_cells(None, notebook, "").cells
+    assert [cell for cell in left if "Playground(" in cell.source] and not [cell for cell in left if "kaggle.com" in cell.source]
+    assert all(cell.cell_type == "code" for cell in left)
+
+
+def test_the_template_names_no_other_place():
+    for file in (*serve.SHARE.rglob("*"), serve.SHARE.with_name("page.css")):
+        if file.is_file():
+            assert "//" not in file.read_text(encoding="utf-8").replace("*//", "")
