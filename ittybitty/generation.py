@@ -224,7 +224,8 @@ def _joined(
     """The new music, and seed and new music on one time line.
 
     Prompt and new ids are decoded together; what the prompt alone decodes to is not new, also where the new ids prolong it.
-    The seed's own pedal holds until the first new note; from there on the pedal is the continuation's.
+    The seed's own pedal holds until the first new note; from there on the pedal is the continuation's. Where the code says
+    beats, the result has them: those that the prompt was given, and the new ones from the seed's last note on.
     """
     whole = tokenizer.decode([*prompt.ids.tolist(), *new])
     old, strikes = set(_strikes(tokenizer.decode(prompt.ids))), _strikes(whole)
@@ -235,10 +236,11 @@ def _joined(
     if not len(notes):
         return Performance(), seed
     takes_over = float(notes["onset"].min())
-    music = Performance(notes, between(whole, takes_over, min(limit, float((notes["onset"] + notes["duration"]).max()))).pedals)
+    pedals = between(whole, takes_over, min(limit, float((notes["onset"] + notes["duration"]).max()))).pedals
+    music = Performance(notes, pedals, None if whole.beats is None else whole.beats[whole.beats >= prompt.join])
     before = between(seed, -math.inf, takes_over).pedals if len(seed) else np.empty(0, PEDAL)
-    both = join(Performance(seed.notes, before), music)
-    return music, Performance(both.notes.astype(NOTE), _united(both.pedals))
+    both = join(Performance(seed.notes, before, None if whole.beats is None else prompt.performance.beats), music)
+    return music, Performance(both.notes.astype(NOTE), _united(both.pedals), both.beats)
 
 
 def _united(pedals: np.ndarray) -> np.ndarray:

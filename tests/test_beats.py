@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from performances import random_performance
 from runs import Played
 
+import ittybitty
 from ittybitty import checkpoint, cli, stages
 from ittybitty.corpora import Corpus, Piece, asap
 from ittybitty.errors import ConfigError, CorpusError, TokenizerError
@@ -378,6 +379,16 @@ def test_a_seed_is_continued_on_its_beats(corpus, tmp_path, capsys):
     assert cli.main(order) == 0
     made = json.loads(capsys.readouterr().out)
     assert made["tokens"] == 80 and made["new_notes"] > 3
+    midi = pretty_midi.PrettyMIDI(str(tmp_path / "out.mid"))
+    assert len(midi.get_tempo_changes()[1]) > 3  # real tempo changes
+    piano = ittybitty.load(tmp_path / "run")
+    again = piano.continue_(tmp_path / "seed.mid", tokens=80, seed=1)
+    ids = np.array(again.ids)
+    said = v.seconds_of(ids[(ids >= v.TEMPO) & (ids < v.BOS)])  # of the beats that begin in the continuation
+    new = again.new.beats[-len(said) - 1 :]
+    assert np.allclose(np.diff(new), said) and len(said) > 1
+    heard = midi.get_beats()
+    assert all(np.abs(heard - beat).min() < 2e-3 for beat in new[:-1] if beat < heard[-1])
     seed, out = read_midi(tmp_path / "seed.mid"), read_midi(tmp_path / "out.mid")
     assert out.notes["onset"].max() >= seed.notes["onset"].max() and len(out) >= len(seed)
 
