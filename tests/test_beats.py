@@ -438,8 +438,11 @@ def test_from_annotated_pieces_to_figures(asap_folder, tmp_path, capsys):
     assert sum(shares) == pytest.approx(1) and figures["vocabulary"] == 4789 and 0 < figures["onset_mae_ms"] < 60
 
 
-def test_what_ships_is_what_verify_uses(asap_folder, capsys):
-    figures = answer(capsys, "verify", "--data", asap_folder, "--split", "train", "--limit", 1)
+def test_what_ships_is_what_verify_uses(asap_folder, tmp_path, capsys):
+    figures = answer(capsys, "verify", "--data", asap_folder, "--split", "train", "--limit", 1, "--record", tmp_path / "code.json")
+    recorded = json.loads((tmp_path / "code.json").read_text())
+    assert recorded["verify"]["cells"] == figures["cells"] and recorded["provenance"]["commit"]
+    assert recorded["use"]["velocity"]["used"] > 10 and 0 <= recorded["estimated_beats"]["f_measure"] <= 1
     assert figures["velocity_mae"] < 3 and figures["exact_share_l1"] > 0.2
 
 

@@ -15,8 +15,9 @@ _OPTIONS = {
     "cache": ("data", "split", "out", "codebook", "velocity"),
     "codebook": ("cells", "out", "seed"),
     "velocity": ("cells", "out", "seed", "steps", "batch_size"),
-    "verify": ("data", "split", "limit", "codebook", "velocity"),
+    "verify": ("data", "split", "limit", "codebook", "velocity", "record"),
 }
+ESTIMATED = 5  # every fifth piece's beats are estimated: it takes seconds a piece
 _NEEDS = {"cache": ("out",), "codebook": ("cells", "out"), "velocity": ("cells", "out"), "verify": ()}
 
 
@@ -40,6 +41,7 @@ def add_verbs(verbs) -> None:
     parser.add_argument("--out", metavar="FILE", help="cache, codebook, velocity: where to write")
     parser.add_argument("--codebook", metavar="FILE.npz", help="cache, verify: another codebook than the one that ships")
     parser.add_argument("--velocity", metavar="FILE.safetensors", help="cache, verify: another velocity code than the one that ships")
+    parser.add_argument("--record", metavar="FILE.json", help="verify: also write the figures there, with codes in use and how well beats are estimated, date, commit, versions")
     parser.add_argument("--seed", type=int, metavar="N", help="codebook, velocity: number that chance is drawn from (0)")
     parser.add_argument("--steps", type=int, metavar="N", help="velocity: training steps")
     parser.add_argument("--batch-size", type=int, metavar="N", help="velocity: cells a step")
@@ -150,13 +152,25 @@ def _velocity(options: argparse.Namespace) -> Result:
 
 def _verify(options: argparse.Namespace) -> Result:
     """What the code keeps of a split."""
-    from ..evaluation import evenly_spaced
+    import numpy as np
+
+    from ..evaluation import evenly_spaced, record
+    from ..tokenizers.beats import cells, estimate
     from ..tokenizers.beats.verify import verify
+    from ..tokenizers.beats.vocabulary import SIZE
 
     codes = _codes(options)
-    _, split, pieces = _pieces(options, "validation", scores=False)
-    with _watched(evenly_spaced(pieces, options.limit)) as shown:
-        result = verify(shown, *codes)
+    corpus, split, pieces = _pieces(options, "validation", scores=False)
+    pieces = evenly_spaced(pieces, options.limit)
+    use = np.zeros(SIZE, np.int64)
+    with outputs(None, options.record) as (place,):
+        with _watched(pieces) as shown:
+            result = verify(shown, *codes, on_use=lambda ids: np.add.at(use, ids, 1))
+        if place:
+            with _watched(pieces[::ESTIMATED]) as shown:
+                estimated = estimate.against_annotations(shown)
+            about = {"corpus": corpus, "split": split, "codebook": codes[0].content_hash, "velocity": codes[1].content_hash}
+            record({**about, "verify": result, "use": cells.usage(use), "estimated_beats": estimated}, place)
     notes = result.pop("notes")
     text = (
         f"{result['cells']:,} cells of {split}: {result['exact_share_l1']:.2%} exact as one full-beat code, {result['exact_share_l2']:.2%} as two "

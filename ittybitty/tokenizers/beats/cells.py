@@ -148,15 +148,22 @@ def save_use(use: np.ndarray, cache_path: str | Path, cache: CellCache) -> None:
         np.savez_compressed(temporary, ids=use, cells=cache.content_hash)
 
 
-def describe_use(use: np.ndarray) -> str:
-    """How many codes of each kind are used, and how evenly."""
-    lines = []
+def usage(use: np.ndarray) -> dict[str, dict[str, float]]:
+    """Of each kind of code: how many there are, how many are used, and their perplexity (so many used evenly say as much)."""
+    result = {}
     for name, start, size in (("L1", 0, LEVELS[0]), ("L2", L2, LEVELS[1]), ("L3", L3, LEVELS[2]), ("velocity", VELOCITY, VELOCITIES)):
         part = use[start : start + size]
         share = part[part > 0] / max(1, part.sum())
-        even = float(np.exp(-(share * np.log(share)).sum())) if len(share) else 0.0  # perplexity
-        lines.append(f"{name:<9}{int((part > 0).sum()):>5} of {size:,} codes used, as {even:,.0f} even ones would be")
-    return "\n".join(lines)
+        perplexity = float(np.exp(-(share * np.log(share)).sum())) if len(share) else 0.0
+        result[name] = {"codes": size, "used": int((part > 0).sum()), "perplexity": perplexity}
+    return result
+
+
+def describe_use(use: np.ndarray) -> str:
+    """`usage` as text."""
+    return "\n".join(
+        f"{name:<9}{row['used']:>5} of {row['codes']:,} codes used, as {row['perplexity']:,.0f} even ones would be" for name, row in usage(use).items()
+    )
 
 
 def use_path(cache: str | Path) -> Path:

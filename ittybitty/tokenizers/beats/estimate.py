@@ -15,6 +15,7 @@ Left out: downbeats.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -49,6 +50,30 @@ def _estimated(performance: Performance) -> np.ndarray:
         beats = np.asarray(estimate_time(told)["beats"], float)
     beats = beats[:, 0] if beats.ndim == 2 else beats
     return np.unique(beats[np.isfinite(beats)])
+
+
+def against_annotations(pieces: Iterable) -> dict:
+    """Mean F-measure over pieces that have beats: of `estimate_beats`, and of pretty_midi's one tempo for a whole piece."""
+    ours, steady, names = [], [], []
+    for piece in pieces:
+        performance = piece.load()
+        if performance.beats is None or not len(performance):
+            continue
+        names.append(piece.name)
+        ours.append(f_measure(performance.beats, estimate_beats(performance)))
+        steady.append(f_measure(performance.beats, steady_beats(performance)))
+    mean = [float(np.mean(scores)) if scores else float("nan") for scores in (ours, steady)]
+    return {"f_measure": mean[0], "pretty_midi": mean[1], "tolerance_ms": 1000 * TOLERANCE, "pieces": len(names), "per_piece": dict(zip(names, ours))}
+
+
+def steady_beats(performance: Performance) -> np.ndarray:
+    """What pretty_midi makes of it: one tempo and one phase for the whole piece."""
+    import pretty_midi
+
+    midi, piano = pretty_midi.PrettyMIDI(), pretty_midi.Instrument(0)
+    piano.notes = [pretty_midi.Note(note.velocity, note.pitch, note.onset, note.onset + note.duration) for note in performance]
+    midi.instruments.append(piano)
+    return np.arange(midi.estimate_beat_start(), performance.end, 60 / midi.estimate_tempo())
 
 
 def f_measure(annotated: np.ndarray, estimated: np.ndarray) -> float:

@@ -12,8 +12,8 @@ Rows of another number of frames are brought to the network's by nearest resampl
 
 Training has two halves. In the first, noise of deviation 1 stands for the quantizer and a price on the size of z for its
 512 codes [4]: the network learns how finely to say what, before there is a codebook. In the second the codebook begins with
-k-means of a large batch, and everything is trained on together. Half of each batch is drawn by how often rows occur, half
-evenly among different rows, else the one cell in seven in which a key is struck twice is not learnt in any reasonable
+k-means of a large batch, and everything is trained on together. In the first half, half of each batch is drawn by how
+often rows occur and half evenly among different rows, else the one cell in seven in which a key is struck twice is not learnt in any reasonable
 time. Trained from the start with a quantizer, for as long, it ends at 0.78 MIDI steps, most of it in such cells.
 
 Rows and random numbers of a step come from (seed, step) alone, so that an interrupted run goes on exactly.
@@ -68,10 +68,10 @@ class VelocityRecipe:
 
     steps: int = 6000  # both halves
     batch_size: int = 2048  # rows a step
-    even_share: float = 0.5  # of them drawn evenly among different rows
+    even_share: float = 0.5  # of them drawn evenly among different rows, in the first half
     learning_rate: float = 2e-3  # of the first half; falls to a fiftieth on a cosine
     quantized_learning_rate: float = 6e-4  # of the second, likewise
-    rate_price: float = 3e-7  # of z squared, where noise stands for the quantizer
+    rate_price: float = 1e-6  # of z squared, where noise stands for the quantizer
     commitment: float = 1e-7
     seed: int = 0
 
@@ -225,7 +225,7 @@ def train(
     while step < recipe.steps:
         random = np.random.default_rng([recipe.seed, step])
         torch.manual_seed(int(random.integers(2**62)))  # for the noise and the revival of codes
-        drawn = _draw(cumulated, random, recipe.batch_size * (KMEANS_BATCHES if step == half else 1), recipe.even_share)
+        drawn = _draw(cumulated, random, recipe.batch_size * (KMEANS_BATCHES if step == half else 1), recipe.even_share if step < half else 0.0)
         velocity, mask = _tensors(resample(rows[drawn], config.frames))
         for group in optimizer.param_groups:
             group["lr"] = _learning_rate(recipe, step, half)
