@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 
-from ittybitty import experiments, systems
+from ittybitty import experiments, stages, systems
 from ittybitty.errors import CheckpointError, ConfigError
 from ittybitty.experiments import compare, leak
 from ittybitty.experiments.recipe import KINDS, Clock, folder
@@ -59,12 +61,19 @@ def test_a_changed_recipe_is_run_again(recipe_file, places):
     assert one.hash_of(one.rows[0]) != other.hash_of(other.rows[0])
 
 
-def test_a_row_that_ran_out_of_time_goes_on_where_it_stopped(recipe_file, places, maestro_folder):
-    recipe = recipe_file(kind="compare", steps=6, set=SMALL, rows={"mamba": {}})
-    [cut] = experiments.run(recipe, maestro_folder, **places, max_hours=0.0167)  # a minute: more than "over", less than two slow steps
-    assert cut["state"].startswith(("recorded", "unfinished"))
-    [done] = experiments.run(recipe, maestro_folder, **places)
-    assert done["state"].startswith("recorded")
+def test_what_is_cut_off_goes_on_where_it_stopped(recipe_file, places, maestro_folder, monkeypatch):
+    recipe = recipe_file(kind="compare", steps=6, set=SMALL, rows={"mamba": {}, "hybrid": {}})
+    train = stages.train
+
+    def told_to_end(*given, **options):
+        return train(*given, **options, on_step=lambda step, record: os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None)
+
+    monkeypatch.setattr(stages, "train", told_to_end)
+    cut, after = experiments.run(recipe, maestro_folder, **places)
+    assert cut["state"].startswith("unfinished") and after["state"].startswith("not run")
+    monkeypatch.setattr(stages, "train", train)
+    assert [row["state"] for row in experiments.run(recipe, maestro_folder, **places)] == ["recorded", "recorded"]
+    assert json.loads((places["results"] / "small_mamba.json").read_text())["training"]["steps"] == 6
     assert not Clock(None).over and Clock(0.0).over
 
 

@@ -43,17 +43,18 @@ def run(
 
     kinds = {"compare": compare.run, "leak": leak.run, "overfit": overfit.run, **measured.KINDS}
     wanted = recipe.chosen(only)
-    clock, written = Clock(max_hours), []
+    clock, written, stopped = Clock(max_hours), [], False
     for row in wanted:
         place = recipe.place(row, Path(results))
         if not again and recipe.recorded(row, place):
             written.append({"row": row.name, "file": str(place), "state": "recorded before"})
-        elif clock.over:
+        elif clock.over or stopped:
             written.append({"row": row.name, "file": str(place), "state": "not run: no time left"})
         else:
             say(f"{recipe.name}: {row.name}")
             outcome = kinds[recipe.kind](recipe, row, data, Path(runs) / recipe.name / row.name, clock)
             if outcome is None:
+                stopped = True  # out of time, or told to end
                 written.append({"row": row.name, "file": str(place), "state": "unfinished: run it again to go on"})
             else:
                 recipe.record(row, outcome, place)
