@@ -367,6 +367,24 @@ def shared_runs(result: Mapping, kind: str = "pitch and time", ax=None):
     return ax
 
 
+def claims(results: Sequence[Mapping], label: str = "row", ax=None):
+    """Bits per note that each protocol of experiments/leak.py would have claimed, beside what is true of the same weights."""
+    with style(height=1.1 + 0.4 * len(results)):
+        ax = _axes(ax)
+        places = np.arange(len(results))[::-1]
+        claimed = np.array([row["claimed_bits_per_note"] for row in results], float)
+        true = np.array([row["bits_per_note"] for row in results], float)
+        spread = np.abs(np.array([row["ci95"] for row in results], float).T - true)
+        ax.hlines(places, np.minimum(claimed, true), np.maximum(claimed, true), color=GREY, lw=1)
+        ax.plot(claimed, places, "D", color=VERMILION, mfc="white", ms=5, label="claimed, on its own held-out part")
+        ax.errorbar(true, places, xerr=spread, fmt="o", color=BLUE, ms=4.5, capsize=3, lw=1.2, label="true, on works never seen (95%)")
+        ax.set_yticks(places, [str(row[label]) for row in results])
+        ax.set(xlabel="bits per note", ylim=(-0.6, len(results) - 0.4))
+        ax.grid(axis="y", visible=False)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    return ax
+
+
 def scaling(lengths: Sequence[float], curves: Mapping[str, Sequence[float]], ylabel: str, ax=None, xlabel: str = "length (tokens)"):
     """Cost against length, both logarithmic, with the exponent of a fitted power law in the legend: 1 is linear."""
     with style():

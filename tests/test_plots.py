@@ -155,3 +155,11 @@ def test_the_callers_style_stays():
 def test_colours_differ_in_grey_too():
     grey = [np.dot(matplotlib.colors.to_rgb(c), [0.299, 0.587, 0.114]) for c in (plots.SEED, plots.NEW)]
     assert abs(grey[0] - grey[1]) > 0.05
+
+
+def test_claims_show_what_was_said_beside_what_is_true():
+    rows = [{"row": name, "claimed_bits_per_note": said, "bits_per_note": true, "ci95": [true - 0.5, true + 0.5]} for name, said, true in (("windows", 12, 18), ("official", 17, 17.2))]
+    ax = plots.claims(rows)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["windows", "official"]
+    said = next(line for line in ax.get_lines() if str(line.get_label()).startswith("claimed"))
+    assert said.get_xdata().tolist() == [12, 17] and said.get_ydata().tolist() == [1, 0]
