@@ -67,7 +67,7 @@ lab: $(READY)
 
 kaggle-bundle: $(READY)
 	@test -n "$(OWNER)" || { echo "Your name on Kaggle is needed: make kaggle-bundle OWNER=you"; exit 1; }
-	@$(BIN)/python kaggle/bundle.py --owner "$(OWNER)" $(if $(CONTINUE),--continue)
+	@$(BIN)/python kaggle/bundle.py --owner "$(OWNER)" $(if $(CONTINUE),--continue) $(if $(MAMBA),--mamba "$(MAMBA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
 # With the Python of .venv; where there is a python3.12, which is Kaggle's, once more with that.
 kaggle-rehearsal: $(READY)

@@ -254,7 +254,7 @@ def run(root: Path, name: str, changes: dict, **faults: int) -> tuple[int, str]:
 
 def train(root: Path, **faults: int) -> tuple[int, str]:
     """The training notebook, smaller."""
-    return run(root, "train", {"OUT": str(root / "working" / "small"), "PRESET": "tiny", "CHANGES": CHANGES}, **faults)
+    return run(root, "train", {"OUT": str(root / "working" / "small"), "PRESET": "tiny", "EPOCHS": None, "CHANGES": CHANGES}, **faults)
 
 
 def killed_session(root: Path, began: float) -> int:

@@ -142,11 +142,14 @@ def test_parameters_are_those_of_the_notebook(name):
 
 def test_full_size_is_the_published_recipe():
     parameters = yaml.safe_load((FOLDER / "train" / "parameters.yaml").read_text(encoding="utf-8"))
-    configs = systems.build(parameters["SYSTEM"], parameters["PRESET"], parameters["CHANGES"])
-    train = configs["train"]
-    assert (train.batch_size, train.warmup, train.label_smoothing) == (64, 200, 0.1) and parameters["PRESET"] == "small"
+    changes = {**parameters["CHANGES"], "train.epochs": parameters["EPOCHS"]}  # as the notebook joins them
+    train = systems.build(parameters["SYSTEM"], parameters["PRESET"], changes)["train"]
+    assert parameters["PRESET"] == "small" and train.epochs == 235
+    assert (train.batch_size, train.warmup, train.schedule, train.label_smoothing, train.precision) == (64, 200, "cosine", 0.1, "auto")
+    notebook = (ROOT / "notebooks" / header("train")["code_file"]).read_text(encoding="utf-8")
+    assert "{\\\"train.epochs\\\": EPOCHS}" in notebook
     windows = 15_226  # of MAESTRO's training split at context 1,024
-    assert round(train.steps / -(-windows // train.batch_size)) == parameters["EPOCHS"] == 235
+    assert f"{train.epochs * -(-windows // train.batch_size):,} steps" in (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_prepared_kernel_is_complete(tmp_path):
