@@ -292,7 +292,7 @@ def evaluate_and_play(root: Path, weights: Path) -> None:
     shutil.rmtree(root / "input" / "itty-bitty-train")
     attach(run_dir.parent, root / "input" / "notebooks" / OWNER / "itty-bitty-train" / "small")
     attach(weights, root / "input" / "datasets" / OWNER / "itty-bitty-weights")
-    code, said = run(root, "evaluate", {"LIMIT": 2})
+    code, said = run(root, "evaluate", {"LIMIT": 2, "LENGTH": 256, "SECONDS": 20.0})  # pieces of a minute
     assert code == 0, said[-3000:]
     out = root / "working" / "quickstart"
     code, said = run(root, "quickstart", {"OUT": str(out), "DATA": None, "MODEL": "itty-bitty-weights", "TOKENS": 128})
