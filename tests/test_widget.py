@@ -114,7 +114,7 @@ def test_run_folders_are_found_and_incomplete_ones_left_out(tmp_path, monkeypatc
     (tmp_path / "runs" / "odd").mkdir()
     (tmp_path / "runs" / "odd" / "config.json").write_text("[1]")
     labels = [choice.label for choice in models.choices() if choice.trained]
-    assert "runs/mine · run · hybrid" in labels and not [label for label in labels if "half" in label or "odd" in label]
+    assert "runs/mine · hybrid" in labels and not [label for label in labels if "half" in label or "odd" in label]
     header = json.loads((tmp_path / "runs" / "mine" / "config.json").read_text())
     (tmp_path / "runs" / "mine" / "config.json").write_text(json.dumps({**header, "system": "mamba"}))
     assert not [choice for choice in models.choices() if choice.label.startswith("mamba · no weights")]

@@ -47,7 +47,8 @@ class Playground(widgets.VBox):
         self._build_cards()
         head = widgets.HTML(
             f"<style>{style}</style><h1>Itty Bitty playground</h1>"
-            "<p>Choose a seed, move a slider, press Generate: a small model goes on playing, and you watch, listen and keep it.</p>"
+            "<p>Choose a seed, move a slider, press Generate: a small model goes on playing, and you watch, listen and keep it. "
+            '<span class="ib-word-seed">Blue</span> is the seed, <span class="ib-word-new">orange</span> is new.</p>'
         )
         head.add_class("ib-head-line")
         body = widgets.Box([self._controls, self._music])
@@ -64,7 +65,7 @@ class Playground(widgets.VBox):
     # ------------------------------------------------------------------ what there is to see
 
     def _build_controls(self, model: str) -> None:
-        full, described = {"width": "100%", "margin": "0"}, {"description_width": "84px"}  # not one Layout: each is hidden alone
+        full, described = {"width": "100%", "margin": "0"}, {"description_width": "104px"}  # not one Layout: each is hidden alone
         labels = [(choice.label, index) for index, choice in enumerate(self._models)]
         first = next((i for i, c in enumerate(self._models) if c.trained and model in (c.place.name, str(c.place))), 0)
         self._model = widgets.Dropdown(options=labels, value=first, description="Model", layout=full, style=described)
@@ -80,7 +81,7 @@ class Playground(widgets.VBox):
         self._temperature = slider(real, "Temperature", 0.8, 0.1, 2.0, 0.05, "low is careful, high is daring", readout_format=".2f")
         self._top_k = slider(whole, "Top-k", 50, 0, 500, 1, "only the k likeliest tokens; 0 for all")
         self._top_p = slider(real, "Top-p", 0.95, 0.01, 1.0, 0.01, "only the likeliest tokens that hold this share", readout_format=".2f")
-        self._unit = widgets.ToggleButtons(options=["notes", "seconds"], description="Length in", style={**described, "button_width": "84px"}, layout=full)
+        self._unit = widgets.ToggleButtons(options=["notes", "seconds"], description="Length in", style={**described}, layout=full)
         self._notes = slider(whole, "Notes", 200, *NOTES, 10, "new notes")
         self._seconds = slider(whole, "Seconds", 30, *SECONDS, 5, "seconds of new music")
         self._number = widgets.BoundedIntText(
@@ -89,6 +90,7 @@ class Playground(widgets.VBox):
         self._another = widgets.Button(description="Another", tooltip="draw a seed number")
         number = widgets.Box([self._number, self._another])
         number.add_class("ib-row")
+        number.add_class("ib-number")
         self._generate = widgets.Button(description="Generate", button_style="primary", tooltip="play on from the seed")
         self._stop = widgets.Button(description="Stop", tooltip="keep what is there")
         buttons = widgets.Box([self._generate, self._stop])
@@ -115,8 +117,8 @@ class Playground(widgets.VBox):
         self._title, self._roll, self._progress, self._player = (widgets.HTML() for _ in range(4))
         self._stage = widgets.VBox([self._title, self._roll, self._progress, self._player])
         self._other = widgets.Dropdown(options=[], description="Beside it", style={"description_width": "64px"})
-        self._other_roll, self._other_title, self._other_player = (widgets.HTML() for _ in range(3))
-        self._beside = widgets.VBox([self._other, self._other_title, self._other_roll, self._other_player])
+        self._other_title, self._other_roll, self._other_progress, self._other_player = (widgets.HTML() for _ in range(4))
+        self._beside = widgets.VBox([self._other, self._other_title, self._other_roll, self._other_progress, self._other_player])
         self._beside.layout.display = "none"
         self._other.observe(lambda _: self._show_other(), "value")
         cards = widgets.Box([self._stage, self._beside])
@@ -288,8 +290,7 @@ class Playground(widgets.VBox):
             self._offer_other(beside if beside in self._takes[:-1] else self._takes[-2])
         self._title.value = f"<h2>{take.title}</h2>{self._words(take.request)}"
         self._roll.value = pictures.roll(take.request.seed, take.new)
-        self._progress.value = pictures.progress(1, f"{len(take.new):,} new notes, {take.joined.end:.0f} s with the seed")
-        self._player.value = pictures.player(f"itty-bitty-take-{take.number}", take.midi, take.wav, take.trouble)
+        self._progress.value, self._player.value = self._length_and_sound(take)
 
     def _offer_other(self, chosen: Take) -> None:
         """Earlier takes to put beside the one on the stage; while one is played all of them are earlier."""
@@ -309,9 +310,13 @@ class Playground(widgets.VBox):
             return
         self._other_title.value = self._words(take.request)
         self._other_roll.value = pictures.roll(take.request.seed, take.new)
-        self._other_player.value = pictures.player(f"itty-bitty-take-{take.number}", take.midi, take.wav, take.trouble)
+        self._other_progress.value, self._other_player.value = self._length_and_sound(take)
         if self._job is None and len(self._takes) > 1:
             self._title.value = f"<h2>{self._takes[-1].title}</h2>{self._words(self._takes[-1].request)}"
+
+    def _length_and_sound(self, take: Take) -> tuple[str, str]:
+        length = pictures.progress(1, f"{len(take.new):,} new notes, {take.joined.end:.0f} s with the seed")
+        return length, pictures.player(f"itty-bitty-take-{take.number}", take.midi, take.wav, take.trouble)
 
     def _words(self, request: Request) -> str:
         beside = self._other_take()

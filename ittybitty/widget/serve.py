@@ -19,7 +19,7 @@ PORT = 8866
 TRIED = 20  # ports from the first on
 SHARE = Path(__file__).with_name("share")  # where Voilà finds the template
 IDLE_SECONDS = 600
-LARGEST_MESSAGE = 2**26  # bytes: an upload that is too large reaches the page, which says so
+LARGEST_MESSAGE = 2**27  # bytes: an upload that is too large reaches the page, which says so
 EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"]  # of JupyterLab's, only what draws widgets
 NOTEBOOK_ONLY = "notebook-only"  # tag of cells that are not on the page
 
@@ -57,7 +57,7 @@ def settings(host: str, port: int, browser: bool) -> dict[str, dict]:
             "open_browser": browser,
             "log_level": "ERROR",
             "notebook_path": str(notebook()),
-            "tornado_settings": {"websocket_max_message_size": LARGEST_MESSAGE},
+            "tornado_settings": {"websocket_max_message_size": LARGEST_MESSAGE, "ws_ping_timeout": 30_000},
         },
         "VoilaConfiguration": {"template": "ittybitty", "prelaunch_hook": page_cells, "show_tracebacks": False, "extension_allowlist": EXTENSIONS},
         "MappingKernelManager": {"cull_idle_timeout": IDLE_SECONDS, "cull_interval": 60},
