@@ -111,7 +111,7 @@ def main() -> None:
         bundle.package(wheels, OWNER, HERE, stand_in(root))
         say(began, f"bundle for Python {HERE}: {len(list(wheels.glob('*.whl')))} wheels")
         begin_session(first, wheels, f"datasets/{OWNER}/itty-bitty-package", f"datasets/{MIDI}")
-        limits = "the kernel holds them" if namespaces(first) else "no namespaces here, so Python's own calls hold them"
+        limits = "the kernel holds them" if namespaces(first) else "no namespaces here, so file modes and Python's own calls hold them"
         say(began, f"no network, {DISK / 1e6:.0f} MB of disk, inputs read only: {limits}")
         reached = killed_session(first, began)
         say(began, f"session 1: killed while it wrote a checkpoint; step {reached} is safe")
