@@ -95,7 +95,7 @@ def test_a_killed_training_goes_on_exactly(tmp_path):
 def test_it_learns():
     made, counts = rows()
     config = VelocityConfig(width=32, latent=2, codes=64)
-    before, after = (train(made, counts, VelocityRecipe(steps=steps, batch_size=128), config) for steps in (2, 300))
+    before, after = (train(made, counts, VelocityRecipe(steps=steps, batch_size=64, learning_rate=1e-2, quantized_learning_rate=3e-3), config) for steps in (2, 160))
     assert mean_absolute_error(after, made, counts) < 0.5 * mean_absolute_error(before, made, counts)
     assert len(np.unique(after.codes(made))) > 32  # dead codes are revived
 
@@ -139,10 +139,10 @@ def test_training_and_tokenization_see_the_same_rows(real, shipped):
     assert np.array_equal(decoded.velocity[exact], said[exact].astype(np.uint8))
 
 
-def test_the_shipped_code_meets_the_published_mark_on_other_music(real, shipped):
+def test_the_shipped_code_knows_music_it_has_never_met(real, shipped):
     made = shipped.velocities(shipped.codes(real.velocity), real.velocity > 0)
     error = np.abs(made - real.velocity)[real.velocity > 0]
-    assert error.mean() < 1.0  # music it has never met; the mark is of ASAP's validation split, in paper/results
+    assert error.mean() < 1.0  # the mark of 0.54 is that of ASAP's validation split, in paper/results
 
 
 def test_a_file_comes_back_and_a_damaged_one_is_refused(shipped, tmp_path):

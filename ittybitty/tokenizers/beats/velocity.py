@@ -73,7 +73,7 @@ class VelocityRecipe:
     even_share: float = 0.5  # of them drawn evenly among different rows, in the first half
     learning_rate: float = 2e-3  # of the first half; falls to a fiftieth on a cosine
     quantized_learning_rate: float = 6e-4  # of the second, likewise
-    rate_price: float = 1e-6  # of z squared, where noise stands for the quantizer
+    rate_price: float = 2e-6  # of z squared, where noise stands for the quantizer
     commitment: float = 1e-7
     seed: int = 0
 
