@@ -33,8 +33,9 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 reproduce: $(READY)
 	@$(BIN)/ittybitty reproduce
 
+# Files are shared among as many processes as there are cores, each with one thread: they would fight for the cores else.
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-parity: $(PARITY)/.ready
 	@$(PARITY)/bin/python -m pytest --noconftest -s tests/test_parity.py
