@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import ConfigError, IttyBittyError
 from ..notes import NOTE, Performance
 from . import models, next_token, pictures, seeds
-from .takes import NOTES, SECONDS, Heard, Job, Request, Take, keep
+from .takes import NOTES, SECONDS, Heard, Job, Request, Take, keep, leave_a_core
 
 KEPT = 6  # takes
 NOTHING = "Nothing: a piece from silence"
@@ -337,6 +337,7 @@ class Playground(widgets.VBox):
         return (choice.place, self._seed.value, id(self._seeds[self._seed.value])) if choice.trained else None
 
     def _look_until_current(self) -> None:
+        leave_a_core()
         while True:
             with self._lock:
                 wanted = self._wanted()

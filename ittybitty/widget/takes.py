@@ -6,6 +6,7 @@ any moment, and what was played until then is kept. Its errors are those that a 
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -85,6 +86,21 @@ class Heard:
     left: float | None  # s until it is done, once that can be told
 
 
+def leave_a_core() -> None:
+    """This thread computes on all cores but one: the browser that shows and plays the music is busy too, and threads that
+    wait for each other at every token all wait for the one that has to share its core."""
+    import torch
+
+    torch.set_num_threads(_threads())
+
+
+@functools.cache
+def _threads() -> int:
+    import torch
+
+    return max(1, torch.get_num_threads() - 1)
+
+
 class Job:
     """A request being played. `grow` is called from the job's thread several times a second, `end` once, whatever happens."""
 
@@ -112,6 +128,7 @@ class Job:
 
     def _run(self) -> None:
         try:
+            leave_a_core()
             piano = self._load(self.request.place)
             if not self.stopped:
                 self.result = self._play(piano)
