@@ -381,7 +381,7 @@ def claims(results: Sequence[Mapping], label: str = "row", ax=None):
         ax.set_yticks(places, [str(row[label]) for row in results])
         ax.set(xlabel="bits per note", ylim=(-0.6, len(results) - 0.4))
         ax.grid(axis="y", visible=False)
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     return ax
 
 
