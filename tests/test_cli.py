@@ -17,7 +17,7 @@ from ittybitty.cli import parser
 from ittybitty.errors import ConfigError, OutputError
 from ittybitty.notes import Performance
 
-VERBS = ("continue", "data", "tokenize", "train", "evaluate", "export", "systems", "params", "doctor", "reproduce")
+VERBS = ("continue", "playground", "data", "tokenize", "train", "evaluate", "export", "systems", "params", "doctor", "reproduce")
 
 
 def some_music(seed: int, bars: int = 12) -> Performance:

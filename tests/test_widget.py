@@ -22,7 +22,7 @@ from ittybitty.generation import Piano
 from ittybitty.midi import midi_bytes, read_midi_bytes
 from ittybitty.models import PianoHybridModel
 from ittybitty.notes import NOTE, Performance
-from ittybitty.tokenizers import PianoTokenizer
+from ittybitty.tokenizers import VARIANTS, PianoTokenizer, make_tokenizer
 from ittybitty.widget import models, next_token, pictures, seeds, serve
 from ittybitty.widget.next_token import NextToken
 from ittybitty.widget.takes import Job, Request, keep
@@ -180,6 +180,13 @@ def test_tokens_are_spelt_for_musicians(piano):
     assert next_token.spelt(tokenizer, names["Bar_None"]) == "bar"
     assert next_token.spelt(tokenizer, tokenizer.bos_id) == "start"
     assert all(next_token.spelt(tokenizer, id) for id in range(tokenizer.vocab_size))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_tokens_of_every_code_can_be_told_apart_or_at_least_named(name):
+    tokenizer = make_tokenizer(name)
+    names = [next_token.spelt(tokenizer, id) for id in range(tokenizer.vocab_size)]
+    assert all(names) and len(set(names)) > 0.9 * len(names)
 
 
 # Pictures
@@ -449,6 +456,12 @@ def test_the_page_is_served_on_loopback_unless_told_otherwise():
     chosen = cli.build_parser().parse_args(["playground"])
     assert chosen.host == "127.0.0.1" == serve.LOOPBACK
     assert serve.settings(chosen.host, 1234, False)["Voila"]["ip"] == "127.0.0.1"
+
+
+def test_a_place_that_cannot_be_listened_on_ends_with_code_2_and_one_line(capsys):
+    assert cli.main(["playground", "--no-browser", "--port", "0"]) == 2
+    said = capsys.readouterr().err
+    assert "port 0" in said and said.count("\n") == 1
 
 
 def test_a_taken_port_is_passed_over_and_a_wrong_one_named():

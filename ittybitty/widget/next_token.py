@@ -60,17 +60,19 @@ def after(piano, seed: Performance) -> NextToken:
 
 def spelt(tokenizer, id: int) -> str:
     """A token as a musician reads it: "bar, position 12, C♯4"."""
-    names = tokenizer.base_names(id) if hasattr(tokenizer, "base_names") else tokenizer.base_types(id)
-    return ", ".join(_plain(name) for name in names)
+    if hasattr(tokenizer, "base_names"):
+        return ", ".join(_plain(name) for name in tokenizer.base_names(id))
+    return f"{', '.join(map(_plain, tokenizer.base_types(id)))} ({id})"  # a code whose tokens have no names: its kind and number
 
 
 def _plain(name: str) -> str:
     kind, _, value = name.partition("_")
     if kind == "Pitch" and value.isdigit():
         return f"{PITCHES[int(value) % 12]}{int(value) // 12 - 1}"
-    if kind == "Duration" and (parts := re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", value)):
+    if kind in ("Duration", "Rest") and (parts := re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", value)):
         beats, rest, per_beat = map(int, parts.groups())
-        return f"{(beats + rest / per_beat) / 2:.2f} s"  # beats of the clock last half a second
+        length = f"{(beats + rest / per_beat) / 2:.2f} s"  # beats of the clock last half a second
+        return length if kind == "Duration" else f"rest {length}"
     if kind in ("PedalOff", "Pedal"):
         return "pedal up" if kind == "PedalOff" else "pedal down"
     kind = {"BOS": "start", "EOS": "end", "PAD": "padding"}.get(kind, kind).lower()
