@@ -31,11 +31,15 @@ ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "build" / "playground"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+RIGHT_EDGE = "Math.max(...[...document.querySelectorAll('.ib, .ib *')].map(e => e.getBoundingClientRect().right))"
+CUT_LABELS = """[...document.querySelectorAll('.ib .widget-label, .ib button')]
+    .filter(e => e.offsetWidth && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
 SOON, LATE = 20_000, 90_000  # ms
 WIDE, NARROW = {"width": 1280, "height": 1000}, {"width": 390, "height": 844}
 
 
-def browser_path() -> str:
+@pytest.fixture(scope="module")
+def chromium() -> str:
     """A Chromium of the system, else Playwright's own; skips where there is neither."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
@@ -47,13 +51,14 @@ def browser_path() -> str:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def address(chromium, tmp_path_factory):
     """The page as `ittybitty playground` serves it."""
     port = serve.free_port(serve.LOOPBACK, 8900)
     log = tmp_path_factory.mktemp("serve") / "log"
     command = [sys.executable, "-m", "ittybitty", "playground", "--no-browser", "--port", str(port)]
     with open(log, "wb") as file:
-        server = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=log.parent, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+        server = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=log.parent, env=one_thread)
     url = f"http://{serve.LOOPBACK}:{port}/"
     try:
         for _ in range(300):
@@ -74,10 +79,10 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser(address, tmp_path_factory):
+def browser(chromium, address, tmp_path_factory):
     with playwright.sync_playwright() as driver:
         folder = tmp_path_factory.mktemp("profile")
-        context = driver.chromium.launch_persistent_context(folder, executable_path=browser_path(), args=FLAGS.split(), accept_downloads=True)
+        context = driver.chromium.launch_persistent_context(folder, executable_path=chromium, args=FLAGS.split(), accept_downloads=True)
         context.set_default_timeout(SOON)
         yield context
         context.close()
@@ -242,7 +247,8 @@ def test_the_roll_grows_and_stop_keeps_what_is_there(tab):
     first, count = tab.picture(), len(tab.strokes("new"))
     assert re.search(r"[\d,]+ of 2,000 notes", tab.text(".ib-stage .ib-progress")) and tab.busy
     tab.choose("Seed", "Chorale in G")  # for the next take, not for this one
-    tab.page.wait_for_function(f"document.querySelector('.ib-stage .ib-roll').ariaLabel.match(/(\\d+) new/)[1] > {count + 20}", timeout=LATE)
+    counted = "document.querySelector('.ib-stage .ib-roll').ariaLabel.match(/(\\d+) new/)[1]"
+    tab.page.wait_for_function(f"{counted} > {count + 20}", timeout=LATE)
     assert tab.picture() != first
     tab.page.locator(".ib-generate").dispatch_event("click")  # pressed twice: it is disabled, and nothing begins anew
     tab.press("Stop")
@@ -324,9 +330,8 @@ def test_it_looks_finished_on_a_laptop_and_on_a_phone(browser, address, scheme):
     for width, height, name in ((1280, 900, "wide"), (390, 2020, "narrow")):
         tab.page.set_viewport_size({"width": width, "height": height})
         tab.page.wait_for_timeout(300)
-        assert tab.page.evaluate("Math.max(...[...document.querySelectorAll('.ib, .ib *')].map(e => e.getBoundingClientRect().right))") <= width
-        cut = tab.page.evaluate("[...document.querySelectorAll('.ib .widget-label, .ib button')].filter(e => e.offsetWidth && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)")
-        assert not cut
+        assert tab.page.evaluate(RIGHT_EDGE) <= width
+        assert tab.page.evaluate(CUT_LABELS) == []
         assert contrast(tab.page, ".ib h1") > 7 and contrast(tab.page, ".ib .ib-note") > 4.5 and contrast(tab.page, ".ib-generate") > 4.5
         tab.page.screenshot(path=PICTURES / f"{name}-{scheme}.png")
     tab.page.close()

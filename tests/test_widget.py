@@ -41,7 +41,8 @@ def piano():
 
 
 def request(**changes) -> Request:
-    return Request(**{"model": "test", "place": paths.pretrained_dir(), "seed_name": "Rag in F", "seed": seeds.piece("Rag in F"), "notes": 50, **changes})
+    usual = {"model": "test", "place": paths.pretrained_dir(), "seed_name": "Rag in F", "seed": seeds.piece("Rag in F"), "notes": 50}
+    return Request(**{**usual, **changes})
 
 
 # Seeds
@@ -221,8 +222,8 @@ def sound(html: str) -> bool:
 def test_a_roll_has_a_stroke_a_note_in_two_colours(performance):
     new = Performance.of((9 + i * 0.1, 0.1, 110 - i, 1 + 6 * i) for i in range(20)).notes
     drawn = pictures.roll(performance, new)
-    strokes = {kind: sum(path.count("M") for path in re.findall(rf'class="ib-{kind} ib-v\d" d="([^"]*)"', drawn)) for kind in ("seed", "new")}
-    assert strokes == {"seed": len(performance), "new": 20} and sound(drawn)
+    paths_of = {kind: re.findall(rf'class="ib-{kind} ib-v\d" d="([^"]*)"', drawn) for kind in ("seed", "new")}
+    assert {kind: "".join(found).count("M") for kind, found in paths_of.items()} == {"seed": len(performance), "new": 20} and sound(drawn)
     assert "20 new notes" in drawn and len(set(re.findall(r'class="ib-new (ib-v\d)"', drawn))) == pictures.LOUDNESSES
     heights = [float(y) for y in re.findall(r"M[\d.]+ (-?[\d.]+)h", drawn)]
     assert min(heights) >= 0 and max(heights) <= int(re.search(r'viewBox="0 0 1000 (\d+)"', drawn)[1])
@@ -258,7 +259,10 @@ def test_settings_mark_what_differs():
 # Takes
 
 
-@pytest.mark.parametrize("changes", [{"notes": 49}, {"notes": 2001}, {"notes": None}, {"seconds": 10.0}, {"notes": None, "seconds": 1.0}, {"temperature": 0}, {"top_p": 0}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"notes": 49}, {"notes": 2001}, {"notes": None}, {"seconds": 10.0}, {"notes": None, "seconds": 1.0}, {"temperature": 0}, {"top_p": 0}],
+)
 def test_a_request_that_cannot_be_is_named(changes):
     with pytest.raises(ConfigError):
         request(**changes)
@@ -297,17 +301,17 @@ def test_stop_keeps_what_was_played(piano, monkeypatch):
     assert 20 <= len(take.new) < 200 and take.stopped and take.title == "Take 1 (stopped)"
 
 
-def test_trouble_in_the_thread_is_one_line_and_always_ends():
-    def broken(error):
-        def load(place):
-            raise error
+@pytest.mark.parametrize(
+    "error, said",
+    [(CheckpointError("runs/x: damaged; get it again"), "runs/x: damaged"), (RuntimeError("odd"), "RuntimeError: odd"), (MemoryError(), "not enough")],
+)
+def test_trouble_in_the_thread_is_one_line_and_always_ends(error, said):
+    def load(place):
+        raise error
 
-        return load
-
-    for error, said in ((CheckpointError("runs/x: damaged; train it again"), "runs/x: damaged; train it again"), (RuntimeError("odd"), "RuntimeError: odd"), (MemoryError(), "not enough memory")):
-        ended = threading.Event()
-        job = Job(request(), broken(error), lambda job, heard: None, lambda job: ended.set()).start()
-        assert ended.wait(10) and said in job.trouble and keep(job, 1) is None
+    ended = threading.Event()
+    job = Job(request(), load, lambda job, heard: None, lambda job: ended.set()).start()
+    assert ended.wait(10) and said in job.trouble and keep(job, 1) is None
 
 
 # The page

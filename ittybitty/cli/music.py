@@ -45,7 +45,14 @@ def add_verbs(verbs) -> None:
     parser.add_argument("--plot", metavar="OUT.png", help="also as a picture (png, pdf or svg)")
 
 
-    parser = add_verb(verbs, "playground", playground, "the playground as a page in the browser", "ittybitty playground", "ittybitty playground --port 9000 --no-browser")
+    parser = add_verb(
+        verbs,
+        "playground",
+        playground,
+        "the playground as a page in the browser",
+        "ittybitty playground",
+        "ittybitty playground --port 9000 --no-browser",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; only this machine reaches the default (%(default)s)")
     parser.add_argument("--port", type=int, default=8866, metavar="N", help="the next free one from here on (%(default)s)")
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")

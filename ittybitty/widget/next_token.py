@@ -85,15 +85,13 @@ def sentence(offered: NextToken, temperature: float, top_k: int, top_p: float) -
     plain, warm = offered.shares()[first], offered.shares(temperature)[first]
     kept_k = min(top_k or offered.allowed, offered.allowed)
     kept = int((offered.shares(temperature, top_k, top_p) > 0).sum())
-    change = (
-        f"Temperature {temperature:.2f} leaves the likeliest token at {_percent(plain)}"
-        if abs(warm - plain) < 5e-4
-        else f"Temperature {temperature:.2f} {'lifts' if warm > plain else 'lowers'} the likeliest token from {_percent(plain)} to {_percent(warm)}"
-    )
-    cut_k = f"top-k {top_k} leaves {kept_k:,} of {offered.allowed:,}" if kept_k < offered.allowed else f"top-k leaves all {offered.allowed:,}"
+    did = "lifts" if warm > plain else "lowers"
+    moved = f"{did} the likeliest token from {_percent(plain)} to {_percent(warm)}"
+    change = f"Temperature {temperature:.2f} {moved if abs(warm - plain) >= 5e-4 else f'leaves the likeliest token at {_percent(plain)}'}"
+    cut_k = f"top-k {top_k} leaves {kept_k:,} of" if kept_k < offered.allowed else "top-k leaves all"
     cut_p = f"top-p {top_p:.2f} leaves {kept:,} of these" if kept < kept_k else "top-p leaves all of these"
     drawn = "so there is no choice left" if kept == 1 else f"so the next token is drawn from {kept:,}"
-    return f"{change}, {cut_k}, {cut_p}: {drawn}."
+    return f"{change}, {cut_k} {offered.allowed:,}, {cut_p}: {drawn}."
 
 
 def _percent(share: float) -> str:

@@ -71,7 +71,8 @@ class Playground(widgets.VBox):
         self._model = widgets.Dropdown(options=labels, value=first, description="Model", layout=full, style=described)
         self._model_line = widgets.HTML()
         self._seed = widgets.Dropdown(options=list(self._seeds), description="Seed", layout=full, style=described)
-        self._upload = widgets.FileUpload(accept=".mid,.midi,.kar,.rmi", multiple=False, description="Your own MIDI file", icon="", layout=full)
+        kinds = ".mid,.midi,.kar,.rmi"
+        self._upload = widgets.FileUpload(accept=kinds, multiple=False, description="Your own MIDI file", icon="", layout=full)
         self._seed_line = widgets.HTML()
 
         def slider(kind, name, value, low, high, step, hint, **more):
@@ -234,7 +235,8 @@ class Playground(widgets.VBox):
             self._title.value = f"<h2>Take {self._made + 1}</h2>{self._words(request)}"
             self._roll.value = pictures.roll(request.seed, NONE)
             self._player.value = ""
-            self._progress.value = pictures.progress(0, f"loading {request.model}; the very first time its fast code is compiled, in about a minute")
+            first_time = "the very first time its fast code is compiled, in about a minute"
+            self._progress.value = pictures.progress(0, f"loading {request.model}; {first_time}")
             self._job.start()
 
     def stop(self) -> None:
@@ -254,7 +256,8 @@ class Playground(widgets.VBox):
             if self._job is not job:
                 return
             asked = job.request
-            of = f"{len(heard.notes):,} of {asked.notes:,} notes" if asked.notes else f"{len(heard.notes):,} notes, {heard.share * asked.seconds:.0f} of {asked.seconds:g} s"
+            count = f"{len(heard.notes):,}"
+            of = f"{count} of {asked.notes:,} notes" if asked.notes else f"{count} notes, {heard.share * asked.seconds:.0f} of {asked.seconds:g} s"
             left = "" if heard.left is None else f" · about {max(1, round(heard.left))} s left"
             self._roll.value = pictures.roll(asked.seed, heard.notes)
             self._progress.value = pictures.progress(heard.share, of + left)

@@ -68,8 +68,9 @@ def chart(offered: NextToken, temperature: float, top_k: int, top_p: float) -> s
     plain, drawn = offered.shares(), offered.shares(temperature, top_k, top_p)
     shown = offered.likeliest(ROWS)
     scale = 100 / max(float(plain[shown].max()), float(drawn[shown].max()))
+    names = {id: escape(offered.names[id]) for id in shown}
     rows = "".join(
-        f'<li class="{"" if drawn[id] else "ib-cut"}"><span class="ib-name" title="{escape(offered.names[id])}">{escape(offered.names[id])}</span>'
+        f'<li class="{"" if drawn[id] else "ib-cut"}"><span class="ib-name" title="{names[id]}">{names[id]}</span>'
         f'<span class="ib-bars"><i class="ib-own" style="width:{plain[id] * scale:.2f}%"></i>'
         f'<i class="ib-drawn" style="width:{drawn[id] * scale:.2f}%"></i></span>'
         f'<span class="ib-share">{f"{100 * drawn[id]:.1f}%" if drawn[id] else "cut"}</span></li>'
@@ -104,7 +105,8 @@ def _data(kind: str, content: bytes) -> str:
 def progress(share: float, text: str) -> str:
     """A bar and what it means."""
     percent = 100 * min(max(share, 0.0), 1.0)
-    return f'<div class="ib-progress"><div class="ib-bar"><i style="width:{percent:.1f}%"></i></div><span role="status">{escape(text)}</span></div>'
+    bar = f'<div class="ib-bar"><i style="width:{percent:.1f}%"></i></div>'
+    return f'<div class="ib-progress">{bar}<span role="status">{escape(text)}</span></div>'
 
 
 def line(text: str, kind: str = "note") -> str:
@@ -116,5 +118,6 @@ def line(text: str, kind: str = "note") -> str:
 def settings(words: Sequence[tuple[str, str]], other: Sequence[tuple[str, str]] = ()) -> str:
     """Settings of a take, those that differ from the other's marked."""
     differing = {pair for pair in words if other and pair not in other}
-    shown = (f"<b>{escape(name)} {escape(value)}</b>" if (name, value) in differing else f"{escape(name)} {escape(value)}" for name, value in words)
-    return f'<p class="ib-settings">{" · ".join(part.strip() for part in shown)}</p>'
+    plain = {pair: escape(" ".join(filter(None, pair))) for pair in words}
+    shown = (f"<b>{plain[pair]}</b>" if pair in differing else plain[pair] for pair in words)
+    return f'<p class="ib-settings">{" · ".join(shown)}</p>'

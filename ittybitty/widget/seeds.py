@@ -89,7 +89,8 @@ PIECES = (
     Printed(
         "Night piece in D minor", 60, 3, 1.5,
         (
-            "A4:1 D5:.5 F5:1 E5:.5 | D5:1.5 A4 | Bb4:1 D5:.5 G5:1 F5:.5 | E5:3 | F5:1 E5:.5 D5:1 Cs5:.5 | D5:1.5 Bb4 | A4:1 G4:.5 F4:1 E4:.5 | D4:3",
+            "A4:1 D5:.5 F5:1 E5:.5 | D5:1.5 A4 | Bb4:1 D5:.5 G5:1 F5:.5 | E5:3 |"
+            "F5:1 E5:.5 D5:1 Cs5:.5 | D5:1.5 Bb4 | A4:1 G4:.5 F4:1 E4:.5 | D4:3",
             "D3:.5 A3 D4 F4 D4 A3 | D3:.5 A3 D4 F4 D4 A3 | G2:.5 D3 G3 Bb3 G3 D3 | A2:.5 E3 A3 Cs4 A3 E3 | D3:.5 A3 D4 A2:.5 E3 G3 |"
             "Bb2:.5 F3 Bb3 G2:.5 D3 G3 | A2:.5 D3 F3 A2:.5 Cs3 G3 | D2:.5 A2 D3 F3:1.5",
         ),

@@ -28,7 +28,7 @@ def notebook() -> Path:
     """The notebook that is served; ConfigError outside a clone."""
     root = repository_root()
     if root is None or not (path := root / "notebooks" / "playground.ipynb").is_file():
-        raise ConfigError("the playground is a notebook of the repository: run this inside a clone, or use ittybitty.widget.Playground in a notebook")
+        raise ConfigError("the playground is a notebook of the repository: run this in a clone, or show ittybitty.widget.Playground() in a notebook")
     return path
 
 
@@ -59,7 +59,12 @@ def settings(host: str, port: int, browser: bool) -> dict[str, dict]:
             "notebook_path": str(notebook()),
             "tornado_settings": {"websocket_max_message_size": LARGEST_MESSAGE, "ws_ping_timeout": 30_000},
         },
-        "VoilaConfiguration": {"template": "ittybitty", "prelaunch_hook": page_cells, "show_tracebacks": False, "extension_allowlist": EXTENSIONS},
+        "VoilaConfiguration": {
+            "template": "ittybitty",
+            "prelaunch_hook": page_cells,
+            "extension_allowlist": EXTENSIONS,
+            "show_tracebacks": False,
+        },
         "MappingKernelManager": {"cull_idle_timeout": IDLE_SECONDS, "cull_interval": 60},
     }
 
