@@ -22,7 +22,8 @@ from .errors import ResultError
 from .journal import read_log
 from .paths import atomic_path, pretrained_dir
 
-NEEDED = ("maestro", "tokenizer_settings", "complexity", "evaluate_tiny")
+PROTOCOLS = ("windows", "pieces", "official")  # of experiments/leak.py
+NEEDED = ("maestro", "tokenizer_settings", "complexity", "evaluate_tiny", *(f"leak_{protocol}" for protocol in PROTOCOLS))
 MODEL = "tiny"
 MIXERS = {  # of bench.complexity: name in macros, row of the table, time and memory as theory has them
     "attention": ("Attention", "Attention, dense", "L^2", "L^2"),
@@ -76,6 +77,8 @@ def numbers(results: Mapping) -> list[Number]:
         *_numbers(f"pretrained/{MODEL}/config.json", _shape(results["config"])),
         *_numbers(f"pretrained/{MODEL}/log.jsonl", _training(results["log"])),
         *_numbers("evaluate_tiny.json", _evaluation(results["evaluate_tiny"], results["config"]["model"].vocab_size)),
+        *(number for protocol in PROTOCOLS for number in _numbers(f"leak_{protocol}.json", _claim(results[f"leak_{protocol}"]))),
+        *_numbers("leak_windows.json", _leak(results["leak_windows"])),
     ]
 
 
@@ -173,6 +176,23 @@ def _evaluation(result: Mapping, vocabulary: int) -> Iterator[tuple[str, str]]:
     yield "HardestPiece", f"{hardest:.1f}"
 
 
+def _claim(result: Mapping) -> Iterator[tuple[str, str]]:
+    name = result["protocol"].title()
+    yield f"{name}Claimed", f"{result['claimed_bits_per_note']:.1f}"
+    yield f"{name}True", f"{result['bits_per_note']:.1f}"
+
+
+def _leak(result: Mapping) -> Iterator[tuple[str, str]]:
+    settings = result["settings"]
+    yield "LeakPieces", f"{settings['training_pieces']}"
+    yield "LeakHeldOut", f"{result['pieces']}"
+    yield "LeakSteps", f"{result['training']['steps']:,}"
+    yield "LeakParameters", f"{result['parameters'] / 1e6:.1f} million"
+    yield "LeakContext", f"{settings['set']['data.context']}"
+    yield "LeakStride", f"{settings['set']['data.stride']}"
+    yield "LeakCopies", f"{settings['set']['data.copies']}"
+
+
 def uniform_bits(result: Mapping, vocabulary: int) -> float:
     """Bits per note of a model that finds every token equally likely."""
     return result["tokens_per_note"] * math.log2(vocabulary)
@@ -198,6 +218,7 @@ def tables(results: Mapping) -> dict[str, str]:
         "complexity": complexity_table(results["complexity"]),
         "setup": setup_table(results["config"]),
         "results": results_table(results["evaluate_tiny"]),
+        "leak": leak_table([results[f"leak_{protocol}"] for protocol in PROTOCOLS]),
     }
 
 
@@ -272,6 +293,16 @@ def results_table(result: Mapping) -> str:
         ["Pieces, notes", f"{result['pieces']:,}, {result['notes']:,}"],
     ]
     return _tabular("ll", [], rows)
+
+
+def leak_table(rows: Iterable[Mapping]) -> str:
+    """What each protocol would have claimed, and what is true."""
+    what = {"windows": "random windows", "pieces": "random pieces", "official": "by composition (ours)"}
+    body = [
+        [what[row["protocol"]], f"{row['claimed_bits_per_note']:.1f}", f"{row['bits_per_note']:.1f} ({row['ci95'][0]:.1f}--{row['ci95'][1]:.1f})"]
+        for row in rows
+    ]
+    return _tabular("lrr", [["Split", "Claimed", "True"]], body)
 
 
 def _tabular(columns: str, head: list[list[str]], rows: list[list[str]]) -> str:
