@@ -6,7 +6,7 @@
         -> paper/tables/*.tex
 
 A macro is called \\val and a name in letters; main.tex holds no measured digit of its own (tests/test_paper.py).
-Left out: pictures (figures.py, plots.py), and whether the claims in words hold: notebook 10 asserts them.
+Left out: pictures (figures.py, plots.py), and whether the claims in words hold: notebook 11 asserts them.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def extremes(result: Mapping) -> tuple[float, float]:
 
 def macros(results: Mapping) -> str:
     """The text of numbers.tex."""
-    lines = ["% Made by notebooks/10_figures.ipynb from recorded results: change those, never this file."]
+    lines = ["% Made by notebooks/11_figures.ipynb from recorded results: change those, never this file."]
     lines += [f"\\newcommand{{\\val{n.name}}}{{{n.text}}}  % {n.source}" for n in numbers(results)]
     return "\n".join(lines) + "\n"
 
