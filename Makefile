@@ -73,7 +73,7 @@ kaggle-bundle: $(READY)
 # With the Python of .venv; where there is a python3.12, which is Kaggle's, once more with that.
 kaggle-rehearsal: $(READY)
 	@$(BIN)/python kaggle/rehearsal.py
-	@if command -v python3.12 >/dev/null && $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] == (3, 12))'; then \
+	@if python3.12 -c '' 2>/dev/null && $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] == (3, 12))'; then \
 	  $(MAKE) kaggle-rehearsal VENV=.venv-3.12 PYTHON=python3.12; fi
 
 clean:
