@@ -17,7 +17,7 @@ def add_verbs(verbs) -> None:
         "run an experiment of the paper, or go on with it, and record its rows",
         "ittybitty experiment --list",
         "ittybitty experiment attention --data ~/music",
-        "ittybitty experiment attention --row hybrid --max-hours 1 --data ~/music",
+        "ittybitty experiment attention --row hybrid-alibi --max-hours 1 --data ~/music",
     )
     parser.add_argument("names", metavar="NAME|FILE.yaml", nargs="*", help="experiments of paper/experiments/, or recipes of your own")
     parser.add_argument("--list", action="store_true", help="say which there are and what is recorded of them")
