@@ -136,7 +136,7 @@ def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'attention'"):
         experiments.read_recipe("atention")
     with pytest.raises(ConfigError, match="no row 'hybird': did you mean 'hybrid'"):
-        experiments.read_recipe("attention").chosen(["hybird"])
+        experiments.read_recipe("all_rows").chosen(["hybird"])
 
 
 def test_a_run_that_is_not_there_says_how_to_make_it(recipe_file, places, maestro_folder):
