@@ -114,6 +114,7 @@ class Tab:
         slider.locator(".noUi-handle").click()  # waits until it is there to be seen, as focus() does not
         for key in keys:
             self.page.keyboard.press(key)
+        self.page.wait_for_timeout(200)  # the browser holds the last value back until the one before is answered
         return slider.locator(".widget-readout").inner_text()
 
     def upload(self, file: Path) -> None:
@@ -133,17 +134,36 @@ class Tab:
         self.page.locator(".ib-stage audio").wait_for(timeout=LATE)
 
     def picture(self) -> bytes:
-        return self.page.locator(".ib-stage .ib-field").screenshot()
+        """What stands where the roll is: of the page, since the roll itself is drawn anew with every few notes."""
+        box = self.page.wait_for_function(
+            """() => {
+                const field = document.querySelector(".ib-stage .ib-field");
+                if (!field) return null;
+                const box = field.getBoundingClientRect();
+                return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height};
+            }"""
+        ).json_value()
+        return self.page.screenshot(clip=box, full_page=True)
 
     def strokes(self, kind: str) -> np.ndarray:
         """(n, 2) onset in s and pitch of the notes that the roll on the stage shows, sorted."""
-        field = self.page.locator(".ib-stage .ib-field")
-        span = float(field.locator(".ib-head").get_attribute("data-span"))
-        top = int(self.page.locator(".ib-stage .ib-keys b").first.inner_text()[1:])  # the lowest C, by which rows are counted
+        drawn = self.page.wait_for_function(  # at one moment: the roll is drawn anew with every few notes
+            """kind => {
+                const field = document.querySelector(".ib-stage .ib-field");
+                return field && {
+                    span: field.querySelector(".ib-head").dataset.span,
+                    key: document.querySelector(".ib-stage .ib-keys b").innerText,
+                    octaves: field.querySelector(".ib-octave").getAttribute("d"),
+                    paths: [...field.querySelectorAll(`path.ib-${kind}`)].map(path => path.getAttribute("d")),
+                };
+            }""",
+            arg=kind,
+        ).json_value()
+        span, top = float(drawn["span"]), int(drawn["key"][1:])  # the lowest C, by which rows are counted
         rows = []
-        for path in field.locator(f"path.ib-{kind}").all():
-            rows += [(float(x) / 1000 * span, float(y)) for x, y in re.findall(r"M(-?[\d.]+) (-?[\d.]+)h", path.get_attribute("d"))]
-        octaves = [float(y) for y in re.findall(r"M0 (-?[\d.]+)h", field.locator(".ib-octave").get_attribute("d"))]
+        for path in drawn["paths"]:
+            rows += [(float(x) / 1000 * span, float(y)) for x, y in re.findall(r"M(-?[\d.]+) (-?[\d.]+)h", path)]
+        octaves = [float(y) for y in re.findall(r"M0 (-?[\d.]+)h", drawn["octaves"])]
         return np.array(sorted((x, 12 * (top + 1) + octaves[0] - y) for x, y in rows)).reshape(-1, 2)
 
     def download(self, kind: str) -> bytes:
@@ -258,7 +278,7 @@ def test_the_roll_grows_and_stop_keeps_what_is_there(tab):
 
 
 def test_a_bad_upload_is_said_and_a_good_one_played(tab, midi_file, tmp_path):
-    shown = tab.text(".ib-stage h2")
+    shown, chosen = tab.text(".ib-stage h2"), tab.page.get_by_label("Seed", exact=True).input_value()
     for name, content, said in (
         ("broken.mid", midi_file.read_bytes()[:200], "cut short"),
         ("song.mid", b"ID3 not midi", "is not a MIDI file"),
@@ -269,7 +289,7 @@ def test_a_bad_upload_is_said_and_a_good_one_played(tab, midi_file, tmp_path):
         tab.upload(tmp_path / name)
         tab.wait_for_text(".ib-controls [role=alert]", said)
         assert name in tab.text(".ib-controls [role=alert]")
-        assert tab.page.get_by_label("Seed", exact=True).input_value() == "Chorale in G" and tab.text(".ib-stage h2") == shown
+        assert tab.page.get_by_label("Seed", exact=True).input_value() == chosen and tab.text(".ib-stage h2") == shown
     tab.upload(midi_file)
     tab.page.wait_for_function("!document.querySelector('.ib-controls [role=alert]')")
     seed = read_midi(midi_file)

@@ -25,6 +25,7 @@ from . import models, next_token, pictures, seeds
 from .takes import NOTES, SECONDS, Heard, Job, Request, Take, keep, leave_a_core
 
 KEPT = 6  # takes
+SETTLED = 0.3  # s from a press to reading the controls
 NOTHING = "Nothing: a piece from silence"
 NONE = np.empty(0, NOTE)
 
@@ -103,7 +104,7 @@ class Playground(widgets.VBox):
         self._controls.add_class("ib-controls")
         for control, name in ((self._generate, "generate"), (self._stop, "stop"), (self._upload, "upload"), (self._seed_line, "seed-line")):
             control.add_class(f"ib-{name}")
-        self._generate.on_click(lambda _: self.generate())
+        self._generate.on_click(lambda _: self._generate_soon())
         self._stop.on_click(lambda _: self.stop())
         self._another.on_click(lambda _: setattr(self._number, "value", secrets.randbelow(10_000)))
         self._model.observe(lambda _: self._chosen(), "value")
@@ -217,6 +218,12 @@ class Playground(widgets.VBox):
 
     # ------------------------------------------------------------------ a take
 
+    def _generate_soon(self) -> None:
+        """A press of the button. A browser sends it at once, but a slider's last value only when the one before has been
+        answered: what the page shows must have come before it is read."""
+        self._generate.disabled = True
+        threading.Timer(SETTLED, self.generate).start()
+
     def generate(self) -> None:
         """Plays what the controls stand at; nothing while a take is being played."""
         with self._lock:
@@ -226,6 +233,7 @@ class Playground(widgets.VBox):
                 request = self.request()
             except IttyBittyError as error:
                 self._say(str(error))
+                self._idle()
                 return
             self._say("")
             self._job = Job(request, self._shelf.load, self._heard, self._ended)
