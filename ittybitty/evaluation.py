@@ -12,8 +12,8 @@ pay for, so `keeps` and the round-trip error always stand beside the figure.
 
 is the other question: what a longer past is worth, beyond the context that the model was trained with.
 
-Left out: models without a network (baselines.py), and whether generated music is any good: listening.py has numbers for
-that, memorisation.py asks whose music it is, and ears have the last word.
+Left out: models without a network, and whether generated music is any good: yardsticks/ has both, with the question
+whose music it is, and ears have the last word.
 """
 
 from __future__ import annotations

@@ -336,7 +336,7 @@ def by_position(results: Sequence[Mapping], label: str = "system", ax=None):
 
 
 def overlaps(result: Mapping, ax=None):
-    """MGEval's overlapped areas of a record of listening.py: the model's beside the other humans', feature by feature."""
+    """MGEval's overlapped areas of a record of yardsticks/listening.py: the model's beside the other humans', feature by feature."""
     generated, humans = result["mgeval"]["generated"], result["mgeval"]["other_humans"]
     names = sorted((name for name in generated if generated[name] and humans[name]), key=lambda name: generated[name]["overlap"])
     with style(height=0.9 + 0.2 * len(names)):

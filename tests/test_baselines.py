@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_maestro
-from ittybitty import baselines, checkpoint, evaluation, notelist, open_corpus
+from ittybitty import checkpoint, evaluation, open_corpus
 from ittybitty.config import preset
 from ittybitty.errors import ConfigError, CorpusError
 from ittybitty.midi import write_midi
 from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance
 from ittybitty.tokenizers import PianoTokenizer
+from ittybitty.yardsticks import baselines, notelist
 
 RATE = 48.0
 

@@ -15,16 +15,15 @@ PACKAGE = Path(__file__).parents[1] / "ittybitty"
 LAYERS = """
 errors
 config notes paths
-midi metrics plots audio ngram notelist
-corpora figures mgeval
+midi metrics plots audio
+corpora figures
 tokenizers models sampling
 windows
 systems
 checkpoint likelihood journal optimizer parallel session
 training generation
 evaluation bench export stages doctor reproduce paper
-baselines trials smoke
-listening memorisation
+smoke yardsticks
 experiments
 widget
 cli

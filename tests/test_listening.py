@@ -7,13 +7,14 @@ import pytest
 import torch
 from conftest import make_maestro
 
-from ittybitty import checkpoint, listening, memorisation, metrics, mgeval, open_corpus, trials
+from ittybitty import checkpoint, metrics, open_corpus
 from ittybitty.config import GenerationConfig, preset
 from ittybitty.corpora import Piece
 from ittybitty.errors import ConfigError, CorpusError, MidiError, ResultError
 from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance, shift
 from ittybitty.tokenizers import PianoTokenizer
+from ittybitty.yardsticks import listening, memorisation, mgeval, trials
 
 
 def music(seed, low=40, gap=0.2, notes=80):

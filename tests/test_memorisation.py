@@ -5,7 +5,7 @@ import pytest
 
 from ittybitty.corpora import Piece
 from ittybitty.errors import CorpusError
-from ittybitty.memorisation import KINDS, Match, TrainingIndex, symbols
+from ittybitty.yardsticks.memorisation import KINDS, Match, TrainingIndex, symbols
 from ittybitty.notes import Performance, between, shift, stretch, transpose
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ittybitty.errors import ConfigError, CorpusError
-from ittybitty.ngram import KneserNey
+from ittybitty.yardsticks.ngram import KneserNey
 
 BOS, EOS, A, B, C = 0, 1, 2, 3, 4
 

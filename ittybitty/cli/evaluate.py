@@ -68,7 +68,8 @@ def _given(options: argparse.Namespace, kind: str) -> dict:
 
 
 def _bits(options: argparse.Namespace, given: dict):
-    from .. import baselines, evaluation
+    from .. import evaluation
+    from ..yardsticks import baselines
 
     if options.model in BASELINES:
         return baselines.evaluate_baseline(options.model, options.data, options.split, progress=terminal(), **given), _describe_bits
@@ -106,13 +107,13 @@ def _describe_positions(result: dict) -> str:
 
 
 def _trials(options: argparse.Namespace, given: dict):
-    from ..trials import make_trials
+    from ..yardsticks.trials import make_trials
 
     return make_trials(options.model, options.data, options.split, progress=terminal(), **given)
 
 
 def _music(options: argparse.Namespace, given: dict):
-    from ..listening import listen
+    from ..yardsticks.listening import listen
 
     return listen(_trials(options, given)), _describe_music
 
@@ -141,7 +142,7 @@ def _describe_music(result: dict) -> str:
 
 def _memorisation(options: argparse.Namespace, given: dict):
     from ..corpora import open_corpus
-    from ..memorisation import memorisation
+    from ..yardsticks.memorisation import memorisation
 
     trials = _trials(options, given)
     training = open_corpus(options.data, trials.prefer).split("train")

@@ -40,7 +40,7 @@ def position(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, c
 
 
 def _trials(row: Row, data: str | Path | None, run_dir: Path):
-    from ..trials import make_trials
+    from ..yardsticks.trials import make_trials
 
     return make_trials(
         model_of(row, run_dir), data, str(setting(row, "split", "validation")), pieces=int(setting(row, "pieces", 40)),
@@ -50,14 +50,14 @@ def _trials(row: Row, data: str | Path | None, run_dir: Path):
 
 def music(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
     """Music metrics of continuations."""
-    from ..listening import listen
+    from ..yardsticks.listening import listen
 
     return listen(_trials(row, data, run_dir))
 
 
 def memorisation(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
     """Runs shared with the training pieces."""
-    from ..memorisation import memorisation as measure
+    from ..yardsticks.memorisation import memorisation as measure
 
     return measure(_trials(row, data, run_dir), open_corpus(data).split("train"))
 

@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from . import metrics
-from .notes import Performance
+from .. import metrics
+from ..notes import Performance
 
 GRID = 512  # points at which densities are compared
 NARROWEST = 1e-3  # bandwidth, as a share of the largest distance, of distances that are all alike

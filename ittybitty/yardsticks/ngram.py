@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import ConfigError, CorpusError
+from ..errors import ConfigError, CorpusError
 
 LARGEST_ORDER = 12
 FALLBACK = (0.5, 1.0, 1.5)

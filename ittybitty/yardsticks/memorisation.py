@@ -27,11 +27,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import metrics
-from .corpora import Piece
-from .errors import CorpusError, MidiError, ResultError
-from .evaluation import shown
-from .notes import Performance
+from .. import metrics
+from ..corpora import Piece
+from ..errors import CorpusError, MidiError, ResultError
+from ..evaluation import shown
+from ..notes import Performance
 from .trials import Trials
 
 TICKS_PER_SECOND = 48.0

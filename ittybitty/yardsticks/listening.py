@@ -26,9 +26,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from . import metrics, mgeval, sampling
-from .errors import ResultError
-from .notes import Performance
+from .. import metrics, sampling
+from ..errors import ResultError
+from ..notes import Performance
+from . import mgeval
 from .trials import Trial, Trials
 
 HISTOGRAMS = {

@@ -14,7 +14,7 @@ import lzma
 
 import numpy as np
 
-from .notes import NOTE, PEDAL, Performance
+from ..notes import NOTE, PEDAL, Performance
 
 # lc, pb 0: a byte is guessed without its neighbour's bits or its place in a word; tried on seven pieces, the best of seven settings
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "pb": 0}]

@@ -21,13 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import checkpoint, systems
-from .config import GenerationConfig
-from .corpora import Corpus, Piece
-from .errors import ConfigError, CorpusError, IttyBittyError, MidiError
-from .evaluation import chosen_pieces, data_hash, evenly_spaced, read_piece, shown
-from .generation import TOKENS_PER_SECOND, continuation, make_prompt
-from .notes import Performance, between, shift
+from .. import checkpoint, systems
+from ..config import GenerationConfig
+from ..corpora import Corpus, Piece
+from ..errors import ConfigError, CorpusError, IttyBittyError, MidiError
+from ..evaluation import chosen_pieces, data_hash, evenly_spaced, read_piece, shown
+from ..generation import TOKENS_PER_SECOND, continuation, make_prompt
+from ..notes import Performance, between, shift
 
 
 @dataclass(frozen=True)

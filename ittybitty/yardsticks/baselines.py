@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import checkpoint, notelist, stages
-from .corpora import Corpus, Piece
-from .errors import CheckpointError, ConfigError, CorpusError
-from .evaluation import chosen_pieces, data_hash, piece_row, read_piece, scored, summary
+from .. import checkpoint, stages
+from ..corpora import Corpus, Piece
+from ..errors import CheckpointError, ConfigError, CorpusError
+from ..evaluation import chosen_pieces, data_hash, piece_row, read_piece, scored, summary
+from ..tokenizers import load_tokenizer
+from . import notelist
 from .ngram import KneserNey
-from .tokenizers import load_tokenizer
 
 BASELINES = {"ngram": "n-gram of tokens, Kneser-Ney", "xz": "xz on a list of notes"}
 TOKENIZER = "tiny"
