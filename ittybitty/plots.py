@@ -352,6 +352,26 @@ def overlaps(result: Mapping, ax=None):
     return ax
 
 
+def endurance(result: Mapping, metrics: Mapping[str, str], axes=None):
+    """Metrics along long continuations of yardsticks/endurance.py, a small picture each: the model's beside the pianists'.
+
+    `metrics` gives each one's label. `axes` are as many as metrics.
+    """
+    import matplotlib.pyplot as plt
+
+    with style(height=1.9):
+        axes = plt.subplots(1, len(metrics), layout="constrained")[1] if axes is None else axes
+        for ax, (name, label) in zip(np.atleast_1d(axes), metrics.items()):
+            middle = [(one["from_note"] + one["to_note"]) / 2 for one in result["windows"]]
+            for which, text, colour, mark in (("truth", "pianists", SEED, "o-"), ("generated", "continuations", NEW, "D-")):
+                ends = np.array([one[which][name]["ci95"] for one in result["windows"]])
+                ax.fill_between(middle, ends[:, 0], ends[:, 1], color=colour, alpha=0.15, lw=0)
+                ax.plot(middle, [one[which][name]["mean"] for one in result["windows"]], mark, ms=3, color=colour, label=text)
+            ax.set(xlabel="note", ylabel=label, ylim=(0, None))
+        np.atleast_1d(axes)[0].legend(loc="lower left")
+    return axes
+
+
 def shared_runs(result: Mapping, kind: str = "pitch and time", ax=None):
     """Share of runs that stand in the training pieces, by their length: continuations, their truth and other humans."""
     sets = {"generated": ("continuations", NEW, "D"), "truth": ("what the pianists played", SEED, "o"), "other_humans": ("other humans", SKY, "s")}

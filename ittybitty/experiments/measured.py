@@ -4,6 +4,7 @@ A row's `model` is a shipped model or a run folder; `run: equal_music/mamba` is 
 
     position        bits per note by position, to 8,192 tokens and beyond the trained context
     music           music metrics of continuations, and what the grammar forbids
+    endurance       music metrics along continuations of ten thousand tokens
     memorisation    the longest run that continuations share with the training pieces
     complexity      time and memory of a mixer against length
     vocabulary      pitch strings: how many different events a growing corpus has, and how many of the held-out ones it knew
@@ -55,6 +56,16 @@ def music(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, cloc
     return listen(_trials(row, data, run_dir))
 
 
+def endurance(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
+    """Music metrics by window of long continuations."""
+    from ..yardsticks.endurance import endurance as measure
+
+    return measure(
+        model_of(row, run_dir), data, str(setting(row, "split", "validation")), pieces=int(setting(row, "pieces", 10)),
+        tokens=int(setting(row, "tokens", 10_000)), seed=int(setting(row, "seed", 0)), **setting(row, "sampling", {}),
+    )  # fmt: skip
+
+
 def memorisation(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
     """Runs shared with the training pieces."""
     from ..yardsticks.memorisation import memorisation as measure
@@ -91,4 +102,4 @@ def vocabulary(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path,
     return {"system": str(setting(row, "system")), "corpus": corpus.name, "held_out_pieces": len(held_out), "sizes": sizes}
 
 
-KINDS = {"position": position, "music": music, "memorisation": memorisation, "complexity": complexity, "vocabulary": vocabulary}
+KINDS = {"position": position, "music": music, "endurance": endurance, "memorisation": memorisation, "complexity": complexity, "vocabulary": vocabulary}

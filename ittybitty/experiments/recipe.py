@@ -1,7 +1,7 @@
 """A recipe: one YAML file that says what is asked, which rows answer it, and with how much data.
 
     question: What does attention add to Mamba, and where?
-    kind: compare                # compare, leak, overfit, position, memorisation, music, complexity, vocabulary
+    kind: compare                # compare, leak, overfit, position, music, endurance, memorisation, complexity, vocabulary
     preset: tiny                 # of every row that names no other
     passes: 0.1                  # of the training split; or steps: 400
     split: validation
@@ -29,7 +29,7 @@ from .. import evaluation, paths
 from ..config import nearest
 from ..errors import ConfigError
 
-KINDS = ("compare", "leak", "overfit", "position", "memorisation", "music", "complexity", "vocabulary")
+KINDS = ("compare", "leak", "overfit", "position", "music", "endurance", "memorisation", "complexity", "vocabulary")
 COMMON = {"question", "kind", "rows"}
 
 

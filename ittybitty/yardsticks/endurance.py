@@ -1,0 +1,129 @@
+"""Does it stay music? A continuation many times as long as a training window, looked at window by window beside the pianist.
+
+    result = endurance("tiny", data, "validation", pieces=10, tokens=10_000)
+
+Each piece gives its opening for a seed. What the model draws from there, and what the pianist played from there, are cut into
+windows of equal numbers of notes; each window is measured as if it were a piece of its own. A model that drifts into
+noise, silence or a loop shows it as a column that moves away from the pianists' and does not come back.
+
+Left out: form. A window knows nothing of the windows before it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .. import checkpoint, metrics, systems
+from ..corpora import Corpus
+from ..errors import ConfigError, CorpusError, MidiError
+from ..evaluation import chosen_pieces, data_hash, evenly_spaced, read_piece, shown
+from ..generation import continuation
+from ..notes import Performance, between
+
+WINDOW = 500  # notes
+TOKENS_PER_NOTE = 2.5  # at least so many notes are asked of the pianist, that the two can be set side by side
+
+
+def endurance(
+    name: str | Path,
+    data: str | Path | Corpus | None,
+    split: str = "validation",
+    pieces: int = 10,
+    tokens: int = 10_000,
+    window: int = WINDOW,
+    seed: int = 0,
+    progress: bool = True,
+    **sampling,
+) -> dict:
+    """The record of `pieces` continuations of `tokens` tokens, by windows of `window` notes: {"windows": [{"from_note",
+    "to_note", "generated", "truth"}], …}, each set metric -> {"mean", "ci95"}, in the units of `window_metrics`.
+
+    Pieces are evenly spaced among those of the split that are long enough; there are as many windows as the shortest
+    continuation fills. Raises CheckpointError, ConfigError, and CorpusError where no piece or no window is left.
+    """
+    if pieces < 1 or window < 2 or tokens < 1:
+        raise ConfigError(f"pieces is {pieces}, tokens {tokens}, window {window}: give 1 or more, and windows of 2 notes or more")
+    found = checkpoint.load(name)
+    corpus, all_of_split = chosen_pieces(data, split, None, found.configs["data"].corpus)
+    needed, long = math.ceil(tokens / TOKENS_PER_NOTE), []
+    for piece in all_of_split:
+        try:
+            performance = read_piece(piece)
+        except MidiError:
+            continue
+        opening, rest = opened(performance, found.configs["data"].prompt_seconds)
+        if len(rest) >= needed:
+            long.append((piece.name, opening, rest))
+    if not long:
+        raise CorpusError(f"{corpus.name}: no piece of {split} has {needed:,} notes after its opening; ask for fewer tokens")
+    config = systems.sampling(found.system, **{"max_new_tokens": tokens, **sampling})
+    made, played, rows = [], [], []
+    for i, (piece, opening, rest) in enumerate(shown(evenly_spaced(tuple(long), pieces), progress, "continuing")):
+        one = continuation(found.model, found.tokenizer, opening, found.configs["data"], dataclasses.replace(config, seed=1000 * seed + i))
+        made.append(windows(one.new, window))
+        played.append(windows(rest, window))
+        rows.append({"name": piece, "notes": len(one.new), "tokens": one.tokens, "seconds": one.new.end - opening.end, "draw_seconds": one.seconds})
+    count = min(map(len, made + played))
+    if not count:
+        raise CorpusError(f"no continuation of {tokens:,} tokens has {window} notes; ask for more tokens or smaller windows")
+    return {
+        "measures": "music metrics by window of long continuations",
+        "windows": [
+            {"from_note": i * window, "to_note": (i + 1) * window, "generated": _means([w[i] for w in made]), "truth": _means([w[i] for w in played])}
+            for i in range(count)
+        ],
+        "window": window,
+        "tokens": tokens,
+        "trained_context": found.configs["data"].context,
+        "split": split,
+        "corpus": corpus.name,
+        "system": found.system,
+        "model": found.path.name,
+        "parameters": sum(p.numel() for p in found.model.parameters()),
+        "keeps": list(found.tokenizer.keeps),
+        "tokenizer_hash": found.tokenizer.content_hash,
+        "data_hash": data_hash(rows),
+        "pieces": len(rows),
+        "seed": seed,
+        "sampling": {key: getattr(config, key) for key in ("temperature", "top_k", "top_p", "repetition_penalty")},
+        "per_piece": rows,
+    }
+
+
+def opened(performance: Performance, seconds: float) -> tuple[Performance, Performance]:
+    """A performance up to the first note that has `seconds` of music before it, that note included; and what comes after."""
+    onsets = performance.notes["onset"]
+    later = onsets[onsets >= onsets.min() + seconds] if len(onsets) else onsets
+    join = math.nextafter(float(later.min()), math.inf) if len(later) else math.inf
+    return between(performance, -math.inf, join), between(performance, join, math.inf)
+
+
+def windows(performance: Performance, size: int) -> list[dict[str, float]]:
+    """`window_metrics` of each full window of `size` notes, in order."""
+    notes = np.sort(performance.notes, order=("onset", "pitch"))
+    return [window_metrics(notes[at : at + size]) for at in range(0, len(notes) - size + 1, size)]
+
+
+def window_metrics(notes: np.ndarray) -> dict[str, float]:
+    """Of (N,) notes: notes a second, the longest time without an onset in s, entropy of pitch classes in bits, pitches from
+    lowest to highest in semitones, mean velocity, and the share of runs of four pitches that stood in the window before."""
+    onsets, pitches = notes["onset"], notes["pitch"].astype(int)
+    gaps, classes = np.diff(onsets), metrics.pitch_class_histogram(Performance(notes))
+    classes = classes[classes > 0]
+    return {
+        "notes_per_second": len(notes) / max(float(onsets[-1] - onsets[0]), 1e-9),
+        "longest_gap": float(gaps.max()),
+        "pitch_class_entropy": float(-(classes * np.log2(classes)).sum()),
+        "pitch_range": float(np.ptp(pitches)),
+        "velocity": float(notes["velocity"].mean()),
+        "repetition": metrics.repetition(Performance(notes)),
+    }
+
+
+def _means(rows: Sequence[dict[str, float]]) -> dict[str, dict]:
+    return {key: {"mean": float(np.mean(v)), "ci95": list(metrics.bootstrap_interval(v))} for key in rows[0] for v in [[row[key] for row in rows]]}
