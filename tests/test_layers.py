@@ -22,10 +22,10 @@ windows
 systems
 checkpoint likelihood journal optimizer parallel session
 training generation
-evaluation bench export stages doctor reproduce paper
+evaluation bench export stages doctor reproduce
 smoke yardsticks
 experiments
-widget
+paper widget
 cli
 """
 LEVEL = {name: level for level, line in enumerate(LAYERS.split("\n")) for name in line.split()}

@@ -1,0 +1,231 @@
+"""Every number of the paper's text as a LaTeX macro: \\val and a name in letters, with the file that it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from .recorded import BEAT_CODE, MIXERS, MODEL, PROTOCOLS, common_pieces, extremes, overtakes, settings, uniform_bits
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Number:
+    """One macro: its name after \\val, the text it stands for, and the file that text was made from."""
+
+    name: str
+    text: str
+    source: str
+
+
+def numbers(results: Mapping) -> list[Number]:
+    """Every number of the text, in the order of the paper."""
+    return [
+        *_numbers("maestro.json", _data(results["maestro"]["splits"])),
+        *_numbers("tokenizer_settings.json", _code(results["tokenizer_settings"])),
+        *_numbers("complexity.json", _complexity(results["complexity"])),
+        *_numbers(f"pretrained/{MODEL}/config.json", _shape(results["config"])),
+        *_numbers(f"pretrained/{MODEL}/log.jsonl", _training(results["log"])),
+        *_numbers("evaluate_tiny.json", _evaluation(results["evaluate_tiny"], results["config"]["model"].vocab_size)),
+        *(number for protocol in PROTOCOLS for number in _numbers(f"leak_{protocol}.json", _claim(results[f"leak_{protocol}"]))),
+        *_numbers("leak_windows.json", _leak(results["leak_windows"])),
+        *_numbers("baseline_xz.json", [("XzBits", f"{results['baseline_xz']['bits_per_note']:.2f}")]),
+        *_numbers("baseline_ngram.json", [("NgramBits", f"{results['baseline_ngram']['bits_per_note']:.2f}")]),
+        *_numbers("all_rows_hybrid.json", _tenth(results["all_rows_hybrid"], common_pieces(results))),
+        *_numbers("pitch_vocabulary_maestro.json", _events(results["pitch_vocabulary_maestro"]["sizes"])),
+        *_numbers("position_tiny.json", _position(results["position_tiny"])),
+        *_numbers("endurance_tiny.json", _endurance(results["endurance_tiny"])),
+        *_numbers("music_tiny.json", _music(results["music_tiny"])),
+        *_numbers("memorisation_tiny.json", _copied(results["memorisation_tiny"])),
+        *_numbers("beat_code.json", _beat_code(results["beat_code"])),
+        *(number for name in BEAT_CODE for number in _numbers(f"{name}.json", _beat_model(name, results[name]))),
+        *(number for task in ("synthetic", "piece") for number in _numbers(f"overfit_{task}.json", _overfit(results[f"overfit_{task}"]))),
+    ]
+
+
+def _numbers(source: str, pairs: Iterable[tuple[str, str]]) -> Iterator[Number]:
+    return (Number(name, text, source) for name, text in pairs)
+
+
+def _data(splits: Mapping) -> Iterator[tuple[str, str]]:
+    for split in SPLITS:
+        yield f"{split.title()}Pieces", f"{splits[split]['pieces']:,}"
+    total = {key: sum(splits[split][key] for split in SPLITS) for key in ("pieces", "notes", "hours")}
+    yield "AllPieces", f"{total['pieces']:,}"
+    yield "AllHours", f"{total['hours']:.0f}"
+    yield "AllNotes", f"{total['notes'] / 1e6:.2f} million"
+
+
+def _code(result: Mapping) -> Iterator[tuple[str, str]]:
+    chosen, published = settings(result, "remi"), settings(result, "remi-published")
+    yield "SettingsPieces", f"{len(result['pieces'])}"
+    yield "BaseTokensPerNote", f"{chosen['tokens_per_note']:.2f}"
+    yield "GridError", f"{chosen['onset_error_ms']:.1f}"
+    yield "PublishedDrift", f"{published['late_at_end_s']:.1f}"
+
+
+def _complexity(result: Mapping) -> Iterator[tuple[str, str]]:
+    rows, lengths = result["mixers"], result["lengths"]
+    yield "LengthFrom", f"{lengths[0]:,}"
+    yield "LengthFitted", f"{result['fitted_from']:,}"
+    yield "LengthTo", f"{lengths[-1]:,}"
+    yield "MixerWidth", f"{result['width']}"
+    yield "MixerHeads", f"{result['heads']}"
+    yield "MixerTurns", f"{result['turns']}"
+    yield "MixerThreads", f"{result['threads']}"
+    for key, (name, *_) in MIXERS.items():
+        yield f"{name}TimeExponent", f"{rows[key]['time_exponent']:.2f}"
+        yield f"{name}MemoryExponent", f"{rows[key]['memory_exponent']:.2f}"
+    for key, (name, *_) in MIXERS.items():
+        if key != "mamba":
+            yield f"{name}TimesMamba", ratio(rows[key]["seconds"][-1] / rows["mamba"]["seconds"][-1])
+    yield "AttentionMemoryTimesMamba", ratio(rows["attention"]["bytes"][-1] / rows["mamba"]["bytes"][-1])
+    yield "MambaOvertakesDense", overtakes(lengths, rows["mamba"]["seconds"], rows["attention"]["seconds"])
+    yield "MambaOvertakesFused", overtakes(lengths, rows["mamba"]["seconds"], rows["fused"]["seconds"])
+
+
+def ratio(value: float) -> str:
+    """Two figures: machines are too noisy for more."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _shape(configs: Mapping) -> Iterator[tuple[str, str]]:
+    model, data, train = configs["model"], configs["data"], configs["train"]
+    yield "Vocabulary", f"{model.vocab_size:,}"
+    for letter, name in (("M", "MambaBlocks"), ("F", "FeedForwardBlocks"), ("A", "AttentionBlocks")):
+        yield name, f"{model.pattern.count(letter)}"
+    yield "Window", f"{model.attn_window}"
+    yield "Stride", f"{model.attn_stride}"
+    yield "Reach", f"{model.attn_reach:,}"
+    yield "Cache", f"{model.attn_window + model.attn_reach // model.attn_stride + 1}"
+    yield "Context", f"{data.context:,}"
+    yield "Smoothing", f"{train.label_smoothing:g}"
+
+
+def _training(log: list[dict]) -> Iterator[tuple[str, str]]:
+    trained = [record for record in log if "tokens" in record]
+    yield "Steps", f"{trained[-1]['step']:,}"
+    yield "Tokens", f"{trained[-1]['tokens'] / 1e6:.1f} million"
+    yield "Epochs", f"{trained[-1]['epoch']:.2f}"
+    yield "Hours", f"{trained[-1]['seconds'] / 3600:.1f}"
+
+
+def _evaluation(result: Mapping, vocabulary: int) -> Iterator[tuple[str, str]]:
+    yield "Parameters", f"{result['parameters'] / 1e6:.2f} million"
+    yield "BitsPerNote", f"{result['bits_per_note']:.2f}"
+    yield "BitsLow", f"{result['ci95'][0]:.2f}"
+    yield "BitsHigh", f"{result['ci95'][1]:.2f}"
+    yield "UniformBits", f"{uniform_bits(result, vocabulary):.1f}"
+    yield "ShareOfUniform", f"{100 * result['bits_per_note'] / uniform_bits(result, vocabulary):.0f}\\,\\%"
+    yield "TokensPerNote", f"{result['tokens_per_note']:.2f}"
+    yield "Pieces", f"{result['pieces']}"
+    yield "Notes", f"{result['notes']:,}"
+    yield "OnsetError", f"{result['onset_error_ms']:.1f}"
+    easiest, hardest = extremes(result)
+    for what in ("pitch", "time", "duration", "velocity"):
+        yield f"Share{what.title()}", percent(result["share_by_attribute"][what])
+    yield "EasiestPiece", f"{easiest:.1f}"
+    yield "HardestPiece", f"{hardest:.1f}"
+
+
+def _claim(result: Mapping) -> Iterator[tuple[str, str]]:
+    name = result["protocol"].title()
+    yield f"{name}Claimed", f"{result['claimed_bits_per_note']:.1f}"
+    yield f"{name}True", f"{result['bits_per_note']:.1f}"
+
+
+def _leak(result: Mapping) -> Iterator[tuple[str, str]]:
+    settings = result["settings"]
+    yield "LeakPieces", f"{settings['training_pieces']}"
+    yield "LeakHeldOut", f"{result['pieces']}"
+    yield "LeakSteps", f"{result['training']['steps']:,}"
+    yield "LeakParameters", f"{result['parameters'] / 1e6:.1f} million"
+    yield "LeakContext", f"{settings['set']['data.context']}"
+    yield "LeakStride", f"{settings['set']['data.stride']}"
+    yield "LeakCopies", f"{settings['set']['data.copies']}"
+
+
+def percent(share: float, places: int = 0) -> str:
+    """A share as LaTeX."""
+    return f"{100 * share:.{places}f}\\,\\%"
+
+
+def _tenth(result: Mapping, pieces: Iterable[str]) -> Iterator[tuple[str, str]]:
+    trained = result["training"]
+    yield "TenthParameters", f"{trained['parameters'] / 1e6:.1f} million"
+    yield "TenthShare", percent(trained["passes"])
+    yield "TenthTokens", f"{trained['tokens'] / 1e6:.1f} million"
+    yield "TenthPieces", f"{len(list(pieces))}"
+    yield "TenthNotes", f"{result['notes']:,}"
+
+
+def _events(sizes: list[Mapping]) -> Iterator[tuple[str, str]]:
+    for name, size in (("One", sizes[0]), ("All", sizes[-1])):
+        yield f"Events{name}", f"{size['events']:,}"
+        yield f"Unseen{name}", percent(size["held_out_tokens_never_seen"], 2)
+
+
+def _position(result: Mapping) -> Iterator[tuple[str, str]]:
+    gains = [abs(one["windowed_bits_per_note"] - one["bits_per_note"]) for one in result["bins"]]
+    yield "PositionPieces", f"{result['pieces']}"
+    yield "PositionLength", f"{result['length']:,}"
+    yield "PositionGain", f"{max(gains):.3f}"
+    yield "PositionTimes", f"{result['length'] / result['trained_context']:.0f}"
+
+
+def _endurance(result: Mapping) -> Iterator[tuple[str, str]]:
+    yield "EndurancePieces", f"{result['pieces']}"
+    yield "EnduranceTokens", f"{result['tokens']:,}"
+    yield "EnduranceWindow", f"{result['window']}"
+
+
+def _music(result: Mapping) -> Iterator[tuple[str, str]]:
+    yield "MusicTrials", f"{result['trials']}"
+    yield "MusicSeconds", f"{result['seconds']:.0f}"
+    yield "InvalidDraws", percent(result["invalid"]["draws"], 1)
+
+
+def _copied(result: Mapping) -> Iterator[tuple[str, str]]:
+    yield "TrainingNotes", f"{result['training_notes'] / 1e6:.2f} million"
+    for name, whose in (("Copied", "generated"), ("Truth", "truth"), ("Others", "other_humans")):
+        found = result["longest"]["pitch and time"][whose]
+        yield f"{name}Longest", f"{found['longest']}"
+        yield f"{name}Mean", f"{found['mean']:.1f}"
+
+
+def _beat_code(result: Mapping) -> Iterator[tuple[str, str]]:
+    found = result["verify"]
+    for name, key in (("Whole", "exact_share_l1"), ("Half", "exact_share_l2"), ("Quarter", "exact_share_l3")):
+        yield f"Beat{name}", percent(found[key], 1)
+    yield "BeatEscape", percent(found["escape_share"], 1)
+    yield "BeatOnset", f"{found['onset_mae_ms']:.1f}"
+    yield "BeatVelocityError", f"{found['velocity_mae']:.2f}"
+    yield "BeatEstimated", f"{result['estimated_beats']['f_measure']:.2f}"
+
+
+def _beat_model(name: str, result: Mapping) -> Iterator[tuple[str, str]]:
+    yield f"{BEAT_CODE[name]}Bits", f"{result['bits_per_note']:.2f}"
+    if name == "beat_base":
+        yield "BeatParameters", f"{result['parameters'] / 1e6:.1f} million"
+        yield "BeatPieces", f"{result['pieces']}"
+        yield "BeatDrift", f"{result['onset_error_ms'] / 1e3:.1f}"
+        yield "BeatPatternBits", f"{result['bits_per_note_by_attribute']['duration']:.1f}"
+
+
+def _overfit(result: Mapping) -> Iterator[tuple[str, str]]:
+    name = {"synthetic": "Synthetic", "piece": "Overfit"}[result["task"]]
+    yield f"{name}Steps", f"{result['steps']}"
+    if name == "Synthetic":
+        yield "SyntheticParameters", f"{result['parameters'] / 1e6:.1f} million"
+        yield "SyntheticLength", f"{result['length']:,}"
+    else:
+        yield "OverfitTokens", f"{result['length']:,}"
+        yield "OverfitPrompt", f"{result['prompt']}"
+
+
+def macros(results: Mapping) -> str:
+    """The text of numbers.tex."""
+    lines = ["% Made by notebooks/11_figures.ipynb from recorded results: change those, never this file."]
+    lines += [f"\\newcommand{{\\val{n.name}}}{{{n.text}}}  % {n.source}" for n in numbers(results)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,240 @@
+"""The paper's tables as LaTeX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from .recorded import MIXERS, PROTOCOLS, common_pieces, on_pieces, paired, rows_of
+
+EVERYTHING = ("pitch", "onset", "duration", "velocity", "pedal")  # what a code may keep
+NOT_RUN = "not run"
+BASE = "all_rows_hybrid"  # what ablations are compared with
+
+
+def tables(results: Mapping) -> dict[str, str]:
+    """Name of a table -> its LaTeX."""
+    return {
+        "settings": settings_table(results["tokenizer_settings"]),
+        "complexity": complexity_table(results["complexity"]),
+        "setup": setup_table(results["config"]),
+        "results": results_table(results["evaluate_tiny"]),
+        "leak": leak_table([results[f"leak_{protocol}"] for protocol in PROTOCOLS]),
+        "systems": systems_table(results),
+        "ablations": ablations_table(results),
+        "vocabulary": vocabulary_table(results),
+        "insights": insights_table(results),
+        "music": music_table(results),
+    }
+
+
+def settings_table(result: Mapping) -> str:
+    """What a grid costs in tokens and in time, over a few validation pieces."""
+    rows = []
+    for row in result["rows"]:
+        name = row["settings"].replace("(remi)", "\\textbf{(ours)}").replace("(remi-published)", "(published)")
+        rows.append([name, f"{row['tokens_per_note']:.2f}", f"{row['onset_error_ms']:,.1f}", f"{row['late_at_end_s']:.2f}"])
+    head = [["", "Tokens", "Onset", "Late at"], ["Positions a beat, and more", "per note", "off (ms)", "end (s)"]]
+    return _tabular(r">{\raggedright\arraybackslash}p{4.1cm}rrr", head, rows)
+
+
+def complexity_table(result: Mapping) -> str:
+    """Of every mixer theory, fitted exponent and the cost at the longest length."""
+    rows = []
+    for key, (_, name, time, memory) in MIXERS.items():
+        row = result["mixers"][key]
+        rows.append([name, f"${time}$", f"{row['time_exponent']:.2f}", f"{row['seconds'][-1] * 1e3:,.0f}",
+                     f"${memory}$", f"{row['memory_exponent']:.2f}", f"{row['bytes'][-1] / 1e6:,.0f}"])  # fmt: skip
+    head = [["", r"\multicolumn{3}{c}{Time}", r"\multicolumn{3}{c}{Memory}"], ["Mixer", "$O$", "$p$", "ms", "$O$", "$p$", "MB"]]
+    return _tabular("lcrrcrr", head, rows)
+
+
+def setup_table(configs: Mapping) -> str:
+    """The model and its recipe."""
+    model, data, train = configs["model"], configs["data"], configs["train"]
+    rows = [
+        ["Stack", rf"\texttt{{{model.pattern}}}"],
+        ["Width $D$, inner width $E$", f"{model.d_model}, {model.expand * model.d_model}"],
+        ["States $N$, taps $K$", f"{model.d_state}, {model.d_conv}"],
+        ["Feed-forward width", f"{model.d_ff:,}"],
+        ["Attention heads", f"{model.n_heads}"],
+        ["Vocabulary $V$", f"{model.vocab_size:,}"],
+        ["Window of training", f"{data.context:,} tokens"],
+        ["Windows a step", f"{train.batch_size}"],
+        ["Optimizer", rf"AdamW, $\beta$ {train.beta1:g} and {train.beta2:g}"],
+        ["Learning rate", f"{_power(train.learning_rate)}, cosine to {_power(train.min_learning_rate)}"],
+        ["Warm-up", f"{train.warmup} steps"],
+        ["Weight decay, matrices only", f"{train.weight_decay:g}"],
+        ["Gradient clipping", f"{train.clip:g}"],
+        ["Label smoothing", f"{train.label_smoothing:g}"],
+        ["Augmentation", _augmentation(data)],
+    ]
+    return _tabular("ll", [], rows)
+
+
+def _power(value: float) -> str:
+    exponent = math.floor(math.log10(value))
+    return rf"${value / 10**exponent:g} \times 10^{{{exponent}}}$"
+
+
+def _augmentation(data) -> str:
+    if not (data.pitch_shift or data.velocity_shift or data.tempo_stretch):
+        return "none"
+    return rf"$\pm{data.pitch_shift}$ semitones, $\pm{100 * data.tempo_stretch:g}$\,\% tempo"
+
+
+def results_table(result: Mapping) -> str:
+    """What was measured on held-out pieces, beside what the code keeps."""
+    low, high = result["ci95"]
+    rows = [
+        ["Bits per note", f"{result['bits_per_note']:.2f} ({low:.2f}--{high:.2f})"],
+        ["Bits per token", f"{result['bits_per_token']:.2f}"],
+        ["Bits per second of music", f"{result['bits_per_second']:.1f}"],
+        ["Tokens per note", f"{result['tokens_per_note']:.2f}"],
+        ["Code keeps", ", ".join(result["keeps"])],
+        ["Onset error, mean", f"{result['onset_error_ms']:.1f}\\,ms"],
+        ["Duration error, mean", f"{result['duration_error_ms']:.1f}\\,ms"],
+        ["Velocity error, mean", f"{result['velocity_error']:.2f} of 127 steps"],
+        ["Notes lost", f"{result['notes_lost']:,}"],
+        ["Pieces, notes", f"{result['pieces']:,}, {result['notes']:,}"],
+    ]
+    return _tabular("ll", [], rows)
+
+
+def leak_table(rows: Iterable[Mapping]) -> str:
+    """What each protocol would have claimed, and what is true."""
+    what = {"windows": "random windows", "pieces": "random pieces", "official": "by composition (ours)"}
+    body = [
+        [what[row["protocol"]], f"{row['claimed_bits_per_note']:.1f}", f"{row['bits_per_note']:.1f} ({row['ci95'][0]:.1f}--{row['ci95'][1]:.1f})"]
+        for row in rows
+    ]
+    return _tabular("lrr", [["Split", "Claimed", "True"]], body)
+
+
+def systems(results: Mapping) -> list[dict]:
+    """The rows of the comparison on the same pieces, cheapest first, those whose code keeps everything before the others: "name",
+    "group", "keeps", "tokens_per_note", "parameters", "bits_per_note", "ci95"; of a row not run name and group alone."""
+    names = common_pieces(results)
+    given = [("hybrid, one pass", "pass", results["evaluate_tiny"]), ("xz on a list of notes", "floor", results["baseline_xz"])]
+    given += [("n-gram, Kneser–Ney", "floor", results["baseline_ngram"])]
+    given += [(name, "tenth", row) for name, row in rows_of(results, "all_rows").items()]
+    rows = []
+    for name, group, result in given:
+        row = {"name": name, "group": group}
+        if result:
+            bits, *interval = on_pieces(result, names)
+            row |= {key: result[key] for key in ("keeps", "tokens_per_note", "parameters")} | {"bits_per_note": bits, "ci95": interval}
+        rows.append(row)
+    return sorted(rows, key=lambda row: (not row.get("keeps"), set(row.get("keeps", ())) != set(EVERYTHING), row.get("bits_per_note", 0)))
+
+
+def systems_table(results: Mapping) -> str:
+    """Every system on the same pieces, floors of skill among them."""
+    rows, body = systems(results), []
+    for row in rows:
+        name = {"pass": rf"\textbf{{{row['name']}}}", "tenth": rf"\texttt{{{row['name']}}}"}.get(row["group"], row["name"].replace("–", "--"))
+        if "keeps" not in row:
+            body.append([name, NOT_RUN])
+            continue
+        if set(row["keeps"]) != set(EVERYTHING) and r"\midrule" not in body:
+            body += [r"\midrule", [r"\multicolumn{5}{l}{\emph{codes that keep less, and so have less to pay for}}"]]
+        tokens = f"{row['tokens_per_note']:.2f}" if row["tokens_per_note"] else "--"
+        size = f"{row['parameters'] / 1e6:.2f}" if row["parameters"] else "--"
+        body.append([name, _lost(row["keeps"]), tokens, size, _bits(row["bits_per_note"], row["ci95"])])
+    head = [["", "", "Tokens", "Parameters", "Bits per note"], ["System", "Not kept", "per note", "(millions)", r"(95\,\%)"]]
+    return _tabular("llrrr", head, body)
+
+
+def _lost(keeps: Iterable[str]) -> str:
+    return ", ".join(what for what in EVERYTHING if what not in keeps) or "--"
+
+
+def _bits(bits: float, interval: Iterable[float]) -> str:
+    return "{:.2f} ({:.2f}--{:.2f})".format(bits, *interval)
+
+
+def _more(result: Mapping | None, base: Mapping) -> str:
+    """What a row needs more than another on the same pieces, with its interval."""
+    return "${:+.2f}$ (${:+.2f}$ to ${:+.2f}$)".format(*paired(result, base)) if result else NOT_RUN
+
+
+ABLATIONS = {
+    ("attention", "hybrid-no-attention"): "no attention",
+    ("attention", "hybrid-attention-only"): "attention in place of Mamba",
+    ("attention", "hybrid-no-bias"): "attention without a bias",
+    ("attention", "hybrid-alibi"): "fixed slopes for a bias",
+    ("all_rows", "hybrid-cfc"): "CfC in place of feed-forward",
+    ("all_rows", "mamba"): "Mamba alone",
+    ("all_rows", "ssm"): "Mamba alone, not selective",
+    ("collapse", "no-scaling"): "no logit scaling",
+    ("collapse", "no-smoothing"): "no label smoothing",
+    ("collapse", "neither"): "neither of the two",
+}
+
+
+def ablations_table(results: Mapping) -> str:
+    """The hybrid but for one thing."""
+    base, body = results[BASE], []
+    for (experiment, row), what in ABLATIONS.items():
+        result = rows_of(results, experiment)[row]
+        body.append([what, f"{result['bits_per_note']:.2f}" if result else "--", _more(result, base)])
+    head = [["The hybrid, but", "Bits", "more than the hybrid"]]
+    return _tabular("lrr", head, [["as it is", f"{base['bits_per_note']:.2f}", "--"], r"\midrule", *body])
+
+
+def vocabulary_table(results: Mapping) -> str:
+    """Byte pairs at equal steps: how many notes they were, and what it gave."""
+    rows = [(2000, results[BASE]), *((int(name.removeprefix("bpe-")), row) for name, row in rows_of(results, "vocabulary_size").items())]
+    body = []
+    for size, row in sorted(rows, key=lambda pair: pair[0]):
+        name = f"{size:,}" if size else "none"
+        if row is None:
+            body.append([name, NOT_RUN])
+            continue
+        read = row["training"]["tokens"] / row["tokens_per_note"] / 1e6
+        more = "--" if row is results[BASE] else _more(row, results[BASE])
+        body.append([name, f"{row['tokens_per_note']:.2f}", f"{read:.2f}", f"{row['bits_per_note']:.2f}", more])
+    head = [["Vocab-", "Tokens", "Notes read", "", ""], ["ulary", "per note", "(millions)", "Bits", "more than at 2,000"]]
+    return _tabular("rrrrr", head, body)
+
+
+def insights_table(results: Mapping) -> str:
+    """The eight models' lessons, each two rows that differ in one thing."""
+    few, wide, all_rows = (rows_of(results, name) for name in ("amount_of_data", "widening", "all_rows"))
+    pairs = [
+        ("ten times the pieces, V7", few["V7-96"], all_rows["llama-512"]),
+        ("ten times the pieces, V8", few["V8-96"], all_rows["llama-1024"]),
+        ("more byte pairs, few pieces (V7 to V8)", few["V7-96"], few["V8-96"]),
+        ("more byte pairs, all pieces (V7 to V8)", all_rows["llama-512"], all_rows["llama-1024"]),
+        ("a wider network (V4 to V5)", wide["V4"], wide["V5"]),
+        ("a code that keeps more (V5 to V6)", wide["V5"], wide["V6"]),
+    ]
+    body = []
+    for what, before, after in pairs:
+        values = [f"{row['bits_per_note']:.2f}" if row else "--" for row in (before, after)]
+        body.append([what, *values, _more(after, before) if before else NOT_RUN])
+    return _tabular("lrrr", [["What changes", "from", "to", "difference"]], body)
+
+
+def music_table(results: Mapping) -> str:
+    """How near continuations are to what pianists played, on the metrics' own scale of other pianists."""
+    found = [(name, row) for name, row in rows_of(results, "music").items() if row]
+    features = ("pitch_classes", "intervals", "iois", "durations", "velocities")
+    body = [[_music_name(name), *(f"{row['histograms'][f]['generated']['overlap']:.2f}" for f in features), f"{100 * row['invalid']['draws']:.1f}"]
+            for name, row in found]  # fmt: skip
+    people = next(row for name, row in found if name == "tiny")
+    body.append([r"\emph{other pianists}", *(f"{people['histograms'][f]['other_humans']['overlap']:.2f}" for f in features), "--"])
+    body += [[_music_name(name), NOT_RUN] for name, row in rows_of(results, "music").items() if not row]
+    head = [["", "Pitch", "Inter-", "", "Dur-", "Velo-", "Invalid"], ["", "classes", "vals", "Gaps", "ations", "cities", r"(\%)"]]
+    return _tabular("lrrrrrr", head, body)
+
+
+def _music_name(row: str) -> str:
+    return r"\textbf{hybrid, one pass}" if row == "tiny" else rf"\texttt{{{row}}}"
+
+
+def _tabular(columns: str, head: list[list[str]], rows: list[list[str] | str]) -> str:
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    lines += [" & ".join(row) + r" \\" for row in head] + [r"\midrule"] * bool(head)
+    lines += [row if isinstance(row, str) else " & ".join(row) + r" \\" for row in rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
