@@ -63,13 +63,7 @@ def evaluate(
     rows, skipped = scored(pieces, lambda piece: score(found.model, found.tokenizer, piece, spelling), progress)
     return {
         **summary(rows),
-        "split": split,
-        "corpus": corpus.name,
-        "system": found.system,
-        "model": found.path.name,
-        "parameters": sum(p.numel() for p in found.model.parameters()),
-        "keeps": list(found.tokenizer.keeps),
-        "tokenizer_hash": found.tokenizer.content_hash,
+        **header(found, corpus, split),
         "data_hash": data_hash(rows),
         "complete": len(pieces) == len(corpus.split(split)),
         "context": CONTEXT,
@@ -77,6 +71,19 @@ def evaluate(
         "attribute_rule": ATTRIBUTE_RULE,
         "skipped": skipped,
         "per_piece": rows,
+    }
+
+
+def header(found: checkpoint.Loaded, corpus: Corpus, split: str) -> dict:
+    """What every record of a model says first: which model, which code, and on what it was measured."""
+    return {
+        "split": split,
+        "corpus": corpus.name,
+        "system": found.system,
+        "model": found.path.name,
+        "parameters": sum(p.numel() for p in found.model.parameters()),
+        "keeps": list(found.tokenizer.keeps),
+        "tokenizer_hash": found.tokenizer.content_hash,
     }
 
 
@@ -227,13 +234,7 @@ def by_position(
         "shorter_pieces": shorter,
         "trained_context": found.configs["data"].context,
         "windowed": {"context": CONTEXT, "stride": STRIDE},
-        "split": split,
-        "corpus": corpus.name,
-        "system": found.system,
-        "model": found.path.name,
-        "parameters": sum(p.numel() for p in found.model.parameters()),
-        "keeps": list(found.tokenizer.keeps),
-        "tokenizer_hash": found.tokenizer.content_hash,
+        **header(found, corpus, split),
         "data_hash": data_hash([{"name": row["name"], "notes": sum(row["notes"])} for row in rows]),
         "per_piece": rows,
     }

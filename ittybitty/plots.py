@@ -268,8 +268,8 @@ def next_token(probabilities: Mapping[str, Sequence[float]], names: Sequence[str
 # Results
 
 
-def intervals(rows: Sequence[Mapping], value: str = "bits_per_note", label: str = "system", ax=None):
-    """A point and its 95% interval ("ci95") a row, lowest on top; a code that drops something is hollow and says what."""
+def intervals(rows: Sequence[Mapping], value: str = "bits_per_note", label: str = "system", ax=None, say: bool = True):
+    """A point and its 95% interval ("ci95") a row, lowest on top; a code that drops something is hollow and, if asked to `say`, says what."""
     rows = sorted(rows, key=lambda row: -row[value])
     with style(height=0.9 + 0.32 * len(rows)):
         ax = _axes(ax)
@@ -280,7 +280,7 @@ def intervals(rows: Sequence[Mapping], value: str = "bits_per_note", label: str 
             whole = not _missing(row)
             colour = {"color": SEED if whole else GREY, "mfc": SEED if whole else "white"}
             ax.errorbar(values[i], i, xerr=spread[:, i : i + 1], fmt="o", ms=4.5, capsize=3, lw=1.2, **colour)
-        ax.set_yticks(range(len(rows)), [_row_name(row, label) for row in rows])
+        ax.set_yticks(range(len(rows)), [_row_name(row, label) if say else str(row[label]) for row in rows])
         ax.set(xlabel=value.replace("_", " "), ylim=(-0.6, len(rows) - 0.4))
         ax.grid(axis="y", visible=False)
     return ax

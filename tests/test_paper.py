@@ -11,6 +11,7 @@ import pytest
 
 from ittybitty import paper
 from ittybitty.errors import ResultError
+from ittybitty.paper.tables_tex import EVERYTHING
 
 FOLDER = Path(__file__).parents[1] / "paper"
 NOTEBOOKS = FOLDER.parent / "notebooks"
@@ -113,6 +114,59 @@ def test_a_missing_or_untraceable_result_is_refused(tmp_path):
     (tmp_path / "results" / "complexity.json").write_text('{"lengths": []}')
     with pytest.raises(ResultError, match="when, where"):
         paper.read_results(tmp_path / "results")
+
+
+def scored(*bits, notes=100):
+    return {"per_piece": [{"name": f"piece {i}", "notes": notes, "bits": notes * b} for i, b in enumerate(bits)]}
+
+
+def test_a_difference_is_paired_and_its_interval_is_about_the_difference_alone():
+    hard_and_easy, a_little_more = scored(10, 20, 30), scored(11, 21.1, 30.9)
+    more, low, high = paper.paired(a_little_more, hard_and_easy)
+    assert more == pytest.approx(1.0) and 0.9 <= low < more < high <= 1.1
+    assert paper.beats(hard_and_easy, a_little_more) and not paper.beats(a_little_more, hard_and_easy)
+    assert not paper.beats(scored(10, 21, 30), scored(11, 20, 30)), "now better, now worse: no difference"
+    with pytest.raises(ResultError, match="no piece"):
+        paper.paired(scored(1), {"per_piece": []})
+
+
+def test_figures_of_some_pieces_are_of_those_alone():
+    assert paper.on_pieces(scored(10, 20, 30), {"piece 0", "piece 1"})[0] == pytest.approx(15)
+
+
+def test_rows_stand_in_order_and_one_not_run_says_so(results):
+    rows = paper.systems(results)
+    recipe = [row.name for row in results["recipes"]["all_rows"].rows]
+    assert {row["name"] for row in rows if row["group"] == "tenth"} == set(recipe)
+    whole = [row["bits_per_note"] for row in rows if set(row.get("keeps", ())) == set(EVERYTHING)]
+    assert whole == sorted(whole) and rows[: len(whole)] == [row for row in rows if set(row.get("keeps", ())) == set(EVERYTHING)]
+    one = next(name for name in recipe if name != "hybrid" and f"all_rows_{name}" in results)
+    without = {key: value for key, value in results.items() if key != f"all_rows_{one}"}
+    assert "keeps" not in paper.systems(without)[-1] and rf"\texttt{{{one}}} & not run" in paper.tables(without)["systems"]
+    assert f"| `{one}` | not run |" in paper.readme_table(without)
+
+
+def test_rows_scored_on_other_pieces_are_not_set_side_by_side(results):
+    other = {**results, "all_rows_mamba": {**results["all_rows_hybrid"], **scored(1, 2)}}
+    with pytest.raises(ResultError, match="different pieces"):
+        paper.systems(other)
+
+
+def test_every_row_was_recorded_under_the_recipe_that_stands_there(results):
+    stale = []
+    for recipe in results["recipes"].values():
+        for row in recipe.rows:
+            place = recipe.place(row, FOLDER / "results")
+            if place.is_file() and not recipe.recorded(row, place):
+                stale.append(place.name)
+    assert not stale, f"{stale}: the recipe has changed since; run ittybitty experiment again"
+
+
+def test_the_readme_holds_the_table_that_the_results_give(results):
+    text = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert text == paper.fill(text, paper.readme_table(results)), "README.md is not what the results give: run make paper"
+    with pytest.raises(ResultError, match="lacks the two lines"):
+        paper.fill("# A README", "a table")
 
 
 def test_overtaking_is_for_good():

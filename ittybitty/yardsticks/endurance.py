@@ -21,7 +21,7 @@ import numpy as np
 from .. import checkpoint, metrics, systems
 from ..corpora import Corpus
 from ..errors import ConfigError, CorpusError, MidiError
-from ..evaluation import chosen_pieces, data_hash, evenly_spaced, read_piece, shown
+from ..evaluation import chosen_pieces, data_hash, evenly_spaced, header, read_piece, shown
 from ..generation import continuation
 from ..notes import Performance, between
 
@@ -80,13 +80,7 @@ def endurance(
         "window": window,
         "tokens": tokens,
         "trained_context": found.configs["data"].context,
-        "split": split,
-        "corpus": corpus.name,
-        "system": found.system,
-        "model": found.path.name,
-        "parameters": sum(p.numel() for p in found.model.parameters()),
-        "keeps": list(found.tokenizer.keeps),
-        "tokenizer_hash": found.tokenizer.content_hash,
+        **header(found, corpus, split),
         "data_hash": data_hash(rows),
         "pieces": len(rows),
         "seed": seed,

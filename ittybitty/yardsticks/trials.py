@@ -25,7 +25,7 @@ from .. import checkpoint, systems
 from ..config import GenerationConfig
 from ..corpora import Corpus, Piece
 from ..errors import ConfigError, CorpusError, IttyBittyError, MidiError
-from ..evaluation import chosen_pieces, data_hash, evenly_spaced, read_piece, shown
+from ..evaluation import chosen_pieces, data_hash, evenly_spaced, header, read_piece, shown
 from ..generation import TOKENS_PER_SECOND, continuation, make_prompt
 from ..notes import Performance, between, shift
 
@@ -103,14 +103,8 @@ def make_trials(
             failed.append({"name": piece.name, "reason": str(error)})
     if not trials:
         raise CorpusError(f"{corpus.name}: no piece of {split} gives a trial ({failed[0]['reason']}); give longer pieces or fewer seconds")
-    header = {
-        "split": split,
-        "corpus": corpus.name,
-        "system": found.system,
-        "model": found.path.name,
-        "parameters": sum(p.numel() for p in found.model.parameters()),
-        "keeps": list(found.tokenizer.keeps),
-        "tokenizer_hash": found.tokenizer.content_hash,
+    head = {
+        **header(found, corpus, split),
         "data_hash": data_hash([{"name": trial.name, "notes": len(trial.truth)} for trial in trials]),
         "trials": len(trials),
         "others": len(others),
@@ -120,7 +114,7 @@ def make_trials(
         "skipped": failed + skipped,
     }
     prefer = found.configs["data"].corpus
-    return Trials(tuple(trials), tuple(others), found.model, found.tokenizer, config, prefer, header, tuple(failed + skipped))
+    return Trials(tuple(trials), tuple(others), found.model, found.tokenizer, config, prefer, head, tuple(failed + skipped))
 
 
 def cut(piece: Piece, before: float, seconds: float, rng: np.random.Generator) -> tuple[Performance, Performance]:
