@@ -77,6 +77,17 @@ def test_what_is_cut_off_goes_on_where_it_stopped(recipe_file, places, maestro_f
     assert not Clock(None).over and Clock(0.0).over
 
 
+def test_a_row_begins_with_the_weights_of_another(recipe_file, places, maestro_folder, monkeypatch):
+    later = {"system": "mamba", "from": "small/first", "steps": 1}
+    recipe = recipe_file(kind="compare", set=SMALL, rows={"second": later, "first": {"system": "mamba", "steps": 2}})
+    with pytest.raises(CheckpointError, match="small --row first"):
+        experiments.run(recipe, maestro_folder, **places, only=["second"])
+    started, train = [], stages.train
+    monkeypatch.setattr(stages, "train", lambda *given, **options: started.append(options["init_from"]) or train(*given, **options))
+    done = experiments.run(recipe, maestro_folder, **places, only=["first"]) + experiments.run(recipe, maestro_folder, **places, only=["second"])
+    assert [row["state"] for row in done] == ["recorded", "recorded"] and started == [None, places["runs"] / "small" / "first"]
+
+
 def test_fewer_training_pieces_are_another_store(recipe_file, places, maestro_folder):
     recipe = recipe_file(kind="compare", steps=2, set=SMALL, training_pieces=1, rows={"mamba": {}})
     configs = systems.build("mamba", "nano", SMALL)

@@ -2,7 +2,7 @@
 
 Equal music is the unit. `passes: 0.1` gives each row a tenth of an epoch of its own windows, drawn at random from
 all pieces, and so about the same notes whatever its tokens are; `steps: 400` gives equal tokens instead. `training_pieces: 96`
-leaves only so many of the training pieces, evenly spaced.
+leaves only so many of the training pieces, evenly spaced; `from: experiment/row` begins with the weights of that row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..corpora import Corpus, Piece, open_corpus
 from ..tokenizers import load_tokenizer
 from ..tokenizers.store import TokenStore, tokenize_corpus
 from ..windows import Windows
-from .recipe import Clock, Recipe, Row, setting
+from .recipe import Clock, Recipe, Row, setting, trained_before
 
 
 def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict | None:
@@ -35,7 +35,7 @@ def trained(row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> d
     """Train the row's system into `run_dir`, or go on with it; its summary with the hours it took, None if unfinished."""
     name, preset = str(setting(row, "system", row.name)), str(setting(row, "preset", "tiny"))
     changes = dict(setting(row, "set", {}))
-    start = setting(row, "from", None)
+    start = trained_before(row, "from", run_dir) if "from" in row.settings else None
     configs = systems.build(name, preset, changes)
     if "training_pieces" in row.settings:
         corpus = open_corpus(data)

@@ -16,21 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import checkpoint, evaluation, systems
+from .. import evaluation, systems
 from ..corpora import open_corpus
-from ..errors import CheckpointError
-from .recipe import Clock, Recipe, Row, setting
+from .recipe import Clock, Recipe, Row, setting, trained_before
 
 
 def model_of(row: Row, run_dir: Path) -> str | Path:
     """What a row's `model` or `run` names; CheckpointError says how to make a run that is not there."""
-    if "run" not in row.settings:
-        return str(setting(row, "model"))
-    folder = run_dir.parents[1] / str(row.settings["run"])
-    if not (folder / checkpoint.MODEL).is_file():
-        experiment, _, name = str(row.settings["run"]).partition("/")
-        raise CheckpointError(f"{folder}: is not trained yet; run `ittybitty experiment {experiment} --row {name}` first")
-    return folder
+    return trained_before(row, "run", run_dir) if "run" in row.settings else str(setting(row, "model"))
 
 
 def position(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:

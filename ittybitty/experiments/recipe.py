@@ -25,9 +25,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import evaluation, paths
+from .. import checkpoint, evaluation, paths
 from ..config import nearest
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
 
 KINDS = ("compare", "leak", "overfit", "position", "music", "endurance", "memorisation", "complexity", "vocabulary")
 COMMON = {"question", "kind", "rows"}
@@ -155,3 +155,13 @@ def setting(row: Row, name: str, default: object = dataclasses.MISSING) -> objec
     if name not in row.settings and default is dataclasses.MISSING:
         raise ConfigError(f"row {row.name!r} of the recipe lacks {name!r}")
     return row.settings.get(name, default)
+
+
+def trained_before(row: Row, name: str, run_dir: Path) -> Path:
+    """The run folder that a setting such as `run: equal_music/mamba` names, beside `run_dir`; CheckpointError says how to make it."""
+    wanted = str(setting(row, name))
+    folder = run_dir.parents[1] / wanted
+    if not (folder / checkpoint.MODEL).is_file():
+        experiment, _, other = wanted.partition("/")
+        raise CheckpointError(f"{folder}: is not trained yet; run `ittybitty experiment {experiment} --row {other}` first")
+    return folder
