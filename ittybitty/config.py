@@ -10,10 +10,30 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .errors import ConfigError
+
+
+def _at_least(least: int, part: str, config: object, *names: str) -> None:
+    _check(lambda value: least <= value < math.inf, f"{least} or more", part, config, names)
+
+
+def _above_zero(part: str, config: object, *names: str) -> None:
+    _check(lambda value: 0 < value < math.inf, "a number above 0", part, config, names)
+
+
+def _below_one(part: str, config: object, *names: str) -> None:
+    _check(lambda value: 0 <= value < 1, "0 or more, below 1", part, config, names)
+
+
+def _check(good: Callable[[float], bool], mend: str, part: str, config: object, names: tuple[str, ...]) -> None:
+    """ConfigError for the first of these settings that is not `good`; a value that is not a number is none of them."""
+    for name in names:
+        if not good(value := getattr(config, name)):
+            raise ConfigError(f"{part}.{name} is {value}: give {mend}")
 
 
 @dataclass(frozen=True)
@@ -26,7 +46,7 @@ class ModelConfig:
 
     family: str = "stack"  # "stack" of blocks that `pattern` spells, "lstm" or "llama"
     pattern: str = "MF MF MFA MF MF MFA"
-    vocab_size: int = 2000  # V
+    vocab_size: int = 2000  # V; 0 means the code's own ids, without byte pairs
     tied_head: bool = True  # stack: the embedding is the head too
     d_model: int = 512  # D, width of the residual stream (llama's too)
     d_state: int = 16  # N, states per inner channel
@@ -39,7 +59,7 @@ class ModelConfig:
     n_heads: int = 8  # H
     attn_window: int = 128  # w, every one of the last w tokens is seen
     attn_stride: int = 64  # s, and every s-th token (a landmark) before them
-    attn_reach: int = 1024  # r, up to r tokens back; the cache holds w + r / s keys, however long the piece (llama: the last r)
+    attn_reach: int = 1024  # r, up to r tokens back; the cache holds w + r / s + 1 keys, however long the piece (llama: the last r)
     attn_bias: str = "learned"  # "learned" per head over distances 0..w, "alibi" fixed slopes, "none"
     logit_scaling: bool = True  # small embeddings, so that the tied head starts with logits near 0
     dropout: float = 0.0
@@ -47,6 +67,16 @@ class ModelConfig:
     lstm_sizes: tuple[int, ...] = (512, 512, 512)  # lstm: units of each layer
     lstm_input: str = "embedding"  # "embedding" learned, of width d_embedding; "float": id / V, one number
     d_embedding: int = 128
+
+    def __post_init__(self):
+        _at_least(
+            1, "model", self, "d_model", "d_state", "d_conv", "expand", "d_ff", "n_heads", "attn_window", "attn_stride", "attn_reach",
+            "n_layers", "d_embedding",
+        )  # fmt: skip
+        _at_least(0, "model", self, "vocab_size", "dt_rank", "d_cfc", "cfc_sweeps")
+        _below_one("model", self, "dropout")
+        if not self.lstm_sizes or min(self.lstm_sizes) < 1:
+            raise ConfigError(f"model.lstm_sizes is {self.lstm_sizes}: give the units of each layer, such as 512,512,512")
 
     @property
     def shape(self) -> str:
@@ -70,6 +100,12 @@ class DataConfig:
     tempo_stretch: float = 0.1  # factor drawn from 1 ± tempo_stretch
     prompt_seconds: float = 10.0  # s of the seed's end that are continued
     prompt_tokens: int = 128  # and at most so many tokens
+
+    def __post_init__(self):
+        _at_least(1, "data", self, "context", "prompt_tokens")
+        _at_least(0, "data", self, "stride", "copies", "pitch_shift", "velocity_shift")
+        _below_one("data", self, "tempo_stretch")
+        _above_zero("data", self, "prompt_seconds")
 
 
 @dataclass(frozen=True)
@@ -97,6 +133,15 @@ class TrainConfig:
     patience: int = 0  # validations without gain before an early stop; 0 means never
     checkpoint_every: int = 200  # steps
     seed: int = 0
+
+    def __post_init__(self):
+        _at_least(1, "train", self, "steps", "batch_size", "accumulation", "decay_epochs", "checkpoint_every")
+        _at_least(
+            0, "train", self, "epochs", "learning_rate", "min_learning_rate", "warmup", "weight_decay", "validate_every",
+            "validation_windows", "patience", "seed",
+        )  # fmt: skip
+        _below_one("train", self, "beta1", "beta2", "label_smoothing")
+        _above_zero("train", self, "decay", "clip")
 
 
 @dataclass(frozen=True)
@@ -194,7 +239,7 @@ def _cast(key: str, old: object, value: object) -> object:
         if isinstance(old, tuple):
             return tuple(int(part) for part in value.split(","))
         return int(float(value)) if isinstance(old, int) and float(value) == int(float(value)) else type(old)(value)
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):  # int(float('inf'))
         raise ConfigError(f"{key} is {value!r}: give a value of type {type(old).__name__}, such as {_shown(old)}") from None
 
 
