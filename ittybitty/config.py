@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 from .errors import ConfigError
 
@@ -22,7 +23,7 @@ def _at_least(least: int, part: str, config: object, *names: str) -> None:
 
 
 def _above_zero(part: str, config: object, *names: str) -> None:
-    _check(lambda value: 0 < value < math.inf, "a number above 0", part, config, names)
+    _check(lambda value: value > 0, "a number above 0", part, config, names)
 
 
 def _below_one(part: str, config: object, *names: str) -> None:
@@ -30,9 +31,9 @@ def _below_one(part: str, config: object, *names: str) -> None:
 
 
 def _check(good: Callable[[float], bool], mend: str, part: str, config: object, names: tuple[str, ...]) -> None:
-    """ConfigError for the first of these settings that is not `good`; a value that is not a number is none of them."""
+    """ConfigError for the first of these settings that is no number or not a `good` one; nan is good for nothing."""
     for name in names:
-        if not good(value := getattr(config, name)):
+        if not (isinstance(value := getattr(config, name), Real) and good(value)):
             raise ConfigError(f"{part}.{name} is {value}: give {mend}")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from . import checkpoint, paths, systems
 from .config import SCALE_PRESETS, override
 from .corpora import Corpus, open_corpus
-from .errors import CheckpointError, ConfigError, MidiError, OutputError, TokenizerError
+from .errors import CheckpointError, MidiError, OutputError, TokenizerError
 from .tokenizers import VARIANTS, load_tokenizer, make_tokenizer
 from .tokenizers.store import INDEX, TOKENIZER, TokenStore, tokenize_corpus
 
@@ -87,9 +87,6 @@ def train(
         else:
             preset = preset or "tiny"
             configs = systems.build(system, preset, changes)
-    for name in ("steps", "batch_size", "accumulation", "checkpoint_every"):
-        if (value := getattr(configs["train"], name)) < 1:
-            raise ConfigError(f"train.{name} is {value}: give 1 or more")
     store = tokenize(configs, data, progress=progress, tokenizer=tokenizer)
     return training.train(
         system, configs, store, run_dir, resume=resume, init_from=init_from, preset=preset, progress=progress, **options

@@ -63,11 +63,8 @@ class Windows:
         self.tokenizer, self.data = tokenizer, data
         self.augments = data is not None and bool(data.pitch_shift or data.velocity_shift or data.tempo_stretch)
         self.stride, self.copies = (data.stride, data.copies) if data is not None else (0, 0)
-        if self.stride < 0 or not 0 <= self.copies <= 2 * (data.pitch_shift if data is not None else 0):
-            raise ConfigError(
-                f"stride {self.stride}, copies {self.copies}, pitch_shift {data.pitch_shift}: the stride must be 0 or more, "
-                "and copies at most twice the pitch_shift, since no two are alike"
-            )
+        if data is not None and self.copies > 2 * data.pitch_shift:
+            raise ConfigError(f"copies {self.copies}, pitch_shift {data.pitch_shift}: copies are at most twice the shift, since no two are alike")
         if self.augments and tokenizer is None:
             raise ConfigError("augmentation needs the tokenizer of these tokens: give tokenizer=")
         # x of a padded place is masked out of the loss, so any id the model knows would do

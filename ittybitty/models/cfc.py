@@ -31,7 +31,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import ModelConfig
-from ..errors import ConfigError
 
 
 class CfC(nn.Module):
@@ -40,8 +39,6 @@ class CfC(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         D, self.sweeps = config.d_model, config.cfc_sweeps
-        if self.sweeps < 0:
-            raise ConfigError(f"model.cfc_sweeps is {self.sweeps}: give 0 (recurrent) or a number of sweeps")
         inputs = D if self.sweeps == 1 else 2 * D
         # as many parameters as the feed-forward's 2 D d_ff: the backbone has `inputs` U, the four maps behind it 4 U D
         U = config.d_cfc or 2 * D * config.d_ff // (inputs + 4 * D)

@@ -62,11 +62,8 @@ class LlamaLayers(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        if config.d_model % (2 * config.n_heads) or min(config.n_layers, config.attn_reach) < 1:
-            raise ConfigError(
-                f"a llama of width {config.d_model} with {config.n_heads} heads, {config.n_layers} layers, reach {config.attn_reach}: "
-                "twice the heads must divide the width, and the others be 1 or more"
-            )
+        if config.d_model % (2 * config.n_heads):
+            raise ConfigError(f"a llama of width {config.d_model} with {config.n_heads} heads: twice the heads must divide the width")
         self.reach, self.shape = config.attn_reach, (config.n_heads, config.attn_reach, config.d_model // config.n_heads)
         self.llama = LlamaModel(
             LlamaConfig(

@@ -46,8 +46,6 @@ class LSTMLayers(nn.Module):
 
     def __init__(self, inputs: int, config: ModelConfig):
         super().__init__()
-        if not config.lstm_sizes or min(config.lstm_sizes) < 1:
-            raise ConfigError(f"model.lstm_sizes is {config.lstm_sizes}: give the units of each layer, such as 512,512,512")
         self.layers = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in pairwise((inputs, *config.lstm_sizes)))
         self.dropout = nn.Dropout(config.dropout)
 
