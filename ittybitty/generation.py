@@ -274,13 +274,13 @@ def generate_continuation(
     with atomic_path(output_path) if output_path is not None else contextlib.nullcontext() as place:
         made = continuation(model, tokenizer, read_midi(seed_midi_path), config, generation_config, progress, listen)
         if place is not None:
-            write_midi(_alone(made.new, output_path) if generation_config.only_new else made.joined, place)
+            write_midi(_alone(made.new) if generation_config.only_new else made.joined, place)
     return made
 
 
-def _alone(new: Performance, output_path) -> Performance:
-    if not len(new):
-        raise OutputError(f"{output_path}: the continuation holds no note yet; ask for more tokens or seconds")
+def _alone(new: Performance) -> Performance:
+    if not len(new):  # no place is named: the command line writes to a temporary file
+        raise OutputError("the continuation holds no note yet; ask for more tokens or seconds")
     return shift(new, -float(new.notes["onset"].min()))
 
 
@@ -368,7 +368,7 @@ class Piano:
         with atomic_path(out) if out is not None else contextlib.nullcontext() as place:
             made = continuation(self.model, self.tokenizer, seed_file, config, wanted, progress, listen)
             if place is not None:
-                write_midi(_alone(made.new, out) if wanted.only_new else made.joined, place)
+                write_midi(_alone(made.new) if wanted.only_new else made.joined, place)
         return made
 
     def stream(

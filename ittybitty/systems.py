@@ -5,8 +5,7 @@ system's name. At the sizes of SCALE_PRESETS all rows share one recipe and have 
 compared; the preset "published" is a row's own size and recipe, as far as its source tells, and what the source is
 silent about says so here. `published` keeps what the source says of itself, for the table that shows it beside what we measure.
 
-[1] Itty Bitty Piano, model card.  [2] Symbolic music generation using Mamba architecture, 2024.
-[3] Eight models, 34 million parameters: V2-V8.  [4] backbone_base_kmeans: beat-aligned piano LM.
+Numbers in brackets are SOURCES.
 Left out: what all rows share at a size, which are presets (config.py), and the weights, which are runs (checkpoint.py).
 """
 
@@ -21,6 +20,12 @@ from .config import SCALE_PRESETS, GenerationConfig, nearest, override, preset
 from .errors import ConfigError
 
 PUBLISHED = "published"  # the preset of a row's own size and recipe
+SOURCES = {
+    1: "Itty Bitty Piano, model card",
+    2: "Symbolic music generation using Mamba architecture, 2024",
+    3: "Eight models, 34 million parameters: V2-V8",
+    4: "backbone_base_kmeans: beat-aligned piano LM",
+}
 
 
 @dataclass(frozen=True)

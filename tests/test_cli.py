@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,11 +90,24 @@ def refused(capsys, *words) -> str:
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_shows_an_example_that_the_parser_accepts(verb, capsys):
     code, out, _ = run(capsys, verb, "--help")
-    assert code == 0 and "example:" in out
+    assert code == 0 and "example:" in out and "%%" not in out
     examples = [line.strip() for line in out.partition("example:")[2].splitlines() if line.strip().startswith("ittybitty ")]
     assert examples
     for example in examples:
         assert cli.build_parser().parse_args(example.split()[1:]).verb == verb
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("train", "or the tokens that `ittybitty tokenize` wrote"),
+        ("train", "begin where there is none"),
+        ("evaluate", "seconds that are continued"),
+        ("evaluate", "with a 95% interval"),
+    ],
+)
+def test_help_says(verb, words, capsys):
+    assert words in " ".join(run(capsys, verb, "--help")[1].split())
 
 
 def test_every_verb_is_listed_and_nothing_else():
@@ -192,8 +206,8 @@ def test_outputs_appear_together_or_not_at_all(tmp_path):
 
 
 def test_a_seed_is_never_overwritten_and_no_place_is_used_twice(tmp_path):
-    for names in (("seed.mid", "seed.mid"), ("seed.mid", "a", "./a")):
-        with pytest.raises(ConfigError), parser.outputs(*names):
+    for names, why in ((("seed.mid", "seed.mid"), "is the input itself"), (("seed.mid", "a", "./a"), "is named twice")):
+        with pytest.raises(ConfigError, match=why), parser.outputs(*names):
             pytest.fail("work began")
 
 
@@ -219,6 +233,18 @@ def test_systems_lists_what_each_code_keeps(capsys):
     rows = json.loads(out)
     assert code == 0 and "hybrid" in {row["system"] for row in rows}
     assert all(row["parameters"] > 0 and "pitch" in row["keeps"] for row in rows)
+
+
+def test_systems_says_what_its_numbers_in_brackets_are(capsys):
+    _, out, _ = run(capsys, "systems", "--preset", "nano")
+    table, _, sources = out.partition("\n\n")
+    assert set(re.findall(r"\[\d\]", table)) == {line[:3] for line in sources.splitlines()} != set()
+    assert "--data goes with --smoke" in refused(capsys, "systems", "--data", "embedded")
+
+
+@pytest.mark.parametrize("turns", [0, -1])
+def test_a_benchmark_without_a_turn_is_refused(turns, capsys):
+    assert f"--turns is {turns}: give 1 or more" in refused(capsys, "bench", "scan", "--turns", turns)
 
 
 def test_doctor_says_what_runs_and_what_is_missing(capsys):
@@ -355,7 +381,7 @@ def test_a_bad_seed_is_refused_and_what_stood_before_stays(name, folder, tmp_pat
         (["--top-p", "1.5"], "top_p"),
         (["--top-k", "-3"], "top_k"),
         (["--tokens", "-5"], "tokens"),
-        (["--tokens", "0"], "tokens"),
+        (["--tokens", "0"], "--tokens is 0"),
         (["--seconds", "0"], "seconds"),
         (["--seconds", "nan"], "seconds"),
         (["--prompt-seconds", "-1"], "prompt"),
@@ -365,7 +391,8 @@ def test_a_bad_seed_is_refused_and_what_stood_before_stays(name, folder, tmp_pat
         (["--model", "tinny"], "tinny"),
         (["--model", "."], "run folder"),
         (["--wav", "no/such/folder/out.wav"], "no/such/folder"),
-        (["--wav", "out.mid"], "out.mid"),
+        (["--wav", "out.mp3"], "out.mp3: the name after --wav must end in .wav"),
+        (["-o", "out.xyz"], "out.xyz: the name after --out must end in .mid or .midi"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -373,6 +400,12 @@ def test_nonsense_is_refused_before_any_work(options, word, folder, tmp_path, ca
     line = refused(capsys, "continue", folder / "seed.mid", "-o", "out.mid", *options)
     assert word in line
     assert not os.listdir(tmp_path)
+
+
+def test_a_continuation_without_a_note_names_no_hidden_file(folder, tmp_path, capsys):
+    command = ["continue", folder / "seed.mid", "-o", "out.mid", "--model", folder / "run", "--tokens", 1, "--seed", 0, "--only-new"]
+    line = refused(capsys, *command)
+    assert "holds no note yet" in line and ".mid" not in line and not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("out", ["missing/out.mid", ".", "SEED"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import ConfigError
 from .parser import Result, add_data, add_verb, bar
 
 SUMMARIES = {
@@ -34,7 +35,9 @@ def run(options: argparse.Namespace) -> Result:
     from .. import bench
     from ..bench.marks import report
 
-    given = {"turns": options.turns} if options.turns else {}
+    if options.turns is not None and options.turns < 1:
+        raise ConfigError(f"--turns is {options.turns}: give 1 or more")
+    given = {} if options.turns is None else {"turns": options.turns}
     if options.kind == "tokenize":
         given["data"] = options.data
     if options.kind == "train":

@@ -35,7 +35,7 @@ def add_verbs(verbs) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only N pieces, evenly spaced over the split")
     parser.add_argument("--length", type=int, metavar="N", help="with --by-position: tokens of each piece (8192)")
     parser.add_argument("--pieces", type=int, metavar="N", help="with --music, --memorisation: pieces that give a seed (40)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="with --music, --memorisation: s that are continued (30)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="with --music, --memorisation: seconds that are continued (30)")
     parser.add_argument("--seed", type=int, metavar="N", help="with --music, --memorisation: number that cuts and music are drawn from (0)")
     parser.add_argument("--tokenizer", metavar="NAME|RUN_DIR", help="of a baseline: whose tokens and grid it is given (tiny)")
     parser.add_argument("--order", type=int, metavar="N", help="of ngram: tokens of an n-gram (default: the best on training pieces held back)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import ConfigError
 from .parser import Lines, Result, add_data, add_verb, bar, changes, table
 
 
@@ -44,12 +45,12 @@ def _add_train(verbs) -> None:
     )
     parser.add_argument("system", metavar="SYSTEM", nargs="?", help="a row of `ittybitty systems` (hybrid; with --resume the run's own)")
     parser.add_argument("--preset", metavar="NAME", help="nano, tiny, small, medium or large (tiny)")
-    add_data(parser)
+    add_data(parser, or_else=", or the tokens that `ittybitty tokenize` wrote")
     parser.add_argument("--out", required=True, metavar="RUN_DIR", help="the run folder: weights, configuration, log")
     parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps")
     parser.add_argument("--max-hours", type=float, metavar="H", help="save and end cleanly after H hours")
     parser.add_argument("--seed", type=int, metavar="N", help="number that the first weights and the order of the data are drawn from")
-    parser.add_argument("--resume", action="store_true", help="go on where the run in RUN_DIR stopped")
+    parser.add_argument("--resume", action="store_true", help="go on where the run in RUN_DIR stopped; begin where there is none")
     parser.add_argument("--from", dest="start", metavar="RUN_DIR", help="start from the weights of another run or shipped model")
     parser.add_argument("--parallel", choices=("none", "dp", "ddp"), help="several GPUs: nn.DataParallel, or one process each under torchrun (default: what is there)")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, such as train.learning_rate=1e-3")
@@ -103,14 +104,17 @@ def export(options: argparse.Namespace) -> Result:
 
 def systems(options: argparse.Namespace) -> Result:
     """The rows of the results table, as declared or (--smoke) as they run here."""
-    from ..systems import PUBLISHED, rows
+    from ..systems import PUBLISHED, SOURCES, rows
 
     if options.smoke:
         return _smoke(options)
+    if options.data is not None:
+        raise ConfigError("--data goes with --smoke: the rows are listed without a corpus")
     result = rows(options.preset or "small")
     shown = [{**row, "keeps": " ".join(row["keeps"]), "published": _count(row["published_parameters"])} for row in result]
     columns = {"system": "system", "tokenizer": "tokenizer", "keeps": "the code keeps", "model": "model", "parameters": "parameters", "published": PUBLISHED, "summary": "what it is"}
-    return result, table(shown, columns)
+    sources = "\n".join(f"[{number}] {source}" for number, source in SOURCES.items())
+    return result, f"{table(shown, columns)}\n\n{sources}"
 
 
 def _count(value: int | None) -> str:

@@ -9,7 +9,7 @@ from ..config import DataConfig, GenerationConfig
 from ..errors import ConfigError
 from .parser import Result, add_verb, bar, outputs
 
-PICTURES = (".png", ".pdf", ".svg")
+ENDINGS = {"out": (".mid", ".midi"), "wav": (".wav",), "plot": (".png", ".pdf", ".svg")}  # of the files that are written
 
 
 def add_verbs(verbs) -> None:
@@ -91,15 +91,17 @@ def _choices(options: argparse.Namespace) -> dict:
     """Keyword arguments of `Piano.continue_`; ConfigError for one that makes no sense."""
     names = ("temperature", "top_k", "top_p", "repetition_penalty", "precision", "seconds", "notes", "seed", "only_new", "stop_at_end")
     drawn = {name: value for name in names if (value := getattr(options, name)) is not None}
-    tokens = {} if options.tokens is None else {"max_new_tokens": options.tokens}
-    GenerationConfig(**drawn, **tokens)
+    if options.tokens is not None and options.tokens < 1:
+        raise ConfigError(f"--tokens is {options.tokens}: give 1 or more")
+    GenerationConfig(**drawn)
     for name in ("prompt_seconds", "prompt_tokens"):
         if (value := getattr(options, name)) is not None:
             if not 0 < value < float("inf"):
                 raise ConfigError(f"--{name.replace('_', '-')} is {value}: give a number above 0")
             drawn[name] = value
-    if options.plot and Path(options.plot).suffix.lower() not in PICTURES:
-        raise ConfigError(f"{options.plot}: a picture's name must end in {', '.join(PICTURES)}")
+    for name, endings in ENDINGS.items():
+        if (place := getattr(options, name)) and Path(place).suffix.lower() not in endings:
+            raise ConfigError(f"{place}: the name after --{name} must end in {' or '.join(endings)}")
     return drawn if options.tokens is None else {**drawn, "tokens": options.tokens}
 
 

@@ -37,7 +37,7 @@ def add_verb(verbs, name: str, run: Callable[[argparse.Namespace], Result], summ
     parser = verbs.add_parser(
         name,
         help=summary,
-        description=summary,
+        description=summary.replace("%%", "%"),  # argparse formats help alone
         epilog="\n".join(["example:", *(f"  {example}" for example in examples)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -46,12 +46,12 @@ def add_verb(verbs, name: str, run: Callable[[argparse.Namespace], Result], summ
     return parser
 
 
-def add_data(parser: Parser) -> None:
-    """--data, which every verb that reads a corpus takes."""
+def add_data(parser: Parser, or_else: str = "") -> None:
+    """--data, which every verb that reads a corpus takes; `or_else` says what else it may be."""
     parser.add_argument(
         "--data",
         metavar="DIR",
-        help='folder that holds maestro-v3.0.0/, asap/ or MIDI files; "embedded" for the built-in corpus '
+        help=f'folder that holds maestro-v3.0.0/, asap/ or MIDI files{or_else}; "embedded" for the built-in corpus '
         "(default: $ITTYBITTY_DATA, else MAESTRO where it is found, else embedded)",
     )
 
@@ -72,7 +72,7 @@ def outputs(source: str | None, *targets: str | None) -> Iterator[list[Path | No
     """
     from ..paths import atomic_path
 
-    taken = {Path(source).resolve(): "the seed itself"} if source else {}
+    taken = {Path(source).resolve(): "the input itself"} if source else {}
     with contextlib.ExitStack() as stack:
         places = []
         for target in targets:
