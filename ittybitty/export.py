@@ -87,7 +87,7 @@ def export(
     name = out.resolve().name
     writing = out.resolve().with_name(f".{name}-{secrets.token_hex(4)}")
     try:
-        writing.mkdir()
+        writing.mkdir(parents=True)
         largest = _fill(writing, found, measured, name, trained_on)
         _put(writing, out.resolve())
     except OSError as error:
@@ -189,8 +189,6 @@ def _results(results: Mapping | str | Path | None, run: Path) -> Mapping:
 def _check_place(out: Path, run: Path) -> None:
     if out.resolve() == run.resolve():
         raise OutputError(f"{out}: is the run itself; give another folder")
-    if not out.resolve().parent.is_dir():
-        raise OutputError(f"{out}: the folder {out.parent} does not exist; make it, or write elsewhere")
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file; give a folder")
     if out.is_dir():

@@ -150,6 +150,8 @@ class _Trainer:
         self.journal = Journal(self.run_dir / "log.jsonl", self.config.steps, self.step, self.progress, self.group.main)
         if last is not None:
             self.journal.say(f"{self.run_dir}: goes on from step {self.step} of {self.config.steps}")
+        elif resume:
+            self.journal.say(f"{self.run_dir}: holds no run yet; starts at step 0")
 
     def _resume(self, last: checkpoint.Last) -> None:
         header = checkpoint.read_config(self.run_dir)

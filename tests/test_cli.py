@@ -337,9 +337,9 @@ def test_a_yardstick_refuses_what_it_cannot_use(folder, capsys):
 
 
 def test_export_is_a_model_that_plays(folder, tmp_path, capsys):
-    code, out, err = run(capsys, "export", folder / "run", "--out", "hub", "--json")
+    code, out, err = run(capsys, "export", folder / "run", "--out", "hub/first", "--json")
     assert code == 0 and "README.md" in json.loads(out)["files"], err
-    assert run(capsys, "continue", folder / "seed.mid", "-o", "out.mid", "--model", "hub", "--tokens", 8)[0] == 0
+    assert run(capsys, "continue", folder / "seed.mid", "-o", "out.mid", "--model", "hub/first", "--tokens", 8)[0] == 0
     assert "no such run" in refused(capsys, "export", "nowhere", "--out", "hub2") and not (tmp_path / "hub2").exists()
 
 

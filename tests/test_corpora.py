@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import make_maestro
 
-from ittybitty import corpora, paths
+from ittybitty import cli, corpora, paths
 from ittybitty.corpora import asap, folder, maestro, open_corpus, performer
 from ittybitty.corpora.maestro import Archive
 from ittybitty.errors import CorpusError, OutputError
@@ -111,6 +111,28 @@ def test_fetching_twice_downloads_once(tmp_path, server, zipped):
 def test_folder_that_is_found_needs_no_download(maestro_folder, monkeypatch):
     monkeypatch.setenv("ITTYBITTY_DATA", str(maestro_folder.parent))
     assert maestro.fetch(progress=False, archive=Archive("http://127.0.0.1:1/", 1, "")) == maestro_folder
+
+
+@pytest.mark.parametrize("named", ["--root", "--data", "ITTYBITTY_DATA", "the cache"])
+def test_what_is_fetched_lies_where_every_later_verb_looks(named, tmp_path, server, zipped, monkeypatch, capsys):
+    server.content = zipped
+    monkeypatch.setattr(maestro, "declared", server.archive)
+    monkeypatch.setenv("ITTYBITTY_CACHE", str(tmp_path / "cache"))
+    place = tmp_path / ("cache" if named == "the cache" else "mine")
+    if named.isupper():
+        monkeypatch.setenv(named, str(place))
+    options = [named, str(place)] if named.startswith("--") else []
+    assert cli.main(["data", "fetch", *options]) == 0 and leftovers(place) == {"maestro-v3.0.0", ".muspy.success"}
+    assert cli.main(["data", "stats", *options]) == 0 and "maestro (CC BY-NC-SA 4.0)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+def test_the_embedded_corpus_is_not_fetched(by, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if by == "environment":
+        monkeypatch.setenv("ITTYBITTY_DATA", "embedded")
+    with pytest.raises(CorpusError, match="nothing to fetch"):
+        maestro.fetch("embedded" if by == "argument" else None, progress=False, archive=Archive("http://127.0.0.1:1/", 1, ""))
 
 
 def test_broken_transfer_is_resumed(tmp_path, server, zipped):

@@ -106,7 +106,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else(run, tmp_path):
     assert (tmp_path / "hub" / "letters.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("place, word", [("missing/hub", "does not exist"), ("file", "is a file"), ("run", "run itself")])
+@pytest.mark.parametrize("place, word", [("file/hub", "cannot be written"), ("file", "is a file"), ("run", "run itself")])
 def test_wrong_places_are_named(run, tmp_path, place, word):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match=word):

@@ -68,6 +68,12 @@ def _curve(run_dir):
     return [(r["step"], r.get("validation_nll")) for r in read_log(run_dir / "log.jsonl") if "validation_nll" in r]
 
 
+def test_resuming_says_where_it_starts(store, tmp_path, capsys):
+    for steps, words in ((1, "holds no run yet; starts at step 0"), (2, "goes on from step 1 of 2")):
+        training.train("hybrid", small_configs(**{"train.steps": steps}), store, tmp_path / "run", resume=True)
+        assert capsys.readouterr().err.splitlines() == [f"{tmp_path / 'run'}: {words}"]
+
+
 def test_ctrl_c_checkpoints_and_is_passed_on(store, straight, tmp_path):
     run_dir = tmp_path / "run"
     before = signal.getsignal(signal.SIGINT)

@@ -20,11 +20,17 @@ def add_verbs(verbs) -> None:
         "fetch and verify MAESTRO, or count what a corpus holds",
         "ittybitty data fetch",
         "ittybitty data verify --root ~/music",
-        "ittybitty data stats --data embedded",
+        "ittybitty data stats --root embedded",
     )
     parser.add_argument("action", choices=("fetch", "verify", "stats"), help="download and unpack; check every file; count pieces, notes and hours")
-    parser.add_argument("--root", metavar="DIR", help="folder that holds, or will hold, maestro-v3.0.0/ (default: the cache)")
-    add_data(parser)
+    parser.add_argument(
+        "--root",
+        "--data",
+        dest="data",
+        metavar="DIR",
+        help='folder that holds, or will hold, maestro-v3.0.0/; of stats also asap/, MIDI files or "embedded" '
+        "(default: $ITTYBITTY_DATA, else where MAESTRO is found, else the cache; of stats else embedded)",
+    )
 
     parser = add_verb(
         verbs,
@@ -49,14 +55,14 @@ def data(options: argparse.Namespace) -> Result:
 def _fetch(options: argparse.Namespace) -> Result:
     from ..corpora import maestro
 
-    folder = maestro.fetch(options.root, progress=terminal())
+    folder = maestro.fetch(options.data, progress=terminal())
     return {"folder": folder}, f"MAESTRO v3.0.0 lies in {folder}"
 
 
 def _verify(options: argparse.Namespace) -> Result:
     from ..corpora import maestro
 
-    found = maestro.verify(options.root or options.data, progress=terminal())
+    found = maestro.verify(options.data, progress=terminal())
     if not found.complete:
         first = next(iter([*found.missing, *found.damaged]), "its CSV is not the official one")
         bad = f"{len(found.missing)} files missing, {len(found.damaged)} damaged"
@@ -68,7 +74,7 @@ def _verify(options: argparse.Namespace) -> Result:
 def _stats(options: argparse.Namespace) -> Result:
     from ..corpora import open_corpus, statistics
 
-    corpus = open_corpus(options.root or options.data)
+    corpus = open_corpus(options.data)
     rows = [{"split": split, **counts} for split, counts in statistics(corpus, progress=terminal()).items()]
     columns = {name: name for name in ("split", "pieces", "notes", "hours", "unreadable")}
     result = {"corpus": corpus.name, "licence": corpus.licence, "splits": rows}

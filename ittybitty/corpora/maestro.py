@@ -130,14 +130,16 @@ def verify(root: str | Path | None = None, progress: bool = True) -> Verificatio
 def fetch(root: str | Path | None = None, progress: bool = True, archive: Archive | None = None, pause: float = 1.0) -> Path:
     """Downloads, checks and unpacks MAESTRO into root/maestro-v3.0.0, and returns that folder.
 
-    `root` None means wherever it is found, else the cache. A folder that is whole already is left alone; a transfer that
+    `root` None means wherever it is found, else $ITTYBITTY_DATA, else the cache: where `open` will look. A folder that is whole already is left alone; a transfer that
     was broken off continues where it stopped, in this call (after `pause` seconds, twice as long each time) or in the
     next. `archive` stands in for muspy's declaration. CorpusError for what cannot be had or is not what was declared,
     OutputError for a `root` that cannot be written.
     """
+    if str(root or paths.data_dir()) == "embedded":
+        raise CorpusError("the embedded corpus is in the package: there is nothing to fetch; give --root a folder for MAESTRO")
     if (whole := _whole(root)) is not None:
         return whole
-    root = Path(root).expanduser() if root is not None else paths.cache_dir()
+    root = paths.data_dir(root) or paths.cache_dir()
     archive = archive or declared()
     try:
         root.mkdir(parents=True, exist_ok=True)
