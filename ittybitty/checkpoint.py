@@ -1,6 +1,7 @@
 """A run folder: everything a model needs to be played, and everything a training needs to go on.
 
-    config.json          format, system, preset, model, data, train, tokenizer hash, metrics: the config travels along
+    config.json          format, system, preset, model, data, train, tokenizer hash, metrics: the config travels along; and
+                         trained_on, {"corpus", "licence"} of each corpus that was learnt from, where that is known
     tokenizer.json
     model.safetensors    the best weights by validation (or model-0000i-of-0000n.safetensors with an index)
     last/                model.safetensors, optimizer.safetensors, state.json: where --resume goes on
@@ -45,6 +46,7 @@ class Loaded:
     system: str
     path: Path
     metrics: dict = field(default_factory=dict)
+    trained_on: list[dict] | None = None  # {"corpus", "licence"} of each corpus; None where that is not recorded
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def load(name: str | Path) -> Loaded:
     check_tokenizer(header["tokenizer_hash"], tokenizer, folder)
     model = systems.build_model(header["configs"])
     put_weights(model, read_weights(folder), folder)
-    return Loaded(model.eval(), tokenizer, header["configs"], header["system"], folder, header.get("metrics", {}))
+    return Loaded(model.eval(), tokenizer, header["configs"], header["system"], folder, header.get("metrics", {}), header.get("trained_on"))
 
 
 def read_config(folder: Path) -> dict:
@@ -106,6 +108,8 @@ def read_config(folder: Path) -> dict:
         raise CheckpointError(f"{path}: format {header.get('format')!r} is not {FORMAT}; use the version that wrote it")
     if missing := [key for key in ("system", "model", "data", "train", "tokenizer_hash") if key not in header]:
         raise CheckpointError(f"{path}: lacks {missing[0]!r}; take the file from a complete run folder")
+    if not all(isinstance(one, dict) and {"corpus", "licence"} <= one.keys() for one in header.get("trained_on") or ()):
+        raise CheckpointError(f"{path}: trained_on is damaged; take the file from a complete run folder")
     try:
         systems.system(header["system"])
         return {**header, "configs": config.from_json(header)}
@@ -113,8 +117,10 @@ def read_config(folder: Path) -> dict:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def write_config(folder: Path, configs: Mapping, system: str, preset: str, tokenizer_hash: str, metrics: Mapping) -> None:
-    """config.json, atomically."""
+def write_config(
+    folder: Path, configs: Mapping, system: str, preset: str, tokenizer_hash: str, metrics: Mapping, trained_on: list[dict] | None = None
+) -> None:
+    """config.json, atomically; `trained_on` as in `Loaded`."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -122,6 +128,7 @@ def write_config(folder: Path, configs: Mapping, system: str, preset: str, token
     except PackageNotFoundError:  # run from a clone that was not installed
         made_by = "unknown"
     head = {"format": FORMAT, "system": system, "preset": preset, "version": made_by, "tokenizer_hash": tokenizer_hash}
+    head |= {} if trained_on is None else {"trained_on": trained_on}
     text = json.dumps({**head, "metrics": dict(metrics), **json.loads(config.to_json(configs))}, indent=1)
     with paths.atomic_path(Path(folder) / "config.json") as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

@@ -14,16 +14,23 @@ import json
 import os
 import secrets
 import shutil
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from . import checkpoint
+from . import REPOSITORY, checkpoint
 from .errors import CheckpointError, OutputError
 
 SHARD_BYTES = 15_000_000
-LICENCE = "cc-by-nc-sa-4.0"  # MAESTRO's, and so that of weights trained on it
+CITED = {  # a corpus on model hubs, and in prose; of any other its own name is what can be said
+    "maestro": ("maestro-v3.0.0", "MAESTRO v3 (Hawthorne et al. 2019)"),
+    "asap": ("asap-dataset", "ASAP (Foscarin et al. 2020)"),
+}
+LICENCES = {  # on model hubs, and in prose
+    "CC BY-NC-SA 4.0": ("cc-by-nc-sa-4.0", "share them with attribution, not for commercial ends, under the same licence"),
+}
 NOT_MEASURED = "not measured"
 FILES = ("config.json", "tokenizer.json", "README.md", "results.json", "log.jsonl")
 
@@ -33,14 +40,13 @@ license: {licence}
 library_name: ittybitty
 pipeline_tag: other
 tags: [music, piano, midi, symbolic-music, mamba]
-datasets: [maestro-v3.0.0]
----
+{datasets}---
 
 # Itty Bitty, {name}
 
 A short piano seed goes in, a longer piece comes out.
 
-    pip install ittybitty
+    pip install git+https://github.com/{repository}
     ittybitty continue seed.mid -o longer.mid --model {name}
 
 | | |
@@ -59,8 +65,7 @@ Bits per note: all the bits spent on held-out performances, end tokens included,
 
 ## Data and licence
 
-{data} The weights are offered under CC BY-NC-SA 4.0, the licence of MAESTRO v3 (Hawthorne et al. 2019): share them with
-attribution, not for commercial ends, under the same licence.
+{data}
 
 ## Limits
 
@@ -75,8 +80,9 @@ def export(
     """Write `out` and return {"out", "files": {name: bytes}, "parameters", "largest_error"}.
 
     `results` are those of evaluation.evaluate, or the path of their JSON; without them the card takes the run folder's
-    results.json, and says "not measured" where there is none. `trained_on` is the card's word on the training data. An `out` that an earlier export wrote is replaced; any
-    other folder with something in it is refused (OutputError).
+    results.json, and says "not measured" where there is none. `trained_on` is the card's word on the training data, in place
+    of the corpora that the run records; licences are those of the record alone. An `out` that an earlier export wrote is
+    replaced; any other folder with something in it is refused (OutputError).
     """
     found = checkpoint.load(run_dir)
     out = Path(out).expanduser()
@@ -100,8 +106,8 @@ def export(
 
 def _fill(folder: Path, found: checkpoint.Loaded, measured: Mapping, name: str, trained_on: str | None) -> float:
     """Every file of the export; the largest difference that float16 made."""
-    header = checkpoint.read_config(found.path)
-    checkpoint.write_config(folder, found.configs, found.system, header.get("preset", ""), found.tokenizer.content_hash, found.metrics)
+    preset = checkpoint.read_config(found.path).get("preset", "")
+    checkpoint.write_config(folder, found.configs, found.system, preset, found.tokenizer.content_hash, found.metrics, found.trained_on)
     found.tokenizer.save(folder / "tokenizer.json")
     if (found.path / "log.jsonl").is_file():
         shutil.copyfile(found.path / "log.jsonl", folder / "log.jsonl")
@@ -154,8 +160,8 @@ def card(found: checkpoint.Loaded, measured: Mapping, name: str, trained_on: str
             f"velocities {measured['velocity_error']:.2f}, {measured['notes_lost']:,} notes lost"
         )
     return CARD.format(
-        licence=LICENCE,
         name=name,
+        repository=REPOSITORY,
         system=found.system,
         shape=model.shape,
         parameters=_parameters(found.model),
@@ -168,8 +174,27 @@ def card(found: checkpoint.Loaded, measured: Mapping, name: str, trained_on: str
         measured_on=where,
         tokens_per_note=per_note,
         round_trip=round_trip,
-        data=f"Trained on {trained_on}." if trained_on else "The run does not record what it was trained on.",
+        **_data(found.trained_on, trained_on),
     )
+
+
+def _data(corpora: list[dict] | None, said: str | None) -> dict[str, str]:
+    """What the card says of training data and licence: fields of its head, and a paragraph."""
+    if corpora is None:
+        slug, on_hub = "unknown", []
+        what = f"Trained on {said}." if said else "The run does not record what it was trained on."
+        terms = "The model comes under the licence of its training data, which is not recorded."
+    else:
+        names = [CITED.get(one["corpus"], (None, one["corpus"])) for one in corpora]
+        on_hub, cited = [name for name, _ in names if name], " and ".join(prose for _, prose in names)
+        what = f"Trained on {said or cited}."
+        licence = " and ".join(dict.fromkeys(one["licence"] for one in corpora))
+        slug, duties = LICENCES.get(licence, ("other", ""))
+        terms = f"The weights are offered under {licence}, the licence of {cited}: {duties}."
+        if not duties:
+            terms = f"The model comes under the licence of its training data: {licence}."
+    datasets = f"datasets: [{', '.join(on_hub)}]\n" if on_hub else ""
+    return {"licence": slug, "datasets": datasets, "data": textwrap.fill(f"{what} {terms}", 120, break_on_hyphens=False)}
 
 
 def _results(results: Mapping | str | Path | None, run: Path) -> Mapping:

@@ -100,6 +100,9 @@ class _Trainer:
             warm_up(self.model, [torch.device("cuda", i) for i in range(torch.cuda.device_count())])
         self.wrapped = group.wrap(Autocast(self.model, group.device.type, dtype))
         self.notes_per_id = torch.from_numpy(np.asarray(self.tokenizer.notes_per_id, np.float64))
+        # of a folder of files its name alone: the run may travel, where the folder lies is nobody's business
+        own = {"corpus": Path(store.corpus).resolve().name, "licence": store.licence} if hasattr(store, "corpus") else None
+        self.trained_on = None if own is None else [own]
         self.step = self.tokens = 0
         self.seconds = 0.0
         self.best: dict = {}  # validation record of the best weights
@@ -137,9 +140,10 @@ class _Trainer:
             self._resume(last)
         elif init_from is not None:
             start = checkpoint.find(init_from)
-            written = checkpoint.read_config(start)["tokenizer_hash"]
-            if written not in getattr(self.tokenizer, "extends", ()):
-                checkpoint.check_tokenizer(written, self.tokenizer, start)
+            header = checkpoint.read_config(start)
+            if header["tokenizer_hash"] not in getattr(self.tokenizer, "extends", ()):
+                checkpoint.check_tokenizer(header["tokenizer_hash"], self.tokenizer, start)
+            self._learnt_before(header)
             checkpoint.put_weights(self.model, checkpoint.read_weights(start), start)
         if last is None and (self.run_dir / "README.md").exists():  # the card of an export: weights with nothing to go on from
             raise CheckpointError(f"{self.run_dir}: is an exported model, not a run; give another folder, and --from {self.run_dir} to start from it")
@@ -163,6 +167,7 @@ class _Trainer:
                 ours = getattr(self.configs[part], name)
                 if ours != value and not (part == "train" and name in FREE):
                     raise ConfigError(f"{self.run_dir}: was trained with {part}.{name} {value!r}, not {ours!r}; use that, or another folder")
+        self._learnt_before(header)
         checkpoint.restore(last, self.model, self.optimizer)
         state = last.state
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
@@ -170,9 +175,17 @@ class _Trainer:
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
 
+    def _learnt_before(self, header: Mapping) -> None:
+        """These weights have met the corpora of their origin too; where it does not say which, nor can this run."""
+        before = header.get("trained_on")
+        known = before is not None and self.trained_on is not None
+        self.trained_on = [*before, *(one for one in self.trained_on if one not in before)] if known else None
+
     def _write_config(self) -> None:
         metrics = self.best or self.last_validation
-        checkpoint.write_config(self.run_dir, self.configs, self.system, self.preset, self.tokenizer.content_hash, metrics)
+        checkpoint.write_config(
+            self.run_dir, self.configs, self.system, self.preset, self.tokenizer.content_hash, metrics, self.trained_on
+        )
 
     # ------------------------------------------------------------------ the loop
 

@@ -208,6 +208,7 @@ DAMAGE = {
     "config not JSON": (lambda f: (f / "config.json").write_text("{"), "config.json.*damaged"),
     "config of another format": (_edit(format=99), "format 99"),
     "config of an unknown system": (_edit(system="hybird"), "did you mean 'hybrid'"),
+    "config of unknown corpora": (_edit(trained_on=["maestro"]), "trained_on is damaged"),
     "config with unknown settings": (_edit(model={"d_modle": 3}), "d_modle"),
     "config of another width": (_edit(model={"d_model": 8, "n_heads": 2}), "another model"),
     "another tokenizer": (_other_tokenizer, "tokenizer"),

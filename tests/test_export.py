@@ -67,11 +67,10 @@ def test_weights_are_float16_in_small_shards(run, tmp_path, monkeypatch):
     assert sum(p.numel() for p in ittybitty.load(tmp_path / "hub").model.parameters()) == report["parameters"]
 
 
-def test_card_gives_measured_figures_and_the_licence(run, tmp_path):
-    export(run, tmp_path / "hub", RESULTS, trained_on="MAESTRO v3.0.0's training split")
+def test_card_gives_measured_figures(run, tmp_path):
+    export(run, tmp_path / "hub", RESULTS)
     text = (tmp_path / "hub" / "README.md").read_text()
-    assert text.startswith("---\nlicense: cc-by-nc-sa-4.0\n") and "CC BY-NC-SA 4.0" in text
-    assert "**21.457**" in text and "137 pieces" in text and "639,425 notes" in text and "Trained on MAESTRO" in text
+    assert "**21.457**" in text and "137 pieces" in text and "639,425 notes" in text
     kept = json.loads((tmp_path / "hub" / "results.json").read_text())
     assert kept["bits_per_note"] == 21.4567 and "per_piece" not in kept
     assert (tmp_path / "hub" / "log.jsonl").read_text() == (run / "log.jsonl").read_text()
@@ -79,8 +78,33 @@ def test_card_gives_measured_figures_and_the_licence(run, tmp_path):
 
 def test_what_was_not_measured_is_not_guessed(run, tmp_path):
     export(run, tmp_path / "hub")
-    text = (tmp_path / "hub" / "README.md").read_text()
-    assert "| bits per note | not measured |" in text and "does not record what it was trained on" in text
+    assert "| bits per note | not measured |" in (tmp_path / "hub" / "README.md").read_text()
+
+
+MAESTRO, SONGS = {"corpus": "maestro", "licence": "CC BY-NC-SA 4.0"}, {"corpus": "songs", "licence": "as their owner decides"}
+
+
+@pytest.mark.parametrize("corpora, slug, words", [
+    ([MAESTRO], "cc-by-nc-sa-4.0", "Trained on MAESTRO v3 (Hawthorne et al. 2019). The weights are offered under CC BY-NC-SA 4.0, the licence of MAESTRO v3"),
+    ([SONGS], "other", "Trained on songs. The model comes under the licence of its training data: as their owner decides."),
+    ([MAESTRO, SONGS], "other", "MAESTRO v3 (Hawthorne et al. 2019) and songs. The model comes under the licence of its training data: CC BY-NC-SA 4.0 and as"),
+    (None, "unknown", "does not record what it was trained on. The model comes under the licence of its training data, which is not recorded."),
+])  # fmt: skip
+def test_card_claims_the_corpora_and_licences_that_the_run_records(corpora, slug, words, run, tmp_path):
+    header = json.loads((run / "config.json").read_text()) | ({"trained_on": corpora} if corpora else {})
+    (run / "config.json").write_text(json.dumps(header))
+    export(run, tmp_path / "hub")
+    assert checkpoint.load(tmp_path / "hub").trained_on == corpora
+    text = " ".join((tmp_path / "hub" / "README.md").read_text().split())
+    assert text.startswith(f"--- license: {slug} ") and words in text
+    assert ("maestro" in text.lower()) == ("datasets: [maestro-v3.0.0]" in text) == (MAESTRO in (corpora or ()))
+
+
+def test_the_shipped_card_is_what_an_export_says():
+    found = checkpoint.load("tiny")
+    trained_on = "one pass over the 962 pieces of the official training split of MAESTRO v3.0.0"
+    text = module.card(found, json.loads((found.path / "results.json").read_text()), "tiny", trained_on)
+    assert (found.path / "README.md").read_text() == text and f"github.com/{ittybitty.REPOSITORY}" in text
 
 
 def test_results_are_read_from_the_run_or_a_file(run, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
@@ -293,6 +294,26 @@ def test_without_a_validation_split_the_last_weights_are_played(tmp_path, perfor
 def test_a_run_can_start_from_another(store, straight, tmp_path):
     train(store, tmp_path / "run", {"train.steps": 1, "train.learning_rate": 0.0, "train.min_learning_rate": 0.0}, init_from=straight[0])
     assert same(weights(tmp_path / "run"), load_file(straight[0] / checkpoint.MODEL))
+
+
+def test_a_run_records_all_the_corpora_it_learnt_from(store, straight, tmp_path, monkeypatch):
+    first, second = {"corpus": "test", "licence": "CC0"}, {"corpus": "songs", "licence": "CC BY 4.0"}
+    assert checkpoint.load(straight[0]).trained_on == [first]
+    monkeypatch.setattr(store, "corpus", str(tmp_path / "songs"))
+    monkeypatch.setattr(store, "licence", "CC BY 4.0")
+    train(store, tmp_path / "run", {"train.steps": 1}, init_from=straight[0])
+    assert checkpoint.load(tmp_path / "run").trained_on == [first, second]
+    train(store, tmp_path / "run", {"train.steps": 2, "train.checkpoint_every": 1}, resume=True)
+    assert checkpoint.load(tmp_path / "run").trained_on == [first, second]
+
+
+def test_what_starts_from_a_run_without_a_record_has_none(store, straight, tmp_path):
+    shutil.copytree(straight[0], tmp_path / "older")
+    header = json.loads((tmp_path / "older" / "config.json").read_text())
+    del header["trained_on"]
+    (tmp_path / "older" / "config.json").write_text(json.dumps(header))
+    train(store, tmp_path / "run", {"train.steps": 1}, init_from=tmp_path / "older")
+    assert checkpoint.load(tmp_path / "run").trained_on is None
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(store, straight):
