@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import paths
 
-PACKAGES = ("torch", "numpy", "miditok", "symusic", "muspy", "music21", "pretty_midi", "safetensors", "transformers", "ncps", "papermill", "jupyterlab")
+SHOWN = ("torch", "numpy", "miditok", "symusic", "muspy", "music21", "pretty_midi", "safetensors", "transformers", "ncps", "papermill", "jupyterlab")
 OPTIONAL = ("mamba-ssm", "triton", "mambapy")
 LATEX = ("latexmk", "tectonic", "pdflatex")
 GIB = 2**30
@@ -22,8 +22,9 @@ GIB = 2**30
 
 def examine() -> dict:
     """{"versions", "machine", "devices", "scan", "data", "weights", "tools", "missing"}; plain values, paths as text."""
+    names = dict.fromkeys((*SHOWN, *needed(), *OPTIONAL))
     found = {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in (*PACKAGES, *OPTIONAL)}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in names}},
         "machine": _machine(),
         "devices": _devices(),
         "scan": _scan(),
@@ -35,6 +36,18 @@ def examine() -> dict:
         "tools": {"latex": next(filter(shutil.which, LATEX), None), "soundfont": _text(_soundfont()), "cache": str(paths.cache_dir())},
     }
     return {**found, "missing": _missing(found)}
+
+
+def needed() -> dict[str, str]:
+    """Package -> what to ask pip for, of all that ittybitty needs on this machine: its own metadata without the extras."""
+    from packaging.requirements import Requirement
+
+    try:
+        lines = metadata.requires("ittybitty") or []
+    except metadata.PackageNotFoundError:  # run from a clone that was not installed
+        lines = (paths.repository_root() / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    asked = [Requirement(text) for line in lines if (text := line.partition("#")[0].strip())]
+    return {one.name: f"{one.name}{one.specifier}" for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})}
 
 
 def _version(name: str) -> str | None:
@@ -90,8 +103,8 @@ def _soundfont() -> Path | None:
 def _missing(found: dict) -> list[dict]:
     """What is absent, whether anything stops working without it, and how to get it."""
     rows = [
-        {"what": name, "needed": True, "mend": "pip install -r requirements.txt -c constraints.txt"}
-        for name in PACKAGES
+        {"what": name, "needed": True, "mend": f'pip install "{wanted}"'}
+        for name, wanted in needed().items()
         if found["versions"][name] is None
     ]
     if sys.version_info < (3, 11):
@@ -114,7 +127,7 @@ def _missing(found: dict) -> list[dict]:
 def report(found: dict) -> str:
     """`examine()` for a person."""
     machine, data, weights = found["machine"], found["data"], found["weights"]
-    have = [f"{name} {version}" for name, version in found["versions"].items() if version]
+    have = [f"{name} {version}" for name in ("python", *SHOWN, *OPTIONAL) if (version := found["versions"][name])]
     lines = ["versions   " + ", ".join(have[:6]), "           " + ", ".join(have[6:])]
     lines += [
         f"machine    {machine['system']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB of memory, "

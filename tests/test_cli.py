@@ -145,6 +145,8 @@ def test_ctrl_c_ends_with_130(capsys, monkeypatch):
         (PermissionError(errno.EACCES, "Permission denied", "x"), "Permission denied"),
         (MemoryError(), "memory"),
         (OutputError("two\nlines"), "two lines"),
+        (ModuleNotFoundError("No module named 'mido'", name="mido"), "pip install mido,"),
+        (ModuleNotFoundError("No module named 'sklearn.cluster'", name="sklearn.cluster"), "pip install scikit-learn,"),
     ],
 )
 def test_trouble_of_the_machine_is_one_line(trouble, word, capsys, monkeypatch):
@@ -155,12 +157,13 @@ def test_trouble_of_the_machine_is_one_line(trouble, word, capsys, monkeypatch):
     assert word in refused(capsys, "doctor")
 
 
-def test_a_bug_is_not_hidden(monkeypatch):
+@pytest.mark.parametrize("bug", [ZeroDivisionError(), ImportError("cannot import name 'x'", name="ittybitty.notes")], ids=repr)
+def test_a_bug_is_not_hidden(bug, monkeypatch):
     def fails(options):
-        raise ZeroDivisionError
+        raise bug
 
     monkeypatch.setattr("ittybitty.cli.machine.doctor", fails)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(bug)):
         cli.main(["doctor"])
 
 
@@ -255,6 +258,29 @@ def test_doctor_says_what_runs_and_what_is_missing(capsys):
     assert "MAESTRO" in str(found["missing"]) and "data fetch" in str(found["missing"])
     code, out, _ = run(capsys, "doctor")
     assert code == 0 and "scan" in out and "versions" in out
+
+
+def test_doctor_misses_every_package_that_this_machine_needs(capsys, monkeypatch):
+    from importlib import metadata
+
+    asked = ["torch>=2.6", "nowhere-a>=1,<2", "nowhere-b; python_version < '3'", "nowhere-c; extra == 'bench'", "nowhere-d; python_version > '3'"]
+    monkeypatch.setattr(metadata, "requires", lambda name: asked)
+    missing = {row["what"]: row["mend"] for row in json.loads(run(capsys, "doctor", "--json")[1])["missing"] if row["needed"]}
+    assert missing == {"nowhere-a": 'pip install "nowhere-a<2,>=1"', "nowhere-d": 'pip install "nowhere-d"'}
+    assert "Something that is needed is missing" in run(capsys, "doctor")[1]
+
+
+def test_doctor_reads_the_clones_own_list_where_nothing_is_installed(monkeypatch):
+    from importlib import metadata
+
+    from ittybitty import doctor
+
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", absent)
+    needed = doctor.needed()
+    assert needed["symusic"] == "symusic==0.5.9" and {"torch", "kaggle"} < needed.keys() and "mamba-ssm" not in needed
 
 
 def test_continue_writes_midi_wav_and_picture_and_reports(folder, tmp_path, capsys):

@@ -19,6 +19,7 @@ from .parser import Parser, show, stdout_for_the_result
 __all__ = ["build_parser", "main"]
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+PACKAGES = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # of modules that are called otherwise
 
 
 def build_parser() -> Parser:
@@ -51,6 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except IttyBittyError as error:
         return _end(str(error), 2)
+    except ImportError as error:
+        module = (error.name or "").partition(".")[0]
+        if module in ("", "ittybitty"):  # a bug, and no package that could be installed
+            raise
+        package = PACKAGES.get(module, module)
+        return _end(f"{package} cannot be imported ({error}); pip install {package}, and run the same command again", 2)
     except MemoryError:
         return _end("not enough memory; ask for less (a smaller model, batch, context or piece)", 2)
     except OSError as error:
