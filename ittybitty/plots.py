@@ -10,7 +10,6 @@ in grey. Sizes are for a page of two columns: text of 8 to 9 points on 7 inches,
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -73,12 +72,12 @@ class style:
         matplotlib.rcParams.update(self._before)
 
 
-def _axes(ax, **options):
+def _axes(ax):
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
 
-    return plt.subplots(**options)[1]
+    return plt.subplots()[1]
 
 
 # Music
@@ -212,27 +211,6 @@ def _smooth(values: np.ndarray, share: float = 0.02) -> np.ndarray:
 
 
 # Tokens and models
-
-
-def token_statistics(ids: np.ndarray, tokenizer, axes=None):
-    """Two axes: how often each id occurs, by rank; and the share of each type among the base tokens the ids stand for."""
-    counts = np.bincount(np.asarray(ids, np.int64), minlength=tokenizer.vocab_size)
-    used = np.sort(counts[counts > 0])[::-1]
-    types: Counter[str] = Counter()
-    for id in np.flatnonzero(counts):
-        for kind in tokenizer.base_types(int(id)):
-            types[kind] += int(counts[id])
-    shares = sorted(types.items(), key=lambda item: item[1])
-    with style():
-        left, right = _axes(axes, nrows=1, ncols=2, width_ratios=(1.2, 1))
-        left.loglog(np.arange(1, len(used) + 1), used, color=SEED)
-        left.set(xlabel="rank", ylabel="occurrences", title=f"{len(used):,} of {tokenizer.vocab_size:,} ids occur")
-        values = np.array([100 * count for _, count in shares]) / max(1, sum(types.values()))
-        bars = right.barh([name for name, _ in shares], values, color=SEED, height=0.7)
-        right.bar_label(bars, [f"{v:.1f}" if v >= 0.1 else "<0.1" for v in values], padding=2, fontsize=8)
-        right.set(xlabel="share of base tokens (%)", xlim=(0, 1.18 * max(values, default=1)))
-        right.grid(axis="y", visible=False)
-    return left, right
 
 
 def attention_mask(mask: np.ndarray, ax=None):

@@ -7,6 +7,7 @@ import torch
 
 from ittybitty.bench import decode, marks, named, scan, stream, tokenize, train
 from ittybitty.config import SCALE_PRESETS
+from ittybitty.errors import ResultError
 from ittybitty.models.decode import decoder
 from ittybitty.models.scan import chosen, forced_path
 
@@ -34,7 +35,7 @@ def test_a_peer_that_computes_something_else_is_refused(small):
     layers = {"ours": scan.layer("ours"), "other": scan.layer("ours")}
     with torch.no_grad():
         layers["other"].A_log.add_(1)
-    with pytest.raises(ValueError, match="other.*differs"):
+    with pytest.raises(ResultError, match="other.*differs"):
         scan._check_same(layers)
 
 

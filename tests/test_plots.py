@@ -75,19 +75,6 @@ def test_training_curve_reads_a_log_that_is_being_written(tmp_path):
     assert plots.training_curve([]).texts
 
 
-def test_token_statistics_count_base_tokens():
-    class Tokenizer:
-        vocab_size = 5
-
-        def base_types(self, id):
-            return [["PAD"], ["Bar"], ["Pitch"], ["Pitch", "Velocity"], ["Duration"]][id]
-
-    left, right = plots.token_statistics(np.array([1, 2, 2, 3]), Tokenizer())
-    assert list(left.lines[0].get_ydata()) == [2, 1, 1] and "3 of 5" in left.get_title()
-    shares = {label.get_text(): bar.get_width() for label, bar in zip(right.get_yticklabels(), right.patches)}
-    assert shares == pytest.approx({"Bar": 20, "Velocity": 20, "Pitch": 60})
-
-
 def test_other_pictures_draw(tmp_path):
     mask = np.tril(np.ones((8, 8), bool))
     rows = [

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import ModelConfig
-from ..errors import IttyBittyError
+from ..errors import ResultError
 from ..models.hybrid import Stack
 from ..models.mamba import Mamba
 from ..models.scan import chosen, forced_path
@@ -135,4 +135,4 @@ def _check_same(layers: dict[str, nn.Module]) -> None:
         for name, module in layers.items():
             error = float((module(x) - truth).abs().max() / truth.abs().max())
             if error > 1e-4:
-                raise IttyBittyError(f"{name}: its Mamba layer differs from ours by {error:.1e}; its version is not the one measured here")
+                raise ResultError(f"{name}: its Mamba layer differs from ours by {error:.1e}; its version is not the one measured here")

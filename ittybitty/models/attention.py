@@ -130,7 +130,7 @@ class SparseAttention(nn.Module):
         state.position = L
 
     def step(self, x: torch.Tensor, state: AttentionState) -> torch.Tensor:
-        """One token (B, D) against at most w + r / s keys."""
+        """One token (B, D) against the w + r / s + 1 keys of the cache."""
         q, k, v = (t[:, :, 0] for t in self._split(x[:, None]))  # (B, H, D / H)
         t, marks = state.position, state.landmark_keys.shape[2]
         state.keys[:, :, t % self.w], state.values[:, :, t % self.w] = k, v

@@ -1,7 +1,8 @@
 """The published hybrid, pure Mamba and every ablation: one stack of blocks, written as a string one can read.
 
 ``"MF MF MFA MF MF MFA"`` is Itty Bitty Piano: six groups of Mamba and feed-forward, sparse attention in every third.
-``"M" * 12`` is the pure Mamba of the paper. A new kind of block is one entry of `MIXERS`.
+Pure Mamba is ``"M" * 15`` at the size `small`, and ``"M" * 6`` of width 2,048 as published.
+A new kind of block is one entry of `MIXERS`.
 """
 
 from __future__ import annotations

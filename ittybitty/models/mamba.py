@@ -94,7 +94,7 @@ class Mamba(nn.Module):
         return F.softplus(self.dt_proj(dt).float()), B, C
 
     def step(self, x: torch.Tensor, state: MambaState) -> torch.Tensor:
-        """One token: the recurrence of [1] equation 2a with the zero-order hold of equation 4."""
+        """One token: the recurrence of [1] equation 2a, A by the zero-order hold of equation 4, B by an Euler step (as scan.py)."""
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, E)
         window = torch.cat([state.conv.to(u.dtype), u[:, None]], dim=1)  # (B, K, E)
         state.conv.copy_(window[:, 1:])

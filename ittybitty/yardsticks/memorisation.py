@@ -1,7 +1,6 @@
 """Whose music is it? The longest run that a continuation shares with the training pieces, beside the same of held-out people.
 
-    index = TrainingIndex.of(corpus.split("train"))
-    results = memorisation(make_trials("tiny", data, "validation", pieces=40), index)
+    results = memorisation(make_trials("tiny", data, "validation", pieces=40), corpus.split("train"))
 
 A performance is a line of symbols, one from each note to the next: the interval in semitones, so that a transposed copy is a
 copy, and the time between them. Times are first put on a grid of 1/48 s, as the tokens do, so that what was copied token by
