@@ -18,7 +18,7 @@ from .errors import ConfigError, IttyBittyError
 from .paths import DATA_VARIABLE, atomic_path, repository_root
 
 MUSIC = (".mid", ".wav", ".png")
-QUIET = ["--IPKernelApp.log_level=ERROR"]  # each kernel would warn that it talks to us over loopback unencrypted
+QUIET = ["--IPKernelApp.log_level=CRITICAL"]  # kernels would warn of talking over loopback, and of a Ctrl-C that is part of a lesson
 
 
 class NotebookError(IttyBittyError):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from .recorded import BEAT_CODE, MIXERS, MODEL, PROTOCOLS, common_pieces, extremes, overtakes, settings, uniform_bits
+from .recorded import (
+    BEAT_CODE, MIXERS, MODEL, PROTOCOLS, common_pieces, extremes, on_pieces, overtakes, paired, settings, uniform_bits,
+)  # fmt: skip
 
 SPLITS = ("train", "validation", "test")
 
@@ -33,6 +35,7 @@ def numbers(results: Mapping) -> list[Number]:
         *_numbers("baseline_xz.json", [("XzBits", f"{results['baseline_xz']['bits_per_note']:.2f}")]),
         *_numbers("baseline_ngram.json", [("NgramBits", f"{results['baseline_ngram']['bits_per_note']:.2f}")]),
         *_numbers("all_rows_hybrid.json", _tenth(results["all_rows_hybrid"], common_pieces(results))),
+        *_numbers("all_rows_mamba.json", _rivals(results)),
         *_numbers("pitch_vocabulary_maestro.json", _events(results["pitch_vocabulary_maestro"]["sizes"])),
         *_numbers("position_tiny.json", _position(results["position_tiny"])),
         *_numbers("endurance_tiny.json", _endurance(results["endurance_tiny"])),
@@ -160,6 +163,22 @@ def _tenth(result: Mapping, pieces: Iterable[str]) -> Iterator[tuple[str, str]]:
     yield "TenthNotes", f"{result['notes']:,}"
 
 
+def _rivals(results: Mapping) -> Iterator[tuple[str, str]]:
+    """The comparison in words: who leads, by how much, and at what."""
+    mamba, hybrid, llama = (results[f"all_rows_{name}"] for name in ("mamba", "hybrid", "llama-1024"))
+    for name, row in (("Mamba", mamba), ("Hybrid", hybrid), ("Llama", llama)):
+        yield f"Tenth{name}", f"{row['bits_per_note']:.2f}"
+    yield "TenthXz", f"{on_pieces(results['baseline_xz'], common_pieces(results))[0]:.2f}"
+    less, high, low = (-value for value in paired(mamba, hybrid))
+    yield "MambaLess", f"{less:.2f}"
+    yield "MambaLessLow", f"{low:.2f}"
+    yield "MambaLessHigh", f"{high:.2f}"
+    yield "LlamaMore", f"{paired(llama, mamba)[0]:.1f}"
+    for what in ("time", "pitch"):
+        spent = [row["bits_per_note_by_attribute"][what] for row in (llama, mamba)]
+        yield f"LlamaMore{what.title()}", f"{spent[0] - spent[1]:.1f}"
+
+
 def _events(sizes: list[Mapping]) -> Iterator[tuple[str, str]]:
     for name, size in (("One", sizes[0]), ("All", sizes[-1])):
         yield f"Events{name}", f"{size['events']:,}"
@@ -178,6 +197,11 @@ def _endurance(result: Mapping) -> Iterator[tuple[str, str]]:
     yield "EndurancePieces", f"{result['pieces']}"
     yield "EnduranceTokens", f"{result['tokens']:,}"
     yield "EnduranceWindow", f"{result['window']}"
+    made, played = ({key: value["mean"] for key, value in result["windows"][-1][whose].items()} for whose in ("generated", "truth"))
+    for name, found in (("", made), ("Truth", played)):
+        yield f"Endurance{name}Notes", f"{found['notes_per_second']:.1f}"
+        yield f"Endurance{name}Range", f"{found['pitch_range']:.0f}"
+    yield "EnduranceVelocityGap", f"{played['velocity'] - made['velocity']:.0f}"
 
 
 def _music(result: Mapping) -> Iterator[tuple[str, str]]:
