@@ -10,6 +10,7 @@ from .recorded import (
 )  # fmt: skip
 
 SPLITS = ("train", "validation", "test")
+RIVALS = {"Mamba": "mamba", "Ssm": "ssm", "Hybrid": "hybrid", "LlamaSmall": "llama-512", "Llama": "llama-1024"}  # name in macros
 
 
 @dataclass(frozen=True)
@@ -165,17 +166,23 @@ def _tenth(result: Mapping, pieces: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _rivals(results: Mapping) -> Iterator[tuple[str, str]]:
     """The comparison in words: who leads, by how much, and at what."""
-    mamba, hybrid, llama = (results[f"all_rows_{name}"] for name in ("mamba", "hybrid", "llama-1024"))
-    for name, row in (("Mamba", mamba), ("Hybrid", hybrid), ("Llama", llama)):
+    rows = {name: results[f"all_rows_{row}"] for name, row in RIVALS.items()}
+    mamba = rows["Mamba"]
+    for name, row in rows.items():
         yield f"Tenth{name}", f"{row['bits_per_note']:.2f}"
     yield "TenthXz", f"{on_pieces(results['baseline_xz'], common_pieces(results))[0]:.2f}"
-    less, high, low = (-value for value in paired(mamba, hybrid))
-    yield "MambaLess", f"{less:.2f}"
-    yield "MambaLessLow", f"{low:.2f}"
-    yield "MambaLessHigh", f"{high:.2f}"
-    yield "LlamaMore", f"{paired(llama, mamba)[0]:.1f}"
+    for name, value in zip(("Worth", "Low", "High"), paired(rows["Ssm"], mamba)):
+        yield f"Selection{name}", f"{value:.2f}"
+    for name, value in zip(("Worth", "Low", "High"), paired(results["attention_hybrid-no-attention"], rows["Hybrid"])):
+        yield f"Attention{name}", f"${value:.3f}$"
+    small = results["vocabulary_size_bpe-512"]
+    yield "SmallVocabulary", f"{small['settings']['set']['model.vocab_size']}"
+    yield "SmallVocabularyLess", f"{-paired(small, rows['Hybrid'])[0]:.2f}"
+    yield "SmallVocabularyAhead", f"{-paired(small, rows['LlamaSmall'])[0]:.2f}"
+    for name in ("Hybrid", "LlamaSmall", "Llama"):
+        yield f"{name}More", f"{paired(rows[name], mamba)[0]:.1f}"
     for what in ("time", "pitch"):
-        spent = [row["bits_per_note_by_attribute"][what] for row in (llama, mamba)]
+        spent = [row["bits_per_note_by_attribute"][what] for row in (rows["Llama"], mamba)]
         yield f"LlamaMore{what.title()}", f"{spent[0] - spent[1]:.1f}"
 
 

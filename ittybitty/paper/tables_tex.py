@@ -134,7 +134,7 @@ def systems_table(results: Mapping) -> str:
     for row in rows:
         name = {"pass": rf"\textbf{{{row['name']}}}", "tenth": rf"\texttt{{{row['name']}}}"}.get(row["group"], row["name"].replace("–", "--"))
         if "keeps" not in row:
-            body.append([name, NOT_RUN])
+            body += [r"\midrule"] * (NOT_RUN not in body[-1]) + [[name, NOT_RUN]]
             continue
         if set(row["keeps"]) != set(EVERYTHING) and r"\midrule" not in body:
             body += [r"\midrule", [r"\multicolumn{5}{l}{\emph{codes that keep less, and so have less to pay for}}"]]
@@ -213,7 +213,7 @@ def insights_table(results: Mapping) -> str:
     for what, before, after in pairs:
         values = [f"{row['bits_per_note']:.2f}" if row else "--" for row in (before, after)]
         body.append([what, *values, _more(after, before) if before else NOT_RUN])
-    return _tabular("lrrr", [["What changes", "from", "to", "difference"]], body)
+    return _tabular(r">{\raggedright\arraybackslash}p{2.7cm}rrr", [["What changes", "from", "to", "difference"]], body)
 
 
 def music_table(results: Mapping) -> str:
