@@ -175,6 +175,14 @@ def _rivals(results: Mapping) -> Iterator[tuple[str, str]]:
         yield f"Selection{name}", f"{value:.2f}"
     for name, value in zip(("Worth", "Low", "High"), paired(results["attention_hybrid-no-attention"], rows["Hybrid"])):
         yield f"Attention{name}", f"${value:.3f}$"
+    for name, value in zip(("Less", "High", "Low"), paired(results["all_rows_hybrid-cfc"], rows["Hybrid"])):
+        yield f"Cfc{name}", f"{-value:.2f}"
+    lstm = results["all_rows_lstm-remi"]
+    yield "TenthLstmRemi", f"{lstm['bits_per_note']:.2f}"
+    yield "LstmGrid", f"{lstm['onset_error_ms']:.1f}"
+    for name, row in (("Lstm", lstm), ("Mamba", mamba)):
+        yield f"{name}Pitch", f"{row['bits_per_note_by_attribute']['pitch']:.2f}"
+    yield "PedalBits", f"{rows['Hybrid']['bits_per_note_by_attribute']['pedal']:.1f}"
     small = results["vocabulary_size_bpe-512"]
     yield "SmallVocabulary", f"{small['settings']['set']['model.vocab_size']}"
     yield "SmallVocabularyLess", f"{-paired(small, rows['Hybrid'])[0]:.2f}"
