@@ -177,6 +177,7 @@ def _rivals(results: Mapping) -> Iterator[tuple[str, str]]:
         yield f"Attention{name}", f"${value:.3f}$"
     for name, value in zip(("Less", "High", "Low"), paired(results["all_rows_hybrid-cfc"], rows["Hybrid"])):
         yield f"Cfc{name}", f"{-value:.2f}"
+    yield "CollapseMore", f"{paired(results['collapse_neither'], rows['Hybrid'])[0]:.1f}"
     lstm = results["all_rows_lstm-remi"]
     yield "TenthLstmRemi", f"{lstm['bits_per_note']:.2f}"
     yield "LstmGrid", f"{lstm['onset_error_ms']:.1f}"
@@ -186,6 +187,7 @@ def _rivals(results: Mapping) -> Iterator[tuple[str, str]]:
     small = results["vocabulary_size_bpe-512"]
     yield "SmallVocabulary", f"{small['settings']['set']['model.vocab_size']}"
     yield "SmallVocabularyLess", f"{-paired(small, rows['Hybrid'])[0]:.2f}"
+    yield "NoMergingLess", f"{-paired(results['vocabulary_size_bpe-0'], rows['Hybrid'])[0]:.2f}"
     yield "SmallVocabularyAhead", f"{-paired(small, rows['LlamaSmall'])[0]:.2f}"
     for name in ("Hybrid", "LlamaSmall", "Llama"):
         yield f"{name}More", f"{paired(rows[name], mamba)[0]:.1f}"
