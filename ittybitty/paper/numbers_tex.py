@@ -10,7 +10,22 @@ from .recorded import (
 )  # fmt: skip
 
 SPLITS = ("train", "validation", "test")
-RIVALS = {"Mamba": "mamba", "Ssm": "ssm", "Hybrid": "hybrid", "LlamaSmall": "llama-512", "Llama": "llama-1024"}  # name in macros
+RIVALS = {  # name in macros -> result
+    "Mamba": "all_rows_mamba", "Ssm": "all_rows_ssm", "Hybrid": "all_rows_hybrid", "LlamaSmall": "all_rows_llama-512",
+    "Llama": "all_rows_llama-1024", "LstmRemi": "all_rows_lstm-remi",
+}  # fmt: skip
+SMALL = "vocabulary_size_bpe-512"
+DIFFERENCES = {  # macro and its decimals -> two results, and how far the bits of one are from those of the other
+    ("HybridMore", 1): ("all_rows_hybrid", "all_rows_mamba"),
+    ("LlamaSmallMore", 1): ("all_rows_llama-512", "all_rows_mamba"),
+    ("LlamaMore", 1): ("all_rows_llama-1024", "all_rows_mamba"),
+    ("CollapseMore", 1): ("collapse_neither", "all_rows_hybrid"),
+    ("CfcLess", 2): ("all_rows_hybrid-cfc", "all_rows_hybrid"),
+    ("SmallVocabularyLess", 2): (SMALL, "all_rows_hybrid"),
+    ("NoMergingLess", 2): ("vocabulary_size_bpe-0", "all_rows_hybrid"),
+    ("SmallVocabularyAhead", 2): (SMALL, "all_rows_llama-512"),
+}
+INTERVALS = (("Selection", "all_rows_ssm", "all_rows_mamba"), ("Attention", "attention_hybrid-no-attention", "all_rows_hybrid"))
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,7 @@ def numbers(results: Mapping) -> list[Number]:
         *_numbers("baseline_xz.json", [("XzBits", f"{results['baseline_xz']['bits_per_note']:.2f}")]),
         *_numbers("baseline_ngram.json", [("NgramBits", f"{results['baseline_ngram']['bits_per_note']:.2f}")]),
         *_numbers("all_rows_hybrid.json", _tenth(results["all_rows_hybrid"], common_pieces(results))),
-        *_numbers("all_rows_mamba.json", _rivals(results)),
+        *_rivals(results),
         *_numbers("pitch_vocabulary_maestro.json", _events(results["pitch_vocabulary_maestro"]["sizes"])),
         *_numbers("position_tiny.json", _position(results["position_tiny"])),
         *_numbers("endurance_tiny.json", _endurance(results["endurance_tiny"])),
@@ -164,36 +179,27 @@ def _tenth(result: Mapping, pieces: Iterable[str]) -> Iterator[tuple[str, str]]:
     yield "TenthNotes", f"{result['notes']:,}"
 
 
-def _rivals(results: Mapping) -> Iterator[tuple[str, str]]:
-    """The comparison in words: who leads, by how much, and at what."""
-    rows = {name: results[f"all_rows_{row}"] for name, row in RIVALS.items()}
-    mamba = rows["Mamba"]
-    for name, row in rows.items():
-        yield f"Tenth{name}", f"{row['bits_per_note']:.2f}"
-    yield "TenthXz", f"{on_pieces(results['baseline_xz'], common_pieces(results))[0]:.2f}"
-    for name, value in zip(("Worth", "Low", "High"), paired(rows["Ssm"], mamba)):
-        yield f"Selection{name}", f"{value:.2f}"
-    for name, value in zip(("Worth", "Low", "High"), paired(results["attention_hybrid-no-attention"], rows["Hybrid"])):
-        yield f"Attention{name}", f"${value:.3f}$"
-    for name, value in zip(("Less", "High", "Low"), paired(results["all_rows_hybrid-cfc"], rows["Hybrid"])):
-        yield f"Cfc{name}", f"{-value:.2f}"
-    yield "CollapseMore", f"{paired(results['collapse_neither'], rows['Hybrid'])[0]:.1f}"
-    lstm = results["all_rows_lstm-remi"]
-    yield "TenthLstmRemi", f"{lstm['bits_per_note']:.2f}"
-    yield "LstmGrid", f"{lstm['onset_error_ms']:.1f}"
-    for name, row in (("Lstm", lstm), ("Mamba", mamba)):
-        yield f"{name}Pitch", f"{row['bits_per_note_by_attribute']['pitch']:.2f}"
-    yield "PedalBits", f"{rows['Hybrid']['bits_per_note_by_attribute']['pedal']:.1f}"
-    small = results["vocabulary_size_bpe-512"]
-    yield "SmallVocabulary", f"{small['settings']['set']['model.vocab_size']}"
-    yield "SmallVocabularyLess", f"{-paired(small, rows['Hybrid'])[0]:.2f}"
-    yield "NoMergingLess", f"{-paired(results['vocabulary_size_bpe-0'], rows['Hybrid'])[0]:.2f}"
-    yield "SmallVocabularyAhead", f"{-paired(small, rows['LlamaSmall'])[0]:.2f}"
-    for name in ("Hybrid", "LlamaSmall", "Llama"):
-        yield f"{name}More", f"{paired(rows[name], mamba)[0]:.1f}"
+def _rivals(results: Mapping) -> Iterator[Number]:
+    """The comparison in words: what each needs, and what one needs more than another on the same pieces."""
+    for name, row in RIVALS.items():
+        yield Number(f"Tenth{name}", f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
+    yield Number("TenthXz", f"{on_pieces(results['baseline_xz'], common_pieces(results))[0]:.2f}", "baseline_xz.json")
+    for (name, places), (row, base) in DIFFERENCES.items():
+        more = abs(paired(results[row], results[base])[0])
+        yield Number(name, f"{more:.{places}f}", f"{row}.json, {base}.json")
+    for name, row, base in INTERVALS:
+        for bound, value in zip(("Worth", "Low", "High"), paired(results[row], results[base])):
+            yield Number(f"{name}{bound}", f"${value:.3f}$", f"{row}.json, {base}.json")
+    for name, row, what, places in (
+        ("LstmPitch", "LstmRemi", "pitch", 2), ("MambaPitch", "Mamba", "pitch", 2), ("PedalBits", "Hybrid", "pedal", 1)
+    ):  # fmt: skip
+        yield Number(name, f"{results[RIVALS[row]]['bits_per_note_by_attribute'][what]:.{places}f}", f"{RIVALS[row]}.json")
     for what in ("time", "pitch"):
-        spent = [row["bits_per_note_by_attribute"][what] for row in (rows["Llama"], mamba)]
-        yield f"LlamaMore{what.title()}", f"{spent[0] - spent[1]:.1f}"
+        spent = [results[RIVALS[row]]["bits_per_note_by_attribute"][what] for row in ("Llama", "Mamba")]
+        yield Number(f"LlamaMore{what.title()}", f"{spent[0] - spent[1]:.1f}", f"{RIVALS['Llama']}.json, {RIVALS['Mamba']}.json")
+    yield Number("LstmGrid", f"{results[RIVALS['LstmRemi']]['onset_error_ms']:.1f}", f"{RIVALS['LstmRemi']}.json")
+    size = results[SMALL]["settings"]["set"]["model.vocab_size"]
+    yield Number("SmallVocabulary", f"{size}", f"{SMALL}.json")
 
 
 def _events(sizes: list[Mapping]) -> Iterator[tuple[str, str]]:
