@@ -29,6 +29,7 @@ from ittybitty.widget.takes import Job, Request, keep
 
 pytest.importorskip("ipywidgets")
 from ittybitty.widget import Playground  # noqa: E402
+from ittybitty.widget.page import SETTLED  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -353,6 +354,20 @@ def test_generate_twice_makes_one_take_and_stop_ends_it(page, piano, monkeypatch
     page.generate()
     settled(page)
     assert len(page.takes) == 1 and "<audio" in page._player.value and page._trouble.value == ""
+
+
+def test_a_press_reads_what_the_controls_say_a_moment_later_and_a_second_press_starts_nothing(page):
+    settled(page)
+    page._generate.click()
+    page._notes.value = 60  # the browser's last word, which the press overtook
+    page._generate.click()
+    time.sleep(2 * SETTLED)
+    page.stop()
+    settled(page)
+    page._generate.disabled = True
+    page._generate.click()  # came too late: the button was grey already
+    time.sleep(2 * SETTLED)
+    assert not page.busy and len(page.takes) <= 1 and all(take.request.notes == 60 for take in page.takes)
 
 
 def test_two_takes_stand_side_by_side_and_the_difference_is_marked(page):

@@ -221,6 +221,8 @@ class Playground(widgets.VBox):
     def _generate_soon(self) -> None:
         """A press of the button. A browser sends it at once, but a slider's last value only when the one before has been
         answered: what the page shows must have come before it is read."""
+        if self._generate.disabled:  # a second press, on its way before the button went grey
+            return
         self._generate.disabled = True
         threading.Timer(SETTLED, self.generate).start()
 
