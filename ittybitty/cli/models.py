@@ -127,11 +127,8 @@ def _smoke(options: argparse.Namespace) -> Result:
 
     with bar(len(SYSTEMS), "systems") as tick:
         result = smoke(options.data, options.preset or "nano", progress=tick)
-    shown = [
-        {**row, "keeps": " ".join(row["keeps"]), "ci95": "{:.2f} to {:.2f}".format(*row["ci95"])} if row["keeps"] else {"row": row["row"], "keeps": f"skipped: {row['skipped']}"}
-        for row in result
-    ]
-    columns = {"row": "row", "params": "parameters", "tokens_per_note": "tokens a note", "keeps": "the code keeps", "bits_per_note": "bits a note", "ci95": "95% interval", "new_notes": "new notes"}
+    shown = [{**row, "keeps": " ".join(row["keeps"]), "ci95": "{:.2f} to {:.2f}".format(*row["ci95"])} for row in result]
+    columns = {"row": "row", "corpus": "music of", "params": "parameters", "tokens_per_note": "tokens a note", "keeps": "the code keeps", "bits_per_note": "bits a note", "ci95": "95% interval", "new_notes": "new notes"}
     return Lines(result), table(shown, columns)
 
 

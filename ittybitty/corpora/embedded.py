@@ -33,7 +33,7 @@ from .performer import SCORE_NOTE, Score
 from .pieces import Corpus, Piece
 
 PARTS = ("notes", "pedals", "beats")  # of a Performance, as the cache keeps them
-LICENCE = "works in the public domain; encodings as music21's corpus states"
+NAME, LICENCE = "embedded", "works in the public domain; encodings as music21's corpus states"
 
 
 class Movement(NamedTuple):
@@ -99,7 +99,7 @@ def open() -> Corpus:
             title = f"{work.title}, {number} of {len(work.movements)}" if len(work.movements) > 1 else work.title
             source = functools.partial(performance, movement.score)
             pieces.append(Piece(movement.score.removesuffix(".krn"), work.composer, title, work.split, None, source))
-    return Corpus("embedded", LICENCE, tuple(pieces))
+    return Corpus(NAME, LICENCE, tuple(pieces))
 
 
 def performance(name: str) -> Performance:
