@@ -38,6 +38,7 @@ IN_IMAGE = frozenset(
     "fonttools kiwisolver contourpy jupyterlab jupyter_server jupyterlab_server jupyter-lsp debugpy ipython ipykernel setuptools".split()
 )
 NOT_THERE = frozenset({"playwright", "greenlet"})  # the browser that tests the playground
+LICENCES = {"CC BY-NC-SA 4.0": "CC-BY-NC-SA-4.0"}  # of a corpus -> as Kaggle writes it
 OURS = ("ittybitty", "pyproject.toml", "README.md", "LICENSE", "requirements.txt")  # what our own wheel is made of
 
 
@@ -121,13 +122,18 @@ def kernel(name: str, out: Path, owner: str, changes: dict | None = None, go_on:
 
 
 def weights(run: Path, out: Path, owner: str) -> None:
-    """An export of a run folder as a data set."""
+    """An export of a run folder as a data set, under the licence of what the run records as learnt from."""
+    from ittybitty import checkpoint
     from ittybitty.export import export
 
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(out, ignore_errors=True)
     export(run, out)
-    _write(out / "dataset-metadata.json", metadata(KAGGLE / "weights" / "dataset-metadata.json", owner))
+    head = metadata(KAGGLE / "weights" / "dataset-metadata.json", owner)
+    licences = {one["licence"] for one in checkpoint.read_config(out).get("trained_on") or ()}
+    head["licenses"] = [{"name": LICENCES.get(licences.pop(), "other") if len(licences) == 1 else "other"}]
+    head["description"] = (out / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2].strip()  # without its YAML
+    _write(out / "dataset-metadata.json", head)
 
 
 def _key(name: str) -> tuple[str, str]:

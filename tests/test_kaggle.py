@@ -107,7 +107,7 @@ def test_the_official_client_accepts_the_data_set(client, monkeypatch, tmp_path,
     (tmp_path / "dataset-metadata.json").write_text(json.dumps(head))
     with pytest.raises(Reached):
         client.dataset_create_new(str(tmp_path))
-    assert head["licenses"] == [{"name": "CC-BY-NC-SA-4.0"}] and 20 <= len(head["subtitle"]) <= 80
+    assert head["licenses"] == [{"name": {"package": "CC-BY-NC-SA-4.0", "weights": "other"}[name]}] and 20 <= len(head["subtitle"]) <= 80
     (tmp_path / "dataset-metadata.json").write_text(json.dumps({**head, "subtitle": "short"}))
     with pytest.raises(ValueError, match="Subtitle"):
         client.dataset_create_new(str(tmp_path))
@@ -376,7 +376,12 @@ def test_exported_weights_are_a_data_set(session):
     out = session.root / "build" / "weights"
     bundle.weights(session.run, out, "someone")
     bundle.weights(session.run, out, "someone")  # again: a new version of it
-    slug = json.loads((out / "dataset-metadata.json").read_text())["id"].split("/")[1]
+    head = json.loads((out / "dataset-metadata.json").read_text())
+    assert head["licenses"] == [{"name": "other"}] and "## Data and licence" in head["description"]
+    bundle.weights(paths.pretrained_dir() / "tiny", session.root / "build" / "tiny", "someone")
+    tiny = json.loads((session.root / "build" / "tiny" / "dataset-metadata.json").read_text())
+    assert tiny["licenses"] == [{"name": "CC-BY-NC-SA-4.0"}] and tiny["description"].startswith("# ") and "MAESTRO" in tiny["description"]
+    slug = head["id"].split("/")[1]
     shutil.copytree(out, session.root / "input" / "datasets" / "someone" / slug)
     loaded = checkpoint.load(slug)
     assert loaded.path == session.root / "input" / "datasets" / "someone" / slug
