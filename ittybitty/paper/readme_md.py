@@ -7,24 +7,26 @@ from pathlib import Path
 
 from ..errors import ResultError
 from ..paths import atomic_path
-from .recorded import common_pieces
+from .recorded import MODEL, common_pieces
 from .tables_tex import EVERYTHING, NOT_RUN, systems
 
 BEGIN, END = "<!-- results: made by notebooks/11_figures.ipynb -->", "<!-- /results -->"
+
+ROW_NAMES = {"shipped": f"**{{}}, one whole pass: the shipped `{MODEL}`**", "pass": "**{}, one whole pass**", "tenth": "`{}`"}
 
 
 def readme_table(results: Mapping) -> str:
     """Every system on the same pieces, one line each."""
     share, tokens = (results["all_rows_hybrid"]["training"][key] for key in ("passes", "tokens"))
     lines = [
-        f"Bits per note on {len(common_pieces(results))} pieces of MAESTRO's validation split, 95% interval over pieces; all but the first and the",
+        f"Bits per note on {len(common_pieces(results))} pieces of MAESTRO's validation split, 95% interval over pieces; all but those in bold and the",
         f"floors after {100 * share:.0f}% of one pass ({tokens / 1e6:.1f} million tokens of the hybrid's code), about 2.9 million parameters each.",
         "",
         "| system | not kept by its code | tokens a note | bits a note |",
         "|---|---|---|---|",
     ]
     for row in systems(results):
-        name = {"pass": "**hybrid, one whole pass: the shipped `tiny`**", "tenth": f"`{row['name']}`"}.get(row["group"], row["name"])
+        name = ROW_NAMES.get(row["group"], "{}").format(row["name"].removesuffix(", one pass"))
         if "keeps" not in row:
             lines.append(f"| {name} | {NOT_RUN} | | |")
             continue

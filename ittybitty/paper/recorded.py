@@ -31,6 +31,7 @@ NEEDED = (
     "memorisation_tiny", "beat_code", *BEAT_CODE, "overfit_synthetic", "overfit_piece",
 )  # fmt: skip
 MODEL = "tiny"
+WHOLE = {"hybrid": "evaluate_tiny", "mamba": "equal_music_mamba", "llama-1024": "equal_music_llama-1024"}  # after a whole pass; the first is MODEL
 MIXERS = {  # of bench.complexity: name in macros, row of the table, time and memory as theory has them
     "attention": ("Attention", "Attention, dense", "L^2", "L^2"),
     "fused": ("Fused", "Attention, fused", "L^2", "L"),

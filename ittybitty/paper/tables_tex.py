@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from .recorded import MIXERS, PROTOCOLS, common_pieces, on_pieces, paired, rows_of
+from .recorded import MIXERS, MODEL, PROTOCOLS, WHOLE, common_pieces, on_pieces, paired, rows_of
 
 EVERYTHING = ("pitch", "onset", "duration", "velocity", "pedal")  # what a code may keep
 NOT_RUN = "not run"
@@ -113,10 +113,11 @@ def leak_table(rows: Iterable[Mapping]) -> str:
 
 def systems(results: Mapping) -> list[dict]:
     """The rows of the comparison on the same pieces, cheapest first, those whose code keeps everything before the others: "name",
-    "group", "keeps", "tokens_per_note", "parameters", "bits_per_note", "ci95"; of a row not run name and group alone."""
+    "group" ("shipped", "pass", "floor" or "tenth"), "keeps", "tokens_per_note", "parameters", "bits_per_note", "ci95"; of a row
+    not run name and group alone."""
     names = common_pieces(results)
-    given = [("hybrid, one pass", "pass", results["evaluate_tiny"]), ("xz on a list of notes", "floor", results["baseline_xz"])]
-    given += [("n-gram, Kneser–Ney", "floor", results["baseline_ngram"])]
+    given = [(f"{name}, one pass", "shipped" if result == f"evaluate_{MODEL}" else "pass", results.get(result)) for name, result in WHOLE.items()]
+    given += [("xz on a list of notes", "floor", results["baseline_xz"]), ("n-gram, Kneser–Ney", "floor", results["baseline_ngram"])]
     given += [(name, "tenth", row) for name, row in rows_of(results, "all_rows").items()]
     rows = []
     for name, group, result in given:
@@ -132,7 +133,8 @@ def systems_table(results: Mapping) -> str:
     """Every system on the same pieces, floors of skill among them."""
     rows, body = systems(results), []
     for row in rows:
-        name = {"pass": rf"\textbf{{{row['name']}}}", "tenth": rf"\texttt{{{row['name']}}}"}.get(row["group"], row["name"].replace("–", "--"))
+        style = {"shipped": "textbf", "pass": "textbf", "tenth": "texttt"}.get(row["group"])
+        name = rf"\{style}{{{row['name']}}}" if style else row["name"].replace("–", "--")
         if "keeps" not in row:
             body += [r"\midrule"] * (NOT_RUN not in body[-1]) + [[name, NOT_RUN]]
             continue
