@@ -17,6 +17,7 @@ Left out: keeping a history of checkpoints; a run keeps its best and its last.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -146,6 +147,14 @@ def check_tokenizer(expected: str, tokenizer, where: Path) -> None:
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The unwrapped model's tensors on the CPU, ready for safetensors."""
     return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """16 hex digits of the weights' values, by which a result is known to be of these weights and no others."""
+    digest = hashlib.sha256()
+    for name, value in sorted(weights(model).items()):
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def save_model(folder: Path, model: torch.nn.Module) -> None:

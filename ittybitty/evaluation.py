@@ -82,6 +82,7 @@ def header(found: checkpoint.Loaded, corpus: Corpus, split: str) -> dict:
         "system": found.system,
         "model": found.path.name,
         "parameters": sum(p.numel() for p in found.model.parameters()),
+        "weights_hash": checkpoint.weights_hash(found.model),
         "keeps": list(found.tokenizer.keeps),
         "tokenizer_hash": found.tokenizer.content_hash,
     }

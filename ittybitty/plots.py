@@ -189,6 +189,21 @@ def training_curve(log: str | Path | Iterable[Mapping], ax=None, x: str = "step"
     return ax
 
 
+def learning_curves(logs: Mapping[str, str | Path | Iterable[Mapping]], ax=None, x: str = "tokens"):
+    """Several runs in one picture, a colour each: training smoothed as a line, validation as points; otherwise as `training_curve`."""
+    with style():
+        ax = _axes(ax)
+        for (name, log), color in zip(logs.items(), PALETTE):
+            records = _read(log)
+            trained = np.array([(r[x], r["nll"]) for r in records if "nll" in r and x in r], float).reshape(-1, 2)
+            held_out = np.array([(r[x], r["validation_nll"]) for r in records if "validation_nll" in r and x in r], float).reshape(-1, 2)
+            ax.plot(trained[:, 0], _smooth(trained[:, 1]), color=color, alpha=0.6, lw=1)
+            ax.plot(*held_out.T, "o-", color=color, ms=3.5, label=name)
+        ax.set(xlabel="training tokens" if x == "tokens" else x, ylabel="nats per token")
+        ax.legend()
+    return ax
+
+
 def _read(log: str | Path | Iterable[Mapping]) -> list[Mapping]:
     if not isinstance(log, (str, Path)):
         return list(log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 
 import pytest
@@ -54,6 +55,15 @@ def test_a_folder_needs_nothing_else(run):
     assert not loaded.model.training
     assert (loaded.system, loaded.metrics) == ("hybrid", {"validation_nll": 1.5})
     assert loaded.tokenizer.vocab_size == loaded.configs["model"].vocab_size
+
+
+def test_weights_have_a_hash_that_a_single_changed_number_changes(run):
+    folder, model, _ = run
+    before = checkpoint.weights_hash(model)
+    assert re.fullmatch("[0-9a-f]{16}", before) and checkpoint.weights_hash(checkpoint.load(folder).model) == before
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[-1] += 1e-3
+    assert checkpoint.weights_hash(model) != before
 
 
 def test_float16_weights_come_back_as_float32(run):

@@ -91,7 +91,7 @@ def test_evaluate_reports_what_the_table_needs(run, data):
 
 def test_evaluate_is_repeatable(run, data):
     one, two = (evaluation.evaluate(str(run), str(data), "validation", progress=False) for _ in range(2))
-    for key in ("bits_per_note", "ci95", "data_hash", "tokenizer_hash", "onset_error_ms"):
+    for key in ("bits_per_note", "ci95", "data_hash", "tokenizer_hash", "weights_hash", "onset_error_ms"):
         assert one[key] == two[key]
 
 

@@ -73,6 +73,8 @@ def test_training_curve_reads_a_log_that_is_being_written(tmp_path):
     assert len(faint.get_xdata()) == 10 and held_out.get_ydata() == [4.6]
     assert plots.training_curve(rows, x="tokens").lines[0].get_xdata()[-1] == 9000
     assert plots.training_curve([]).texts
+    ax = plots.learning_curves({"this": rows, "that": rows})
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["this", "that"] and len({line.get_color() for line in ax.lines}) == 2
 
 
 def test_other_pictures_draw(tmp_path):
