@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ittybitty import paper
+from ittybitty import checkpoint, paper, paths
 from ittybitty.errors import ResultError
 from ittybitty.paper.tables_tex import EVERYTHING
 
@@ -86,6 +86,19 @@ def test_results_say_how_they_were_made(path):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", origin["date"])
     assert re.fullmatch(r"[0-9a-f]{40}\+?|version .+", origin["commit"])
     assert origin["device"] and origin["python"] and origin["torch"]
+
+
+def test_results_of_a_shipped_model_are_of_the_weights_that_ship():
+    """Whoever replaces the weights measures them anew."""
+    shipped = {place.parent.name for place in paths.pretrained_dir().glob("*/model.safetensors")}
+    hashes = {name: checkpoint.weights_hash(checkpoint.load(name).model) for name in shipped}
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (FOLDER / "results").glob("*.json")}
+    of_shipped = {stem: result for stem, result in found.items() if result.get("model") in shipped}
+    assert {result["model"] for result in of_shipped.values()} == shipped
+    assert not [stem for stem, result in of_shipped.items() if result["weights_hash"] != hashes[result["model"]]]
+    for name in shipped:
+        told = json.loads((paths.pretrained_dir() / name / "results.json").read_text(encoding="utf-8"))
+        assert told == {key: value for key, value in found[f"evaluate_{name}"].items() if key not in ("per_piece", "skipped")}
 
 
 def test_numbers_and_tables_are_what_the_results_give(results):

@@ -2,7 +2,7 @@
 
     paper/results/*.json        what was measured, with its provenance
     paper/experiments/*.yaml    which rows there are to be: one that was not run says so
-    pretrained/<name>/          configuration and log of the model that the paper is about
+    pretrained/<name>/          configuration and log of the two models that ship
         -> paper/numbers.tex    one macro a number, with the file that it came from (numbers_tex.py)
         -> paper/tables/*.tex   (tables_tex.py)
         -> README.md            its table of results (readme_md.py)
@@ -19,7 +19,8 @@ from pathlib import Path
 from ..paths import atomic_path
 from .numbers_tex import Number, macros, numbers
 from .recorded import (
-    MIXERS, MODEL, NEEDED, PROTOCOLS, beats, common_pieces, extremes, on_pieces, overtakes, paired, read_results, rows_of, settings, uniform_bits,
+    HYBRID, MIXERS, MODEL, NEEDED, PROTOCOLS, WHOLE, beats, common_pieces, extremes, on_pieces, overtakes, paired, read_results, rows_of,
+    settings, uniform_bits,
 )  # fmt: skip
 from .readme_md import fill, readme_table, write_readme
 from .tables_tex import systems, tables

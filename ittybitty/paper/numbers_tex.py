@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .recorded import (
-    BEAT_CODE, MIXERS, MODEL, PROTOCOLS, common_pieces, extremes, on_pieces, overtakes, paired, settings, uniform_bits,
+    BEAT_CODE, HYBRID, MIXERS, MODEL, PROTOCOLS, WHOLE, common_pieces, extremes, on_pieces, overtakes, paired, settings, uniform_bits,
 )  # fmt: skip
 
 SPLITS = ("train", "validation", "test")
@@ -39,13 +40,17 @@ class Number:
 
 def numbers(results: Mapping) -> list[Number]:
     """Every number of the text, in the order of the paper."""
+    shipped = results["shipped"]
     return [
         *_numbers("maestro.json", _data(results["maestro"]["splits"])),
         *_numbers("tokenizer_settings.json", _code(results["tokenizer_settings"])),
         *_numbers("complexity.json", _complexity(results["complexity"])),
-        *_numbers(f"pretrained/{MODEL}/config.json", _shape(results["config"])),
-        *_numbers(f"pretrained/{MODEL}/log.jsonl", _training(results["log"])),
-        *_numbers("evaluate_tiny.json", _evaluation(results["evaluate_tiny"], results["config"]["model"].vocab_size)),
+        *_numbers(f"pretrained/{HYBRID}/config.json", _shape(shipped[HYBRID]["config"])),
+        *_numbers(f"pretrained/{MODEL}/config.json", [("MambaAloneBlocks", f"{len(shipped[MODEL]['config']['model'].pattern)}")]),
+        *_numbers(f"pretrained/{MODEL}/log.jsonl", _training(shipped[MODEL]["log"])),
+        *_numbers(f"pretrained/{HYBRID}/log.jsonl", [("HybridHours", hours(shipped[HYBRID]["log"]))]),
+        *_numbers("evaluate_tiny.json", _evaluation(results["evaluate_tiny"], shipped[MODEL]["config"]["model"].vocab_size)),
+        *_whole(results),
         *(number for protocol in PROTOCOLS for number in _numbers(f"leak_{protocol}.json", _claim(results[f"leak_{protocol}"]))),
         *_numbers("leak_windows.json", _leak(results["leak_windows"])),
         *_numbers("baseline_xz.json", [("XzBits", f"{results['baseline_xz']['bits_per_note']:.2f}")]),
@@ -120,6 +125,7 @@ def _shape(configs: Mapping) -> Iterator[tuple[str, str]]:
     yield "Cache", f"{model.attn_window + model.attn_reach // model.attn_stride + 1}"
     yield "Context", f"{data.context:,}"
     yield "Smoothing", f"{train.label_smoothing:g}"
+    yield "SmoothingCost", f"{-math.log2(1 - train.label_smoothing):.2f}"
 
 
 def _training(log: list[dict]) -> Iterator[tuple[str, str]]:
@@ -127,7 +133,12 @@ def _training(log: list[dict]) -> Iterator[tuple[str, str]]:
     yield "Steps", f"{trained[-1]['step']:,}"
     yield "Tokens", f"{trained[-1]['tokens'] / 1e6:.1f} million"
     yield "Epochs", f"{trained[-1]['epoch']:.2f}"
-    yield "Hours", f"{trained[-1]['seconds'] / 3600:.1f}"
+    yield "Hours", hours(log)
+
+
+def hours(log: list[dict]) -> str:
+    """How long a training took."""
+    return f"{max(record.get('seconds', 0) for record in log) / 3600:.1f}"
 
 
 def _evaluation(result: Mapping, vocabulary: int) -> Iterator[tuple[str, str]]:
@@ -146,6 +157,15 @@ def _evaluation(result: Mapping, vocabulary: int) -> Iterator[tuple[str, str]]:
         yield f"Share{what.title()}", percent(result["share_by_attribute"][what])
     yield "EasiestPiece", f"{easiest:.1f}"
     yield "HardestPiece", f"{hardest:.1f}"
+
+
+def _whole(results: Mapping) -> Iterator[Number]:
+    """What the rivals of a whole pass need, and what they need more than the first, piece by piece."""
+    base = WHOLE["Mamba"]
+    for name, row in ((name, row) for name, row in WHOLE.items() if row != base and row in results):
+        yield Number(f"Whole{name}", f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
+        for bound, value in zip(("More", "Low", "High"), paired(results[row], results[base])):
+            yield Number(f"Whole{name}{bound}", f"{value:.2f}", f"{row}.json, {base}.json")
 
 
 def _claim(result: Mapping) -> Iterator[tuple[str, str]]:
@@ -177,6 +197,8 @@ def _tenth(result: Mapping, pieces: Iterable[str]) -> Iterator[tuple[str, str]]:
     yield "TenthTokens", f"{trained['tokens'] / 1e6:.1f} million"
     yield "TenthPieces", f"{len(list(pieces))}"
     yield "TenthNotes", f"{result['notes']:,}"
+    yield "TenthSteps", f"{trained['steps']:,}"
+    yield "TenthWarmup", f"{result['settings']['set']['train.warmup']}"
 
 
 def _rivals(results: Mapping) -> Iterator[Number]:
@@ -191,9 +213,10 @@ def _rivals(results: Mapping) -> Iterator[Number]:
         for bound, value in zip(("Worth", "Low", "High"), paired(results[row], results[base])):
             yield Number(f"{name}{bound}", f"${value:.3f}$", f"{row}.json, {base}.json")
     for name, row, what, places in (
-        ("LstmPitch", "LstmRemi", "pitch", 2), ("MambaPitch", "Mamba", "pitch", 2), ("PedalBits", "Hybrid", "pedal", 1)
+        ("LstmPitch", RIVALS["LstmRemi"], "pitch", 2), ("MambaPitch", RIVALS["Mamba"], "pitch", 2),
+        ("NoMergingPitch", "vocabulary_size_bpe-0", "pitch", 2), ("PedalBits", RIVALS["Hybrid"], "pedal", 1),
     ):  # fmt: skip
-        yield Number(name, f"{results[RIVALS[row]]['bits_per_note_by_attribute'][what]:.{places}f}", f"{RIVALS[row]}.json")
+        yield Number(name, f"{results[row]['bits_per_note_by_attribute'][what]:.{places}f}", f"{row}.json")
     for what in ("time", "pitch"):
         spent = [results[RIVALS[row]]["bits_per_note_by_attribute"][what] for row in ("Llama", "Mamba")]
         yield Number(f"LlamaMore{what.title()}", f"{spent[0] - spent[1]:.1f}", f"{RIVALS['Llama']}.json, {RIVALS['Mamba']}.json")
@@ -212,6 +235,7 @@ def _position(result: Mapping) -> Iterator[tuple[str, str]]:
     gains = [abs(one["windowed_bits_per_note"] - one["bits_per_note"]) for one in result["bins"]]
     yield "PositionPieces", f"{result['pieces']}"
     yield "PositionLength", f"{result['length']:,}"
+    yield "PositionBins", f"{len(gains)}"
     yield "PositionGain", f"{max(gains):.3f}"
     yield "PositionTimes", f"{result['length'] / result['trained_context']:.0f}"
 
@@ -224,12 +248,14 @@ def _endurance(result: Mapping) -> Iterator[tuple[str, str]]:
     for name, found in (("", made), ("Truth", played)):
         yield f"Endurance{name}Notes", f"{found['notes_per_second']:.1f}"
         yield f"Endurance{name}Range", f"{found['pitch_range']:.0f}"
+        yield f"Endurance{name}Repeats", percent(found["repetition"])
     yield "EnduranceVelocityGap", f"{played['velocity'] - made['velocity']:.0f}"
 
 
 def _music(result: Mapping) -> Iterator[tuple[str, str]]:
     yield "MusicTrials", f"{result['trials']}"
     yield "MusicSeconds", f"{result['seconds']:.0f}"
+    yield "InvalidProbability", percent(result["invalid"]["probability"], 1)
     yield "InvalidDraws", percent(result["invalid"]["draws"], 1)
 
 
@@ -252,12 +278,21 @@ def _beat_code(result: Mapping) -> Iterator[tuple[str, str]]:
 
 
 def _beat_model(name: str, result: Mapping) -> Iterator[tuple[str, str]]:
+    spent = result["bits_per_note_by_attribute"]
     yield f"{BEAT_CODE[name]}Bits", f"{result['bits_per_note']:.2f}"
-    if name == "beat_base":
+    if name == "beats_base":
+        yield "BeatTokens", f"{result['training']['tokens'] / 1e6:.1f} million"
         yield "BeatParameters", f"{result['parameters'] / 1e6:.1f} million"
         yield "BeatPieces", f"{result['pieces']}"
         yield "BeatDrift", f"{result['onset_error_ms'] / 1e3:.1f}"
-        yield "BeatPatternBits", f"{result['bits_per_note_by_attribute']['duration']:.1f}"
+        yield "BeatPatternBits", f"{spent['duration']:.1f}"
+        yield "BeatPitch", f"{spent['pitch']:.1f}"
+    elif name == "beats_velocity":
+        yield "BeatVelocityPaid", f"{spent['velocity']:.1f}"
+    else:
+        yield "BeatRemiSame", f"{spent['pitch'] + spent['time'] + spent['duration']:.2f}"
+        yield "BeatRemiPitch", f"{spent['pitch']:.1f}"
+        yield "BeatRemiVelocity", f"{spent['velocity']:.1f}"
 
 
 def _overfit(result: Mapping) -> Iterator[tuple[str, str]]:

@@ -22,16 +22,18 @@ from ..journal import read_log
 from ..paths import pretrained_dir
 
 PROTOCOLS = ("windows", "pieces", "official")  # of experiments/leak.py
-BEAT_CODE = {"beat_base": "BeatBase", "beat_velocity": "BeatVelocity", "beat_remi": "BeatRemi"}  # name in macros
+BEAT_CODE = {"beats_base": "BeatBase", "beats_velocity": "BeatVelocity", "beats_remi": "BeatRemi"}  # name in macros
 NEEDED = (
-    "maestro", "tokenizer_settings", "complexity", "evaluate_tiny", *(f"leak_{protocol}" for protocol in PROTOCOLS), "baseline_xz",
+    "maestro", "tokenizer_settings", "complexity", "evaluate_tiny", "evaluate_tiny-hybrid", *(f"leak_{protocol}" for protocol in PROTOCOLS), "baseline_xz",
     "baseline_ngram", "all_rows_hybrid", "all_rows_mamba", "all_rows_ssm", "all_rows_llama-512",
     "all_rows_llama-1024", "all_rows_hybrid-cfc", "all_rows_lstm-remi", "attention_hybrid-no-attention", "collapse_neither",
     "vocabulary_size_bpe-0", "vocabulary_size_bpe-512", "pitch_vocabulary_maestro", "position_tiny", "endurance_tiny", "music_tiny",
     "memorisation_tiny", "beat_code", *BEAT_CODE, "overfit_synthetic", "overfit_piece",
 )  # fmt: skip
-MODEL = "tiny"
-WHOLE = {"hybrid": "evaluate_tiny", "mamba": "equal_music_mamba", "llama-1024": "equal_music_llama-1024"}  # after a whole pass; the first is MODEL
+MODEL, HYBRID = "tiny", "tiny-hybrid"  # as they ship: Mamba alone, and the hybrid that it is measured against
+WHOLE = {  # name in macros -> result after a whole pass
+    "Mamba": "evaluate_tiny", "Hybrid": "evaluate_tiny-hybrid", "Llama": "equal_music_llama-1024",
+}  # fmt: skip
 MIXERS = {  # of bench.complexity: name in macros, row of the table, time and memory as theory has them
     "attention": ("Attention", "Attention, dense", "L^2", "L^2"),
     "fused": ("Fused", "Attention, fused", "L^2", "L"),
@@ -42,17 +44,19 @@ MIXERS = {  # of bench.complexity: name in macros, row of the table, time and me
 
 
 def read_results(folder: str | Path) -> dict[str, dict]:
-    """Every results file by its stem; the model's configuration and log under "config" and "log", and under "recipes" those
-    of the folder `experiments` beside.
+    """Every results file by its stem; under "shipped" configuration and log of the models that ship, by name, and under
+    "recipes" those of the folder `experiments` beside.
 
     ResultError when one that the paper needs is missing, damaged or without provenance.
     """
     found = {path.stem: _read(path) for path in sorted(Path(folder).glob("*.json"))}
     if missing := [name for name in NEEDED if name not in found]:
         raise ResultError(f"{folder}: lacks {missing[0]}.json, which the paper needs; record it first (see paper/LOG.md)")
-    home = pretrained_dir() / MODEL
-    found["config"] = from_json(_read(home / "config.json", provenance=False))
-    found["log"] = read_log(home / "log.jsonl")
+    homes = {name: pretrained_dir() / name for name in (MODEL, HYBRID)}
+    found["shipped"] = {
+        name: {"config": from_json(_read(home / "config.json", provenance=False)), "log": read_log(home / "log.jsonl")}
+        for name, home in homes.items()
+    }
     found["recipes"] = {path.stem: read_recipe(path) for path in sorted(Path(folder).parent.glob("experiments/*.yaml"))}
     return found
 

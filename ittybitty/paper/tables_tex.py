@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from .recorded import MIXERS, MODEL, PROTOCOLS, WHOLE, common_pieces, on_pieces, paired, rows_of
+from .recorded import HYBRID, MIXERS, MODEL, PROTOCOLS, WHOLE, common_pieces, on_pieces, paired, rows_of
 
 EVERYTHING = ("pitch", "onset", "duration", "velocity", "pedal")  # what a code may keep
 NOT_RUN = "not run"
 BASE = "all_rows_hybrid"  # what ablations are compared with
+SHIPPED = f"evaluate_{MODEL}"
 
 
 def tables(results: Mapping) -> dict[str, str]:
@@ -17,14 +18,16 @@ def tables(results: Mapping) -> dict[str, str]:
     return {
         "settings": settings_table(results["tokenizer_settings"]),
         "complexity": complexity_table(results["complexity"]),
-        "setup": setup_table(results["config"]),
+        "setup": setup_table({name: results["shipped"][name]["config"] for name in (MODEL, HYBRID)}),
         "results": results_table(results["evaluate_tiny"]),
+        "whole": whole_table(results),
         "leak": leak_table([results[f"leak_{protocol}"] for protocol in PROTOCOLS]),
         "systems": systems_table(results),
         "ablations": ablations_table(results),
         "vocabulary": vocabulary_table(results),
         "insights": insights_table(results),
         "music": music_table(results),
+        "beats": beats_table(results),
     }
 
 
@@ -34,7 +37,7 @@ def settings_table(result: Mapping) -> str:
     for row in result["rows"]:
         name = row["settings"].replace("(remi)", "\\textbf{(ours)}").replace("(remi-published)", "(published)")
         rows.append([name, f"{row['tokens_per_note']:.2f}", f"{row['onset_error_ms']:,.1f}", f"{row['late_at_end_s']:.2f}"])
-    head = [["", "Tokens", "Onset", "Late at"], ["Positions a beat, and more", "per note", "off (ms)", "end (s)"]]
+    head = [["", "Tokens", "Onset", "Off at"], ["Positions a beat, and more", "per note", "off (ms)", "end (s)"]]
     return _tabular(r">{\raggedright\arraybackslash}p{4.1cm}rrr", head, rows)
 
 
@@ -49,15 +52,17 @@ def complexity_table(result: Mapping) -> str:
     return _tabular("lcrrcrr", head, rows)
 
 
-def setup_table(configs: Mapping) -> str:
-    """The model and its recipe."""
+def setup_table(shipped: Mapping) -> str:
+    """The two stacks and the recipe that they share."""
+    configs = shipped[HYBRID]
     model, data, train = configs["model"], configs["data"], configs["train"]
     rows = [
-        ["Stack", rf"\texttt{{{model.pattern}}}"],
+        ["Stack of Mamba alone", rf"\texttt{{{shipped[MODEL]['model'].pattern}}}"],
+        ["Stack of the hybrid", rf"\texttt{{{model.pattern}}}"],
         ["Width $D$, inner width $E$", f"{model.d_model}, {model.expand * model.d_model}"],
         ["States $N$, taps $K$", f"{model.d_state}, {model.d_conv}"],
-        ["Feed-forward width", f"{model.d_ff:,}"],
-        ["Attention heads", f"{model.n_heads}"],
+        ["Feed-forward width (hybrid)", f"{model.d_ff:,}"],
+        ["Attention heads (hybrid)", f"{model.n_heads}"],
         ["Vocabulary $V$", f"{model.vocab_size:,}"],
         ["Window of training", f"{data.context:,} tokens"],
         ["Windows a step", f"{train.batch_size}"],
@@ -101,6 +106,24 @@ def results_table(result: Mapping) -> str:
     return _tabular("ll", [], rows)
 
 
+def whole_table(results: Mapping) -> str:
+    """What a whole pass gives at equal parameters, on all pieces."""
+    base, body = results[SHIPPED], []
+    for name in WHOLE.values():
+        row, system = results.get(name), rf"\texttt{{{_system(results, name)}}}"
+        if row is None:
+            body.append([system, NOT_RUN])
+            continue
+        more = "--" if row is base else _more(row, base)
+        body.append([system, _bits(row["bits_per_note"], row["ci95"]), more])
+    return _tabular("lrr", [["System", "Bits per note", "more than the first"]], body)
+
+
+def _system(results: Mapping, name: str) -> str:
+    """The system of a result, by its row where it is not there."""
+    return results[name]["system"] if name in results else name.rpartition("_")[2]
+
+
 def leak_table(rows: Iterable[Mapping]) -> str:
     """What each protocol would have claimed, and what is true."""
     what = {"windows": "random windows", "pieces": "random pieces", "official": "by composition (ours)"}
@@ -116,7 +139,7 @@ def systems(results: Mapping) -> list[dict]:
     "group" ("shipped", "pass", "floor" or "tenth"), "keeps", "tokens_per_note", "parameters", "bits_per_note", "ci95"; of a row
     not run name and group alone."""
     names = common_pieces(results)
-    given = [(f"{name}, one pass", "shipped" if result == f"evaluate_{MODEL}" else "pass", results.get(result)) for name, result in WHOLE.items()]
+    given = [(f"{_system(results, name)}, one pass", "shipped" if name == SHIPPED else "pass", results.get(name)) for name in WHOLE.values()]
     given += [("xz on a list of notes", "floor", results["baseline_xz"]), ("n-gram, Kneser–Ney", "floor", results["baseline_ngram"])]
     given += [(name, "tenth", row) for name, row in rows_of(results, "all_rows").items()]
     rows = []
@@ -224,15 +247,31 @@ def music_table(results: Mapping) -> str:
     features = ("pitch_classes", "intervals", "iois", "durations", "velocities")
     body = [[_music_name(name), *(f"{row['histograms'][f]['generated']['overlap']:.2f}" for f in features), f"{100 * row['invalid']['draws']:.1f}"]
             for name, row in found]  # fmt: skip
-    people = next(row for name, row in found if name == "tiny")
+    people = next(row for name, row in found if name == MODEL)
     body.append([r"\emph{other pianists}", *(f"{people['histograms'][f]['other_humans']['overlap']:.2f}" for f in features), "--"])
     body += [[_music_name(name), NOT_RUN] for name, row in rows_of(results, "music").items() if not row]
     head = [["", "Pitch", "Inter-", "", "Dur-", "Velo-", "Invalid"], ["", "classes", "vals", "Gaps", "ations", "cities", r"(\%)"]]
     return _tabular("lrrrrrr", head, body)
 
 
+def beats_table(results: Mapping) -> str:
+    """Beats beside seconds on the same pieces, and what the bits are spent on."""
+    body = []
+    for name, row in rows_of(results, "beats").items():
+        if row is None:
+            body.append([rf"\texttt{{{name}}}", NOT_RUN])
+            continue
+        spent = row["bits_per_note_by_attribute"]
+        parts = [spent["pitch"], spent["time"] + spent["duration"], spent["velocity"]]
+        body.append([rf"\texttt{{{row['system']}}}", _lost(row["keeps"]), f"{row['tokens_per_note']:.2f}", f"{row['onset_error_ms']:,.0f}",
+                     _bits(row["bits_per_note"], row["ci95"]), *(f"{value:.1f}" if value else "--" for value in parts)])  # fmt: skip
+    head = [["", "", "Tokens", "Onset", "Bits per note", "", "", ""], ["System", "Not kept", "per note", "off (ms)", r"(95\,\%)", "pitch", "when", "velocity"]]
+    return _tabular("llrrrrrr", head, body)
+
+
 def _music_name(row: str) -> str:
-    return r"\textbf{hybrid, one pass}" if row == "tiny" else rf"\texttt{{{row}}}"
+    whole = {MODEL: "mamba", HYBRID: "hybrid"}.get(row)
+    return rf"\textbf{{{whole}, one pass}}" if whole else rf"\texttt{{{row}}}"
 
 
 def _tabular(columns: str, head: list[list[str]], rows: list[list[str] | str]) -> str:
