@@ -57,6 +57,7 @@ def numbers(results: Mapping) -> list[Number]:
         *_numbers("baseline_ngram.json", [("NgramBits", f"{results['baseline_ngram']['bits_per_note']:.2f}")]),
         *_numbers("all_rows_hybrid.json", _tenth(results["all_rows_hybrid"], common_pieces(results))),
         *_rivals(results),
+        *_seeds(results),
         *_numbers("pitch_vocabulary_maestro.json", _events(results["pitch_vocabulary_maestro"]["sizes"])),
         *_numbers("position_tiny.json", _position(results["position_tiny"])),
         *_numbers("endurance_tiny.json", _endurance(results["endurance_tiny"])),
@@ -223,6 +224,16 @@ def _rivals(results: Mapping) -> Iterator[Number]:
     yield Number("LstmGrid", f"{results[RIVALS['LstmRemi']]['onset_error_ms']:.1f}", f"{RIVALS['LstmRemi']}.json")
     size = results[SMALL]["settings"]["set"]["model.vocab_size"]
     yield Number("SmallVocabulary", f"{size}", f"{SMALL}.json")
+
+
+def _seeds(results: Mapping) -> Iterator[Number]:
+    """A second seed of two rows: what each needs, how far it moved, and what the one needs more than the other with both seeds."""
+    seconds = {name: (f"seeds_{row}-1", f"all_rows_{row}") for name, row in (("Mamba", "mamba"), ("Hybrid", "hybrid"))}
+    for name, (second, first) in seconds.items():
+        yield Number(f"Seed{name}", f"{results[second]['bits_per_note']:.2f}", f"{second}.json")
+        yield Number(f"Seed{name}Moves", f"{abs(paired(results[second], results[first])[0]):.2f}", f"{second}.json, {first}.json")
+    pair = [second for second, _ in seconds.values()]
+    yield Number("SeedHybridMore", f"${paired(results[pair[1]], results[pair[0]])[0]:.2f}$", f"{pair[1]}.json, {pair[0]}.json")
 
 
 def _events(sizes: list[Mapping]) -> Iterator[tuple[str, str]]:
