@@ -21,6 +21,8 @@ DIFFERENCES = {  # macro and its decimals -> two results, and how far the bits o
     ("LlamaSmallMore", 1): ("all_rows_llama-512", "all_rows_mamba"),
     ("LlamaMore", 1): ("all_rows_llama-1024", "all_rows_mamba"),
     ("CollapseMore", 1): ("collapse_neither", "all_rows_hybrid"),
+    ("ScalingMore", 1): ("collapse_no-scaling", "all_rows_hybrid"),
+    ("SmoothingLess", 1): ("collapse_no-smoothing", "all_rows_hybrid"),
     ("CfcLess", 2): ("all_rows_hybrid-cfc", "all_rows_hybrid"),
     ("SmallVocabularyLess", 2): (SMALL, "all_rows_hybrid"),
     ("NoMergingLess", 2): ("vocabulary_size_bpe-0", "all_rows_hybrid"),

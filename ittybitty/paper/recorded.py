@@ -27,7 +27,7 @@ NEEDED = (
     "maestro", "tokenizer_settings", "complexity", "evaluate_tiny", "evaluate_tiny-hybrid", *(f"leak_{protocol}" for protocol in PROTOCOLS), "baseline_xz",
     "baseline_ngram", "all_rows_hybrid", "all_rows_mamba", "all_rows_ssm", "all_rows_llama-512",
     "all_rows_llama-1024", "all_rows_hybrid-cfc", "all_rows_lstm-remi", "attention_hybrid-no-attention", "collapse_neither",
-    "seeds_mamba-1", "seeds_hybrid-1",
+    "collapse_no-scaling", "collapse_no-smoothing", "seeds_mamba-1", "seeds_hybrid-1",
     "vocabulary_size_bpe-0", "vocabulary_size_bpe-512", "pitch_vocabulary_maestro", "position_tiny", "endurance_tiny", "music_tiny",
     "memorisation_tiny", "beat_code", *BEAT_CODE, "overfit_synthetic", "overfit_piece",
 )  # fmt: skip
