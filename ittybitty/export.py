@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import textwrap
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 
 import torch
@@ -32,7 +34,11 @@ LICENCES = {  # on model hubs, and in prose
     "CC BY-NC-SA 4.0": ("cc-by-nc-sa-4.0", "share them with attribution, not for commercial ends, under the same licence"),
 }
 NOT_MEASURED = "not measured"
-FILES = ("config.json", "tokenizer.json", "README.md", "results.json", "log.jsonl")
+EXPORTED = "exported_weights_hash"  # of the float16 weights beside a record of the run's own
+FILES = re.compile(r"config\.json|tokenizer\.json|README\.md|results\.json|log\.jsonl|model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+CARD_NEEDS = (  # numbers of a record that the card shows
+    "bits_per_note", "pieces", "notes", "tokens_per_note", "onset_error_ms", "duration_error_ms", "velocity_error", "notes_lost",
+)  # fmt: skip
 
 CARD = """\
 ---
@@ -82,14 +88,13 @@ def export(
     `results` are those of evaluation.evaluate, or the path of their JSON; without them the card takes the run folder's
     results.json, and says "not measured" where there is none. `trained_on` is the card's word on the training data, in place
     of the corpora that the run records; licences are those of the record alone. An `out` that an earlier export wrote is
-    replaced; any other folder with something in it is refused (OutputError).
+    replaced; any other folder with something in it is refused (OutputError), and so are results of other weights
+    (CheckpointError).
     """
     found = checkpoint.load(run_dir)
     out = Path(out).expanduser()
     _check_place(out, found.path)
-    measured = _results(results, found.path)
-    if measured.get("tokenizer_hash") not in (None, found.tokenizer.content_hash):
-        raise CheckpointError("the results were measured with another tokenizer; evaluate this run, then export it")
+    measured = _results(results, found)
     name = out.resolve().name
     writing = out.resolve().with_name(f".{name}-{secrets.token_hex(4)}")
     try:
@@ -111,12 +116,15 @@ def _fill(folder: Path, found: checkpoint.Loaded, measured: Mapping, name: str, 
     found.tokenizer.save(folder / "tokenizer.json")
     if (found.path / "log.jsonl").is_file():
         shutil.copyfile(found.path / "log.jsonl", folder / "log.jsonl")
+    _save_shards(found.model, folder)
+    again = checkpoint.load(folder).model
+    largest = _compare(found.model, again, folder)
     if measured:
         kept = {key: value for key, value in measured.items() if key not in ("per_piece", "skipped")}
+        kept[EXPORTED] = checkpoint.weights_hash(again)  # so that an export can be exported
         (folder / "results.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card(found, measured, name, trained_on), encoding="utf-8")
-    _save_shards(found.model, folder)
-    return _compare(found.model, checkpoint.load(folder).model, folder)
+    return largest
 
 
 def _save_shards(model: torch.nn.Module, folder: Path) -> None:
@@ -197,18 +205,31 @@ def _data(corpora: list[dict] | None, said: str | None) -> dict[str, str]:
     return {"licence": slug, "datasets": datasets, "data": textwrap.fill(f"{what} {terms}", 120, break_on_hyphens=False)}
 
 
-def _results(results: Mapping | str | Path | None, run: Path) -> Mapping:
-    if isinstance(results, Mapping):
-        return results
-    path = Path(results) if results is not None else run / "results.json"
-    if results is None and not path.is_file():
-        return {}
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-        [read[key] for key in ("bits_per_note", "ci95", "split", "corpus", "pieces", "notes", "tokens_per_note", "notes_lost")]
-        return read
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: is not a record of `ittybitty evaluate` ({error}); evaluate the run again") from None
+def _results(results: Mapping | str | Path | None, found: checkpoint.Loaded) -> Mapping:
+    """The record that the card shows, of these very weights; {} where there is none."""
+    where, read = "the results", results
+    if not isinstance(results, Mapping):
+        where = Path(results) if results is not None else found.path / "results.json"
+        if results is None and not where.is_file():
+            return {}
+        try:
+            read = json.loads(where.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{where}: cannot be read as JSON ({error}); evaluate the run again") from None
+    if wrong := _lacking(read) if isinstance(read, Mapping) else "figures":
+        raise CheckpointError(f"{where}: is not a record of `ittybitty evaluate`, it has no {wrong}; evaluate the run again")
+    if checkpoint.weights_hash(found.model) not in (read.get("weights_hash"), read.get(EXPORTED)):
+        raise CheckpointError(f"{where}: measured other weights than those of {found.path}; evaluate this run, then export it")
+    return read
+
+
+def _lacking(record: Mapping) -> str:
+    """The first thing of the card that a record does not say; "" for a whole one."""
+    interval = record.get("ci95")
+    interval = interval if isinstance(interval, list | tuple) and len(interval) == 2 else [None]
+    good = {key: isinstance(record.get(key), Real) for key in CARD_NEEDS}
+    good |= {key: isinstance(record.get(key), str) for key in ("split", "corpus")} | {"ci95": all(isinstance(end, Real) for end in interval)}
+    return next((key for key in good if not good[key]), "")
 
 
 def _check_place(out: Path, run: Path) -> None:
@@ -216,10 +237,14 @@ def _check_place(out: Path, run: Path) -> None:
         raise OutputError(f"{out}: is the run itself; give another folder")
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file; give a folder")
-    if out.is_dir():
-        strange = [p.name for p in out.iterdir() if p.name not in FILES and not p.name.startswith("model")]
+    if out.resolve() in run.resolve().parents:
+        raise OutputError(f"{out}: holds the run; give another folder")
+    if out.is_dir() and any(out.iterdir()):
+        strange = [p.name for p in out.iterdir() if not p.is_file() or not FILES.fullmatch(p.name)]
         if strange:
             raise OutputError(f"{out}: holds {strange[0]}, which no export wrote; give a new folder")
+        if not (out / "config.json").is_file() or not (out / "README.md").is_file():
+            raise OutputError(f"{out}: is not an earlier export; give a new folder")
 
 
 def _put(writing: Path, out: Path) -> None:

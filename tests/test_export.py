@@ -44,6 +44,12 @@ def run(tmp_path, tokenizer):
     return folder
 
 
+@pytest.fixture
+def results(run):
+    """A record of this very run."""
+    return {**RESULTS, "weights_hash": checkpoint.weights_hash(checkpoint.load(run).model)}
+
+
 def test_export_plays_like_its_run(run, tmp_path, performance):
     report = export(run, tmp_path / "hub")
     assert 0 < report["largest_error"] < 4e-3
@@ -67,8 +73,8 @@ def test_weights_are_float16_in_small_shards(run, tmp_path, monkeypatch):
     assert sum(p.numel() for p in ittybitty.load(tmp_path / "hub").model.parameters()) == report["parameters"]
 
 
-def test_card_gives_measured_figures(run, tmp_path):
-    export(run, tmp_path / "hub", RESULTS)
+def test_card_gives_measured_figures(run, results, tmp_path):
+    export(run, tmp_path / "hub", results)
     text = (tmp_path / "hub" / "README.md").read_text()
     assert "**21.457**" in text and "137 pieces" in text and "639,425 notes" in text
     kept = json.loads((tmp_path / "hub" / "results.json").read_text())
@@ -108,21 +114,38 @@ def test_a_shipped_card_is_what_an_export_says(name):
     assert (found.path / "README.md").read_text() == text and f"github.com/{ittybitty.REPOSITORY}" in text
 
 
-def test_results_are_read_from_the_run_or_a_file(run, tmp_path):
-    (run / "results.json").write_text(json.dumps(RESULTS))
+def test_results_are_read_from_the_run_or_a_file(run, results, tmp_path):
+    (run / "results.json").write_text(json.dumps(results))
     export(run, tmp_path / "one")
     export(run, tmp_path / "two", run / "results.json")
-    assert all("21.457" in (tmp_path / name / "README.md").read_text() for name in ("one", "two"))
-    (run / "results.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="evaluate"):
-        export(run, tmp_path / "three")
-    with pytest.raises(CheckpointError, match="another tokenizer"):
-        export(run, tmp_path / "three", {**RESULTS, "tokenizer_hash": "other"})
+    export(tmp_path / "one", tmp_path / "three")  # an export knows its own float16 weights
+    assert all("21.457" in (tmp_path / name / "README.md").read_text() for name in ("one", "two", "three"))
 
 
-def test_an_earlier_export_is_replaced_and_nothing_else(run, tmp_path):
+def test_a_card_tells_no_figures_of_other_weights(run, results, tmp_path):
+    for other in ({**results, "weights_hash": "0" * 16}, RESULTS):
+        with pytest.raises(CheckpointError, match="other weights"):
+            export(run, tmp_path / "hub", other)
+    (run / "results.json").write_text(json.dumps(results))
+    torch.manual_seed(1)
+    checkpoint.save_model(run, PianoHybridModel(checkpoint.read_config(run)["configs"]["model"]))  # trained on since
+    with pytest.raises(CheckpointError, match="results.json: measured other weights"):
+        export(run, tmp_path / "hub")
+    assert not (tmp_path / "hub").exists()
+
+
+@pytest.mark.parametrize("change, lacking", [({"tokens_per_note": None}, "tokens_per_note"), ({"ci95": [1.0]}, "ci95"), ({"corpus": 3}, "corpus")])
+def test_a_record_that_lacks_a_figure_is_named(run, results, tmp_path, change, lacking):
+    with pytest.raises(CheckpointError, match=f"it has no {lacking}; evaluate"):
+        export(run, tmp_path / "hub", {**results, **change})
+    (run / "results.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="it has no figures"):
+        export(run, tmp_path / "hub")
+
+
+def test_an_earlier_export_is_replaced_and_nothing_else(run, results, tmp_path):
     export(run, tmp_path / "hub")
-    export(run, tmp_path / "hub", RESULTS)
+    export(run, tmp_path / "hub", results)
     assert "21.457" in (tmp_path / "hub" / "README.md").read_text()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["hub", "run"]
     (tmp_path / "hub" / "letters.txt").write_text("mine")
@@ -131,14 +154,24 @@ def test_an_earlier_export_is_replaced_and_nothing_else(run, tmp_path):
     assert (tmp_path / "hub" / "letters.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("place, word", [("file/hub", "cannot be written"), ("file", "is a file"), ("run", "run itself")])
+@pytest.mark.parametrize("file", ["models/keep.txt", "README.md", "model-mine.txt"])
+def test_what_no_export_wrote_is_kept(run, tmp_path, file):
+    mine = tmp_path / "hub" / file
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(OutputError, match="no export wrote|not an earlier export"):
+        export(run, tmp_path / "hub")
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("place, word", [("file/hub", "cannot be written"), ("file", "is a file"), ("run", "run itself"), (".", "holds the run")])
 def test_wrong_places_are_named(run, tmp_path, place, word):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match=word):
         export(run, tmp_path / place)
 
 
-def test_a_failure_leaves_the_old_export(run, tmp_path, monkeypatch):
+def test_a_failure_leaves_the_old_export(run, results, tmp_path, monkeypatch):
     export(run, tmp_path / "hub")
     before = (tmp_path / "hub" / "README.md").read_text()
 
@@ -147,7 +180,7 @@ def test_a_failure_leaves_the_old_export(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "_save_shards", broken)
     with pytest.raises(OutputError, match="No space"):
-        export(run, tmp_path / "hub", RESULTS)
+        export(run, tmp_path / "hub", results)
     assert (tmp_path / "hub" / "README.md").read_text() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["hub", "run"]
 
