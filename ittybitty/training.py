@@ -15,6 +15,8 @@ Left out: parameter averaging, sharding, and any search over settings.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -55,8 +57,8 @@ def train(
 ) -> dict:
     """Train `system` on a token store into `run_dir` and return a summary.
 
-    `resume` goes on from the folder's newest checkpoint, or starts where there is none; on Kaggle also from the attached
-    output of a former version. `parallel` is "none", "dp", "ddp", or None for what the machine offers. After `max_hours`, on SIGTERM and on Ctrl-C the run is checkpointed at
+    `resume` goes on from the folder's newest checkpoint, on the same pieces, or starts where nothing was trained yet; on Kaggle
+    also from the attached output of a former version. `parallel` is "none", "dp", "ddp", or None for what the machine offers. After `max_hours`, on SIGTERM and on Ctrl-C the run is checkpointed at
     the next step boundary; Ctrl-C then raises KeyboardInterrupt. `on_step(step, record)` is called after each step with
     the newest line of the log. `init_from` starts from the weights of another run or shipped model.
 
@@ -100,8 +102,8 @@ class _Trainer:
             warm_up(self.model, [torch.device("cuda", i) for i in range(torch.cuda.device_count())])
         self.wrapped = group.wrap(Autocast(self.model, group.device.type, dtype))
         self.notes_per_id = torch.from_numpy(np.asarray(self.tokenizer.notes_per_id, np.float64))
-        # of a folder of files its name alone: the run may travel, where the folder lies is nobody's business
-        own = {"corpus": Path(store.corpus).resolve().name, "licence": store.licence} if hasattr(store, "corpus") else None
+        self.music = _music(store)
+        own = {"corpus": Path(store.corpus).name, "licence": store.licence} if hasattr(store, "corpus") else None
         self.trained_on = None if own is None else [own]
         self.step = self.tokens = 0
         self.seconds = 0.0
@@ -145,10 +147,10 @@ class _Trainer:
                 checkpoint.check_tokenizer(header["tokenizer_hash"], self.tokenizer, start)
             self._learnt_before(header)
             checkpoint.put_weights(self.model, checkpoint.read_weights(start), start)
-        if last is None and (self.run_dir / "README.md").exists():  # the card of an export: weights with nothing to go on from
-            raise CheckpointError(f"{self.run_dir}: is an exported model, not a run; give another folder, and --from {self.run_dir} to start from it")
+        if last is None and (wrong := self._nothing_to_go_on_from()):
+            raise CheckpointError(f"{self.run_dir}: {wrong}; give another folder, and --from {self.run_dir} to start from its weights")
+        self.saved = last is not None
         if self.group.main and last is None:
-            (self.run_dir / checkpoint.MODEL).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
             self.tokenizer.save(self.run_dir / "tokenizer.json")
             self._write_config()
         self.journal = Journal(self.run_dir / "log.jsonl", self.config.steps, self.step, self.progress, self.group.main)
@@ -156,6 +158,16 @@ class _Trainer:
             self.journal.say(f"{self.run_dir}: goes on from step {self.step} of {self.config.steps}")
         elif resume:
             self.journal.say(f"{self.run_dir}: holds no run yet; starts at step 0")
+
+    def _nothing_to_go_on_from(self) -> str:
+        """Why a folder without a complete checkpoint may not be begun in, "" where it may: weights in it would be lost."""
+        if (self.run_dir / "README.md").exists():
+            return "is an exported model, not a run"
+        if (self.run_dir / checkpoint.LAST).exists():
+            return f"its {checkpoint.LAST}/ is incomplete, so the run cannot go on"
+        if (self.run_dir / checkpoint.MODEL).exists():  # never written before the first checkpoint
+            return f"holds weights but no {checkpoint.LAST}/, so the run cannot go on"
+        return ""
 
     def _resume(self, last: checkpoint.Last) -> None:
         header = checkpoint.read_config(self.run_dir)
@@ -167,9 +179,15 @@ class _Trainer:
                 ours = getattr(self.configs[part], name)
                 if ours != value and not (part == "train" and name in FREE):
                     raise ConfigError(f"{self.run_dir}: was trained with {part}.{name} {value!r}, not {ours!r}; use that, or another folder")
+        state = last.state
+        if state.get("music", self.music) != self.music:  # runs of before this was written do not say
+            known = ", ".join(one["corpus"] for one in header.get("trained_on") or ())
+            raise ConfigError(
+                f"{self.run_dir}: was trained on other pieces{f' (of {known})' if known else ''}; give the --data it was begun with, or "
+                f"another folder and --from {self.run_dir}"
+            )
         self._learnt_before(header)
         checkpoint.restore(last, self.model, self.optimizer)
-        state = last.state
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
         self.best, self.stale, self.last_validation = state["best"], state["stale"], state["last_validation"]
         if self.scaler.is_enabled() and state["scaler"]:
@@ -193,7 +211,7 @@ class _Trainer:
         """Steps until done, out of patience, out of time or told to stop; a checkpoint at the end in every case."""
         began, before = time.monotonic(), self.seconds
         slowest = 0.0  # s of the slowest step yet, validation and checkpoint included
-        reason = "finished" if self.step >= self.config.steps else ""
+        reason = "finished" if self.step >= self.config.steps else "patience" if self._out_of_patience else ""
         tally, record = Tally(self.group.sum), {}
         workers = 2 if self.group.device.type == "cuda" else 0
         reader = batches(self.windows, self.step, self.config.steps, workers)
@@ -207,7 +225,7 @@ class _Trainer:
                 record = self._log(tally)
             if done or self.step % self._validate_every == 0:
                 self._validate()
-            if self.config.patience and self.stale >= self.config.patience:
+            if self._out_of_patience:
                 reason = "patience"
             if done:
                 reason = "finished"
@@ -222,6 +240,10 @@ class _Trainer:
         reader.close()
         self._end(tally)
         return self._summary(reason)
+
+    @property
+    def _out_of_patience(self) -> bool:
+        return bool(self.config.patience) and self.stale >= self.config.patience
 
     @property
     def _validate_every(self) -> int:
@@ -311,6 +333,8 @@ class _Trainer:
         self.stale += 1
         if record["validation_nll"] < self.best.get("validation_nll", math.inf):
             self.best, self.stale = record, 0
+            if not self.saved:  # weights are never there without a checkpoint: who goes on need not ask whose they are
+                self._save(final=False)
             if self.group.main:
                 self._guard(lambda: (checkpoint.save_model(self.run_dir, self.model), self._write_config()), final=False)
 
@@ -327,8 +351,10 @@ class _Trainer:
             "stale": self.stale,
             "last_validation": self.last_validation,
             "scaler": self.scaler.state_dict(),
+            "music": self.music,
         }
         self._guard(lambda: checkpoint.save_last(self.run_dir, self.model, self.optimizer, state), final)
+        self.saved = True
         if final and not self.best:  # nothing was validated: the last weights are what the folder plays
             self._guard(lambda: (checkpoint.save_model(self.run_dir, self.model), self._write_config()), final)
 
@@ -363,6 +389,12 @@ class _Trainer:
             "bits_per_note": self.best.get("bits_per_note"),
             "best_step": self.best.get("step"),
         }
+
+
+def _music(store) -> str:
+    """A hash of the pieces, their splits and their lengths in tokens: windows are drawn from these, in this order."""
+    pieces = [[piece.name, piece.split, piece.length] for piece in store.pieces]
+    return hashlib.sha256(json.dumps(pieces).encode()).hexdigest()[:16]
 
 
 def take_over(run_dir: str | Path) -> None:

@@ -102,8 +102,9 @@ class Windows:
         plan = self._plans.get(epoch)
         if plan is None:
             random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
-            shortest = self._targets - (self._windows - 1) * self.context
             longest = np.minimum(self.context, self._targets)
+            # a stride knows no cuts, and one that leaves tokens out has fewer windows than they would need
+            shortest = np.minimum(self._targets - (self._windows - 1) * self.context, longest)
             plan = Plan(random.integers(shortest, longest, endpoint=True), random.permutation(len(self)))
             self._plans = {epoch: plan}  # one epoch is kept: another is cheap to draw again
         return plan

@@ -282,6 +282,8 @@ def test_tokens_count_targets_not_padding(store, tmp_path):
 def test_patience_stops_a_run_that_gains_nothing(store, tmp_path):
     summary = train(store, tmp_path / "run", {"train.learning_rate": 0.0, "train.min_learning_rate": 0.0, "train.validate_every": 1, "train.patience": 3})
     assert (summary["stopped"], summary["steps"], summary["best_step"]) == ("patience", 4, 1)
+    again = train(store, tmp_path / "run", {"train.learning_rate": 0.0, "train.min_learning_rate": 0.0, "train.validate_every": 1, "train.patience": 3}, resume=True)
+    assert (again["stopped"], again["steps"]) == ("patience", 4)
 
 
 def test_without_a_validation_split_the_last_weights_are_played(tmp_path, performance):
@@ -330,6 +332,40 @@ def test_an_exported_model_is_not_trained_over(store, straight, tmp_path):
     with pytest.raises(CheckpointError, match="exported model.*--from"):
         train(store, folder, resume=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_run_goes_on_with_its_own_music_alone(store, straight, tmp_path):
+    shutil.copytree(straight[0], tmp_path / "run")
+    other = small_store(tmp_path / "other", Performance.of([(0.25 * i, 0.2, 50 + 5 * i % 30, 70) for i in range(50)]))
+    before = (tmp_path / "run" / "last" / "state.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"other pieces \(of test\); give the --data it was begun with"):
+        train(other, tmp_path / "run", {"train.steps": 14}, resume=True)
+    assert (tmp_path / "run" / "last" / "state.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("how", ["removed", "cut short"])
+def test_weights_without_a_checkpoint_are_never_lost(store, straight, tmp_path, how):
+    run_dir = tmp_path / "run"
+    shutil.copytree(straight[0], run_dir)
+    if how == "removed":
+        shutil.rmtree(run_dir / checkpoint.LAST)
+    else:
+        whole = run_dir / checkpoint.LAST / "optimizer.safetensors"
+        whole.write_bytes(whole.read_bytes()[:100])
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError, match="cannot go on; give another folder, and --from .*run to start from its weights"):
+        train(store, run_dir, resume=True)
+    assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
+    train(store, tmp_path / "next", {"train.steps": 1}, init_from=run_dir)
+
+
+def test_the_best_weights_never_stand_without_a_checkpoint(store, tmp_path):
+    """So that a run killed before its first regular checkpoint goes on too."""
+    changes = {"train.validate_every": 2, "train.checkpoint_every": 100}
+    seen = []
+    train(store, tmp_path / "run", changes, on_step=lambda step, _: seen.append((step, (tmp_path / "run" / checkpoint.MODEL).exists(), checkpoint.newest(tmp_path / "run"))))
+    assert [step for step, model, _ in seen if model][0] == 2
+    assert all(last is not None for _, model, last in seen if model)
 
 
 @pytest.mark.parametrize("change", [{"model.d_ff": 20}, {"train.seed": 1}, {"train.batch_size": 2}, {"data.context": 16}])
