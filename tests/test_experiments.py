@@ -12,7 +12,7 @@ import pytest
 from ittybitty import experiments, stages, systems
 from ittybitty.errors import CheckpointError, ConfigError
 from ittybitty.experiments import compare, leak
-from ittybitty.experiments.recipe import KINDS, Clock, folder
+from ittybitty.experiments.recipe import SETTINGS, Clock, folder
 
 SMALL = {"data.context": 32, "train.batch_size": 4, "train.validate_every": 4, "train.warmup": 1}
 
@@ -21,7 +21,8 @@ SMALL = {"data.context": 32, "train.batch_size": 4, "train.validate_every": 4, "
 def recipe_file(tmp_path):
     def write(**content):
         path = tmp_path / "small.yaml"
-        path.write_text(json.dumps({"question": "?", "preset": "nano", **content}))  # JSON is YAML
+        shared = {"preset": "nano"} if content["kind"] in ("compare", "leak", "overfit", "vocabulary") else {}
+        path.write_text(json.dumps({"question": "?", **shared, **content}))  # JSON is YAML
         return experiments.read_recipe(path)
 
     return write
@@ -35,7 +36,7 @@ def places(tmp_path):
 @pytest.mark.parametrize("name", sorted(path.stem for path in folder().glob("*.yaml")))
 def test_every_recipe_of_the_repository_names_what_is_there(name):
     recipe = experiments.read_recipe(name)
-    assert recipe.question.endswith(("?", "split")) and recipe.kind in KINDS
+    assert recipe.question.endswith(("?", "split")) and recipe.kind in SETTINGS
     for row in recipe.rows:
         if recipe.kind in ("compare", "leak", "overfit"):
             system = row.settings.get("system", row.name)
@@ -59,6 +60,18 @@ def test_a_changed_recipe_is_run_again(recipe_file, places):
     one = recipe_file(kind="compare", steps=2, rows={"hybrid": {}})
     other = recipe_file(kind="compare", steps=3, rows={"hybrid": {}})
     assert one.hash_of(one.rows[0]) != other.hash_of(other.rows[0])
+
+
+def test_a_changed_recipe_does_not_take_the_former_training_for_its_own(recipe_file, places, maestro_folder):
+    more, fewer = (recipe_file(kind="compare", steps=steps, set=SMALL, rows={"mamba": {}}) for steps in (4, 2))
+    experiments.run(more, maestro_folder, **places)
+    with pytest.raises(CheckpointError, match="begun under another recipe"):
+        experiments.run(fewer, maestro_folder, **places)
+    assert json.loads((places["results"] / "small_mamba.json").read_text())["training"]["steps"] == 4
+    other_pieces = recipe_file(kind="compare", steps=4, pieces=1, set=SMALL, rows={"mamba": {}})
+    [row] = experiments.run(other_pieces, maestro_folder, **places)
+    result = json.loads((places["results"] / "small_mamba.json").read_text())
+    assert row["state"] == "recorded" and result["pieces"] == 1 and result["training"]["steps"] == 4
 
 
 def test_what_is_cut_off_goes_on_where_it_stopped(recipe_file, places, maestro_folder, monkeypatch):
@@ -136,6 +149,10 @@ def test_a_bigger_corpus_has_more_events(recipe_file, places, maestro_folder):
         ({"kind": "compare"}, "lacks rows"),
         ({"kind": "compair", "rows": {"a": {}}}, "did you mean 'compare'"),
         ({"kind": "compare", "rows": ["hybrid"]}, "mapping of names"),
+        ({"kind": "compare", "passse": 0.1, "rows": {"a": {}}}, "no setting 'passse': did you mean 'passes'"),
+        ({"kind": "compare", "rows": {"a": {"steps": "lots"}}}, "steps is 'lots': give a whole number"),
+        ({"kind": "leak", "rows": {"a": {"set": None}}}, "set is None: give names and values"),
+        ({"kind": "position", "tokens": 3, "rows": {"a": {}}}, "position has no setting 'tokens'"),
     ],
 )
 def test_a_wrong_recipe_is_refused(recipe_file, content, says):

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .recipe import Recipe, Row, read_recipe, recipes
+from .recipe import SETTINGS, Recipe, Row, read_recipe, recipes
 
 __all__ = ["Recipe", "Row", "read_recipe", "recipes", "run"]
 
@@ -36,12 +36,14 @@ def run(
     """Run the rows of a recipe that are not recorded yet, and return what stands in `results` of each: {"row", "file", "state", …}.
 
     `only` names rows; `again` records anew. `max_hours` is for all rows together: a training that does not fit is
-    checkpointed, its row says "unfinished", and the same call later goes on with it. Raises ConfigError and what the stages raise.
+    checkpointed, its row says "unfinished", and the same call later goes on with it. What trains no model, and the minutes of
+    kind "overfit", is begun only where time is left, and then done to the end. Raises ConfigError and what the stages raise.
     """
     from . import compare, leak, measured, overfit
     from .recipe import Clock
 
     kinds = {"compare": compare.run, "leak": leak.run, "overfit": overfit.run, **measured.KINDS}
+    assert kinds.keys() == SETTINGS.keys()
     wanted = recipe.chosen(only)
     clock, written, stopped = Clock(max_hours), [], False
     for row in wanted:

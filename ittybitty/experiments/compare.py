@@ -7,8 +7,6 @@ leaves only so many of the training pieces, evenly spaced; `from: experiment/row
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from .recipe import Clock, Recipe, Row, setting, trained_before
 
 def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict | None:
     """Figures of one row, with its training; None where the time was up before it was trained."""
+    recipe.claim(row, run_dir)
     training = trained(row, data, run_dir, clock)
     if training is None:
         return None
@@ -38,7 +37,7 @@ def trained(row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> d
     start = trained_before(row, "from", run_dir) if "from" in row.settings else None
     configs = systems.build(name, preset, changes)
     if "training_pieces" in row.settings:
-        corpus = open_corpus(data)
+        corpus = open_corpus(data, configs["data"].corpus)
         pool = evaluation.evenly_spaced(corpus.split("train"), int(row.settings["training_pieces"]))
         held_out = corpus.split("validation") if "validation" in {piece.split for piece in corpus.pieces} else ()
         data = store_of(f"part-{len(pool)}", configs, corpus, (*pool, *held_out), pool).path
@@ -78,14 +77,10 @@ def slim(measured: Mapping) -> dict:
 def store_of(name: str, configs: Mapping, corpus: Corpus, pieces: tuple[Piece, ...], learnt_on: tuple[Piece, ...]) -> TokenStore:
     """Tokens of some pieces of a corpus, by a tokenizer learnt on `learnt_on`; kept in the cache."""
     variant, size = configs["data"].tokenizer, configs["model"].vocab_size
-    place = paths.cache_dir() / "tokens" / f"{name}-{_names(pieces)}-{variant}-{size}"
+    part = Corpus(f"{corpus.name}, {name}", corpus.licence, pieces, corpus.version)
+    place = paths.cache_dir() / "tokens" / f"{name}-{part.stamp}-{variant}-{size}"
     if (place / "tokenizer.json").exists():
         tokenizer = load_tokenizer(place)
     else:
         tokenizer = systems.build_tokenizer(configs).train((piece.load() for piece in learnt_on), size)
-    return tokenize_corpus(Corpus(f"{corpus.name}, {name}", corpus.licence, pieces), tokenizer, place)
-
-
-def _names(pieces: tuple[Piece, ...]) -> str:
-    """A short name for exactly these pieces in these splits."""
-    return hashlib.sha256(json.dumps([[piece.name, piece.split] for piece in pieces]).encode()).hexdigest()[:12]
+    return tokenize_corpus(part, tokenizer, place)

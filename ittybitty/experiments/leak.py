@@ -71,6 +71,7 @@ def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock:
         raise ConfigError(f"protocol is {protocol!r}: give one of {', '.join(PROTOCOLS)}")
     name, preset = str(setting(row, "system")), str(setting(row, "preset", "tiny"))
     configs = systems.build(name, preset, {**setting(row, "set", {}), "train.steps": int(setting(row, "steps"))})
+    recipe.claim(row, run_dir)
     store = _store(protocol, configs, row, data)
     overlapping = protocol == "windows"
     if overlapping:
@@ -93,7 +94,7 @@ def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock:
 
 def _store(protocol: str, configs: dict, row: Row, data: str | Path | None) -> TokenStore:
     """Tokens of the training pieces under a protocol's split, with byte pairs learnt on what the protocol learns them on."""
-    corpus = open_corpus(data)
+    corpus = open_corpus(data, configs["data"].corpus)
     pool = evenly_spaced(corpus.split("train"), int(setting(row, "training_pieces")))
     if protocol == "official":
         pieces = (*pool, *evenly_spaced(corpus.split("validation"), int(setting(row, "held_out_pieces", 16))))

@@ -63,7 +63,8 @@ def memorisation(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Pat
     """Runs shared with the training pieces."""
     from ..yardsticks.memorisation import memorisation as measure
 
-    return measure(_trials(row, data, run_dir), open_corpus(data).split("train"))
+    trials = _trials(row, data, run_dir)
+    return measure(trials, open_corpus(data, trials.prefer).split("train"))
 
 
 def complexity(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:

@@ -27,10 +27,24 @@ from pathlib import Path
 
 from .. import checkpoint, evaluation, paths
 from ..config import nearest
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, OutputError
 
-KINDS = ("compare", "leak", "overfit", "position", "music", "endurance", "memorisation", "complexity", "vocabulary")
 COMMON = {"question", "kind", "rows"}
+_TRAINED = {"system": str, "preset": str, "set": dict}
+_SCORED = {"split": str, "pieces": int}  # what a trained model is measured on: another choice needs no other training
+_PLAYED = {"model": str, "run": str, "seed": int, "sampling": dict, **_SCORED}
+SETTINGS = {  # of each kind, and what they are
+    "compare": {"passes": float, "steps": int, "training_pieces": int, "from": str, **_TRAINED, **_SCORED},
+    "leak": {"protocol": str, "steps": int, "training_pieces": int, "held_out_pieces": int, **_TRAINED, **_SCORED},
+    "overfit": {"task": str, "steps": int, "tokens": int, "prompt": int, **_TRAINED},
+    "position": {"model": str, "run": str, "length": int, **_SCORED},
+    "music": {"seconds": float, **_PLAYED},
+    "endurance": {"tokens": int, **_PLAYED},
+    "memorisation": {"seconds": float, **_PLAYED},
+    "complexity": {"turns": int},
+    "vocabulary": {"training_pieces": list, "largest": int, "pieces": int, "system": str, "preset": str},
+}
+RECIPE = "recipe"  # file of a run folder: what it was trained by
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,22 @@ class Recipe:
     def hash_of(self, row: Row) -> str:
         """Of kind and settings: what the row's figures depend on, data apart."""
         return hashlib.sha256(json.dumps([self.kind, dict(row.settings)], sort_keys=True).encode()).hexdigest()[:16]
+
+    def claim(self, row: Row, run_dir: Path) -> None:
+        """Mark a run folder as this row's, before it is trained; CheckpointError where another recipe began it.
+
+        What the trained model is measured on is not asked for: that may change without a new training.
+        """
+        trained_by = {key: value for key, value in row.settings.items() if key not in _SCORED}
+        own = hashlib.sha256(json.dumps([self.kind, trained_by], sort_keys=True).encode()).hexdigest()[:16]
+        mark = run_dir / RECIPE
+        try:
+            if mark.is_file() and mark.read_text(encoding="utf-8").strip() != own:
+                raise CheckpointError(f"{run_dir}: was begun under another recipe; give other --runs, or delete that folder to train the row anew")
+            run_dir.mkdir(parents=True, exist_ok=True)
+            mark.write_text(own + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{run_dir}: cannot be written ({error.strerror}); give other --runs") from None
 
     def place(self, row: Row, results: Path) -> Path:
         """Where the row is recorded."""
@@ -133,13 +163,29 @@ def read_recipe(name: str | Path) -> Recipe:
 def _recipe(path: Path, text: object) -> Recipe:
     if not isinstance(text, dict) or not COMMON <= text.keys():
         raise ConfigError(f"{path}: lacks {', '.join(sorted(COMMON - set(text if isinstance(text, dict) else ())))}; see recipe.py for an example")
-    if text["kind"] not in KINDS:
-        raise ConfigError(f"{path}: kind is {text['kind']!r}: {nearest(str(text['kind']), KINDS)}")
+    if text["kind"] not in SETTINGS:
+        raise ConfigError(f"{path}: kind is {text['kind']!r}: {nearest(str(text['kind']), SETTINGS)}")
     rows, shared = text["rows"], {key: value for key, value in text.items() if key not in COMMON}
     if not isinstance(rows, dict) or not rows or not all(isinstance(own, dict | None) for own in rows.values()):
         raise ConfigError(f"{path}: rows must be a mapping of names to settings, such as `hybrid: {{}}`")
+    for settings in (shared, *(own or {} for own in rows.values())):
+        _check_settings(path, text["kind"], settings)
     merged = tuple(Row(str(name), _merged(shared, own or {})) for name, own in rows.items())
     return Recipe(path.stem, str(text["question"]), text["kind"], merged)
+
+
+def _check_settings(path: Path, kind: str, settings: Mapping) -> None:
+    """ConfigError for a setting that the kind does not know, or that is not what it should be."""
+    for name, value in settings.items():
+        if name not in SETTINGS[kind]:
+            raise ConfigError(f"{path}: {kind} has no setting {name!r}: {nearest(str(name), SETTINGS[kind])}")
+        wanted = SETTINGS[kind][name]
+        good = isinstance(value, (int, float) if wanted is float else wanted) and not isinstance(value, bool)
+        if not good or (wanted in (int, float) and value < 0):
+            raise ConfigError(f"{path}: {name} is {value!r}: give {_WANTED[wanted]}")
+
+
+_WANTED = {str: "a name", int: "a whole number, 0 or more", float: "a number, 0 or more", dict: "names and values, such as {train.seed: 1}", list: "a list"}
 
 
 def _merged(shared: Mapping, own: Mapping) -> dict:
