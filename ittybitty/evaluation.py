@@ -33,7 +33,7 @@ import numpy as np
 
 from . import checkpoint, metrics
 from .corpora import Corpus, Piece, open_corpus
-from .errors import ConfigError, CorpusError, MidiError, ResultError
+from .errors import UNREADABLE, ConfigError, CorpusError, MidiError, ResultError
 from .likelihood import CONTEXT, STRIDE, Spelling, piece_bits, piece_bits_by_attribute, unbroken_bits
 from .notes import Performance
 from .paths import atomic_path, repository_root
@@ -104,7 +104,7 @@ def scored(pieces: Iterable[Piece], score_one: Callable[[Piece], dict], progress
     for piece in shown(pieces, progress, "scoring"):
         try:
             rows.append(score_one(piece))
-        except MidiError as error:
+        except UNREADABLE as error:
             skipped.append({"name": piece.name, "reason": str(error)})
     if not rows:
         reason = f" ({skipped[0]['reason']})" if skipped else ""
@@ -217,7 +217,7 @@ def by_position(
     for piece in shown(pieces, progress, "scoring"):
         try:
             ids = found.tokenizer.encode(found.tokenizer.prepare(read_piece(piece)), eos=False)
-        except MidiError:
+        except UNREADABLE:
             shorter += 1
             continue
         longest = max(longest, len(ids) - 1)

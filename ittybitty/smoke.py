@@ -68,7 +68,7 @@ def shortest(corpus: Corpus) -> Corpus:
 def _through(name: str, preset: str, corpus: Corpus, folder: Path) -> dict:
     """One row, from notes to bits."""
     configs = systems.build(name, preset, SHORT)
-    tokens = folder / f"{corpus.name}-{configs['data'].tokenizer}-{configs['model'].vocab_size}"
+    tokens = folder / f"{corpus.stamp}-{configs['data'].tokenizer}-{configs['model'].vocab_size}"
     store = stages.tokenize(configs, corpus, tokens, progress=False)  # shared by the rows of one code
     run = folder / name
     stages.train(run, name, preset, {**SHORT, "train.steps": STEPS // 2}, data=store.path, progress=False)

@@ -18,7 +18,7 @@ from pathlib import Path
 from . import checkpoint, paths, systems
 from .config import SCALE_PRESETS, override
 from .corpora import Corpus, open_corpus
-from .errors import CheckpointError, MidiError, OutputError, TokenizerError
+from .errors import UNREADABLE, CheckpointError, OutputError, TokenizerError
 from .tokenizers import VARIANTS, load_tokenizer, make_tokenizer
 from .tokenizers.store import INDEX, TOKENIZER, TokenStore, tokenize_corpus
 
@@ -121,7 +121,8 @@ def _grown(system: str, start):
 
 def _place(corpus: Corpus, untrained, vocab_size: int, tokenizer) -> Path:
     """A folder of the cache: the corpus's own, or one beside it for a `tokenizer` that was learnt elsewhere."""
-    own = token_folder(corpus, untrained, vocab_size)
+    asked = getattr(tokenizer, "asked", None)  # fewer ids may have been learnt, and a run's configuration says how many
+    own = token_folder(corpus, untrained, vocab_size if asked is None else asked)
     if tokenizer is None or ((own / INDEX).is_file() and TokenStore.open(own).tokenizer_hash == tokenizer.content_hash):
         return own
     return own.with_name(f"{own.name}-{tokenizer.content_hash[:8]}")
@@ -139,10 +140,9 @@ def _alone(out: Path):
 
 
 def token_folder(corpus: Corpus, tokenizer, vocab_size: int) -> Path:
-    """Where the cache keeps the tokens of this corpus: another file, size, setting or vocabulary is another folder."""
-    files = [(p.name, p.split, p.path.stat().st_size if p.path and p.path.is_file() else 0) for p in corpus.pieces]
-    content = json.dumps([files, tokenizer.variant, tokenizer.fingerprint, vocab_size], sort_keys=True)
-    name = re.sub(r"[^\w.-]+", "-", Path(corpus.name).name) or "corpus"
+    """Where the cache keeps the tokens of this corpus: another or changed file, setting or vocabulary is another folder."""
+    content = json.dumps([corpus.stamp, tokenizer.variant, tokenizer.fingerprint, vocab_size])
+    name = re.sub(r"[^\w.-]+", "-", corpus.name) or "corpus"
     return paths.cache_dir() / "tokens" / f"{name}-{tokenizer.variant}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
@@ -172,5 +172,5 @@ def _readable(pieces):
     for piece in pieces:
         try:
             yield piece.load()
-        except MidiError:  # tokenize_corpus lists it
+        except UNREADABLE:  # tokenize_corpus lists it
             continue

@@ -18,7 +18,7 @@ from runs import Played
 
 import ittybitty
 from ittybitty import checkpoint, cli, stages
-from ittybitty.corpora import Corpus, Piece, asap
+from ittybitty.corpora import Corpus, Piece, asap, statistics
 from ittybitty.errors import ConfigError, CorpusError, TokenizerError
 from ittybitty.metrics import round_trip_error
 from ittybitty.midi import midi_bytes, read_midi, read_midi_bytes, write_midi
@@ -215,6 +215,8 @@ def test_more_patterns_than_codes_are_clustered(monkeypatch, cache):
 
 
 def test_a_codebook_is_loaded_as_it_was_saved(shipped, tmp_path):
+    shipped.save(tmp_path / "book")  # whatever it is called: NumPy would write to another name
+    assert [path.name for path in tmp_path.iterdir()] == ["book"] and Codebook.load(tmp_path / "book").content_hash == shipped.content_hash
     shipped.save(tmp_path / "book.npz")
     loaded = Codebook.load(tmp_path / "book.npz", expected=shipped.content_hash)
     assert loaded.content_hash == shipped.content_hash and loaded.source == shipped.source
@@ -456,12 +458,16 @@ def test_what_ships_is_what_verify_uses(asap_folder, tmp_path, capsys):
         (["codebook", "--cells", "none.npz", "--out", "x.npz"], "no such file"),
         (["verify", "--codebook", "none.npz"], "no such file"),
         (["verify", "--split", "dev"], "dev"),
+        (["codebook", "--seed", "-1"], "'-1' is no whole number from 0 up"),
     ],
 )
 def test_bad_orders_get_one_line(asap_folder, tmp_path, monkeypatch, capsys, order, says):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ITTYBITTY_DATA", str(asap_folder))
-    assert cli.main(["beats", *order]) == 2
+    try:
+        assert cli.main(["beats", *order]) == 2
+    except SystemExit as end:
+        assert end.code == 2
     said = capsys.readouterr().err
     assert says in said and said.count("\n") == 1 and not list(tmp_path.iterdir())
 
@@ -478,4 +484,8 @@ def test_annotations_of_another_piece_get_one_line(asap_folder, tmp_path, capsys
     (tmp_path / "asap" / "p2.txt").write_text("".join(f"{t}\t{t}\tb\n" for t in np.arange(300, 340, 0.5)))
     assert cli.main(["beats", "verify", "--data", str(tmp_path)]) == 2
     assert "p2.txt: does not match its MIDI file" in capsys.readouterr().err
+    (tmp_path / "asap" / "p1.txt").write_text("no annotations\n")  # one damaged piece does not stop the others
+    counted = statistics(asap.open(tmp_path), progress=False)
+    assert (counted["train"]["pieces"], counted["train"]["unreadable"], counted["validation"]["unreadable"]) == (1, 1, 1)
+    assert answer(capsys, "verify", "--data", tmp_path, "--split", "train")["cells"] > 20
     assert asap.open(tmp_path).name == "asap"

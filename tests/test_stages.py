@@ -5,7 +5,7 @@ from performances import random_performance
 from runs import Played
 
 from ittybitty import stages, systems
-from ittybitty.corpora import Corpus
+from ittybitty.corpora import Corpus, open_corpus
 from ittybitty.errors import ConfigError, TokenizerError
 from ittybitty.tokenizers.store import INDEX
 
@@ -39,6 +39,30 @@ def test_rows_of_different_codes_have_cache_folders_of_their_own():
         configs = systems.build(name, "tiny")
         folders.add(stages.token_folder(corpus, systems.build_tokenizer(configs), configs["model"].vocab_size))
     assert len(folders) == 4
+
+
+def test_a_changed_file_is_tokenized_anew(maestro_folder):
+    def place():
+        configs = systems.build("hybrid", "tiny")
+        return stages.token_folder(open_corpus(maestro_folder), systems.build_tokenizer(configs), 500)
+
+    first = place()
+    assert place() == first
+    file = next(maestro_folder.rglob("*.midi"))
+    content = bytearray(file.read_bytes())
+    content[-10] ^= 1  # as long as before
+    file.write_bytes(bytes(content))
+    assert place() != first
+
+
+def test_a_resumed_run_finds_its_tokens_where_fewer_ids_were_learnt_than_asked(maestro_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("ITTYBITTY_CACHE", str(tmp_path / "cache"))
+    configs = systems.build("lstm-pitch", "nano")
+    store = stages.tokenize(configs, maestro_folder, progress=False)
+    learnt = store.tokenizer()
+    assert learnt.vocab_size < configs["model"].vocab_size == learnt.asked
+    resumed = systems.build("lstm-pitch", "nano", {"model.vocab_size": learnt.vocab_size})
+    assert stages.tokenize(resumed, maestro_folder, progress=False, tokenizer=learnt).path == store.path
 
 
 def test_tokens_of_another_code_are_refused(corpus, tmp_path):

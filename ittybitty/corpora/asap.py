@@ -40,6 +40,11 @@ class AsapPiece(Piece):
     annotations: Path | None = None
     maestro: str | None = None  # the file of MAESTRO, relative to its folder, that this one was cut from
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What it is read from, annotations among it."""
+        return (*super().files, *filter(None, [self.annotations]))
+
     def load(self) -> Performance:
         """Notes, pedal and annotated beats; CorpusError where the annotations are damaged or belong to other music."""
         performance = super().load()

@@ -99,7 +99,7 @@ def open() -> Corpus:
             title = f"{work.title}, {number} of {len(work.movements)}" if len(work.movements) > 1 else work.title
             source = functools.partial(performance, movement.score)
             pieces.append(Piece(movement.score.removesuffix(".krn"), work.composer, title, work.split, None, source))
-    return Corpus(NAME, LICENCE, tuple(pieces))
+    return Corpus(NAME, LICENCE, tuple(pieces), _version())
 
 
 def performance(name: str) -> Performance:
@@ -143,7 +143,8 @@ def _to_cache(made: dict[str, Performance], place: Path) -> None:
             for part in PARTS:
                 pieces = [getattr(p, part) for p in made.values()]
                 arrays |= {part: np.concatenate(pieces), f"{part}_ends": np.cumsum([len(a) for a in pieces])}
-            np.savez_compressed(temporary, **arrays)
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **arrays)
     except (OSError, OutputError):  # a cache that cannot be written costs time, nothing else
         pass
 

@@ -34,7 +34,7 @@ def open(folder: str | Path) -> Corpus:
         raise CorpusError(f"{folder}: holds no MIDI files ({', '.join(SUFFIXES)}), no maestro-v3.0.0/ and no asap/; give another folder")
     pieces = {digest: _piece(folder, path, _split(digest)) for digest, path in hashed.items()}
     _fill_splits(pieces)
-    return Corpus(str(folder), "as the owner of the files decides", tuple(sorted(pieces.values(), key=lambda piece: piece.name)))
+    return Corpus(folder.resolve().name or "folder", "as the owner of the files decides", tuple(sorted(pieces.values(), key=lambda piece: piece.name)))
 
 
 def _midi_files(folder: Path) -> list[Path]:

@@ -5,11 +5,13 @@ Splits are made of whole pieces, never of windows: what a model is scored on, it
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import CorpusError
+from ..errors import UNREADABLE, CorpusError
 from ..midi import read_midi
 from ..notes import Performance
 
@@ -27,6 +29,11 @@ class Piece:
     path: Path | None = None  # its MIDI file; None for a piece that is made, not read
     source: Callable[[], Performance] | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What it is read from."""
+        return () if self.path is None else (self.path,)
+
     def load(self) -> Performance:
         """Notes and pedal; MidiError when the file cannot be read."""
         return self.source() if self.source else read_midi(self.path)
@@ -39,6 +46,7 @@ class Corpus:
     name: str
     licence: str
     pieces: tuple[Piece, ...] = field(repr=False)
+    version: str = ""  # of what makes the pieces that are made, not read
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -58,6 +66,21 @@ class Corpus:
         names = dict.fromkeys([*SPLITS, *(piece.split for piece in self.pieces)])
         return {name: sum(piece.split == name for piece in self.pieces) for name in names}
 
+    @property
+    def stamp(self) -> str:
+        """Another one when a piece comes, goes, changes its split, or a file that it is read from is written anew."""
+        pieces = [[piece.name, piece.split, [_stamp(path) for path in piece.files]] for piece in self.pieces]
+        return hashlib.sha256(json.dumps([self.version, pieces]).encode()).hexdigest()[:16]
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time of a file; nothing of one that is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return []
+    return [found.st_size, found.st_mtime_ns]
+
 
 def statistics(corpus: Corpus, progress: bool = True) -> dict[str, dict[str, float]]:
     """{"train": {"pieces", "notes", "hours", "unreadable"}, ...}, read from every piece.
@@ -66,14 +89,12 @@ def statistics(corpus: Corpus, progress: bool = True) -> dict[str, dict[str, flo
     """
     from tqdm.auto import tqdm
 
-    from ..errors import MidiError
-
     result = {name: {"pieces": 0, "notes": 0, "hours": 0.0, "unreadable": 0} for name in corpus.counts()}
     for piece in tqdm(corpus.pieces, desc=f"reading {corpus.name}", unit="piece", disable=None if progress else True):
         row = result[piece.split]
         try:
             performance = piece.load()
-        except MidiError:
+        except UNREADABLE:
             row["unreadable"] += 1
             continue
         row["pieces"] += 1

@@ -45,6 +45,8 @@ def evaluate_baseline(
     `tokenizer` is the shipped model or run folder whose tokenizer sets the grid and, for the n-gram, the ids. Raises
     ConfigError, CheckpointError, CorpusError.
     """
+    if order is not None and order < 1:
+        raise ConfigError(f"order is {order}: give 1 or more tokens")
     if name not in BASELINES:
         raise ConfigError(f"no baseline is called {name!r}: there is {', '.join(BASELINES)}")
     folder = checkpoint.find(tokenizer)
@@ -89,7 +91,8 @@ def counted(pieces: list[np.ndarray], vocab_size: int, order: int | None = None)
         trial = KneserNey.fit([piece for i, piece in enumerate(pieces) if (i + 1) % every], vocab_size, LONGEST)
         tried = dict(enumerate((np.concatenate([trial.bits_by_order(piece) for piece in held], 1)).mean(1).tolist(), 1))
         del trial  # gigabytes on MAESTRO
-    order = order or (min(tried, key=tried.get) if tried else LONGEST)
+    if order is None:
+        order = min(tried, key=tried.get) if tried else LONGEST
     model = KneserNey.fit(pieces, vocab_size, order)
     return model, {
         "parameters": model.size,  # distinct n-grams, each a count

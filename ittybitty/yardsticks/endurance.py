@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import checkpoint, metrics, systems
 from ..corpora import Corpus
-from ..errors import ConfigError, CorpusError, MidiError
+from ..errors import UNREADABLE, ConfigError, CorpusError
 from ..evaluation import chosen_pieces, data_hash, evenly_spaced, header, read_piece, shown
 from ..generation import continuation
 from ..notes import Performance, between
@@ -54,7 +54,7 @@ def endurance(
     for piece in all_of_split:
         try:
             performance = read_piece(piece)
-        except MidiError:
+        except UNREADABLE:
             continue
         opening, rest = opened(performance, found.configs["data"].prompt_seconds)
         if len(rest) >= needed:

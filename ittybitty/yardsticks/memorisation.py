@@ -28,7 +28,7 @@ import numpy as np
 
 from .. import metrics
 from ..corpora import Piece
-from ..errors import CorpusError, MidiError, ResultError
+from ..errors import UNREADABLE, CorpusError, ResultError
 from ..evaluation import shown
 from ..notes import Performance
 from .trials import Trials
@@ -184,7 +184,7 @@ def _lines(pieces: Iterable[Piece], kinds: Sequence[str], progress: bool) -> dic
     for piece in shown(pieces, progress, "indexing"):
         try:
             performance = piece.load()
-        except MidiError:
+        except UNREADABLE:
             continue
         for kind in kinds:
             lines[kind].append((piece.name, symbols(performance, kind)))

@@ -24,7 +24,7 @@ import numpy as np
 from .. import checkpoint, systems
 from ..config import GenerationConfig
 from ..corpora import Corpus, Piece
-from ..errors import ConfigError, CorpusError, IttyBittyError, MidiError
+from ..errors import UNREADABLE, ConfigError, CorpusError, IttyBittyError, MidiError
 from ..evaluation import chosen_pieces, data_hash, evenly_spaced, header, read_piece, shown
 from ..generation import TOKENS_PER_SECOND, continuation, make_prompt
 from ..notes import Performance, between, shift
@@ -99,7 +99,7 @@ def make_trials(
             past, truth = cut(piece, before, seconds, np.random.default_rng([seed, i]))
             one = dataclasses.replace(config, seed=1000 * seed + i)
             trials.append(continue_seed(found.model, found.tokenizer, found.configs["data"], piece.name, past, truth, one))
-        except MidiError as error:
+        except UNREADABLE as error:
             failed.append({"name": piece.name, "reason": str(error)})
     if not trials:
         raise CorpusError(f"{corpus.name}: no piece of {split} gives a trial ({failed[0]['reason']}); give longer pieces or fewer seconds")

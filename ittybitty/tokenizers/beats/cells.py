@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from ... import paths
-from ...errors import CorpusError, MidiError, TokenizerError
+from ...errors import UNREADABLE, CorpusError, TokenizerError
 from .grid import FRAMES, HELD, SILENT, STRUCK, Cells, to_cells
 from .vocabulary import L2, L3, LEVELS, SIZE, VELOCITIES, VELOCITY
 
@@ -79,7 +79,8 @@ class CellCache:
     def save(self, path: str | Path) -> None:
         """Write the npz, atomically."""
         with paths.atomic_path(Path(path)) as temporary:
-            np.savez_compressed(temporary, **self.__dict__, hash=self.content_hash)
+            with temporary.open("wb") as file:  # given a path, NumPy would append .npz where the name has none
+                np.savez_compressed(file, **self.__dict__, hash=self.content_hash)
 
     @classmethod
     def load(cls, path: str | Path) -> CellCache:
@@ -109,7 +110,7 @@ def build(pieces: Iterable, split: str, corpus: str) -> CellCache:
     for piece in pieces:
         try:
             cells = to_cells(piece.load())
-        except (MidiError, TokenizerError) as error:
+        except UNREADABLE as error:
             reason = reason or f"{piece.name}: {error}"
             continue
         found, inverse = np.unique(cells.states, axis=0, return_inverse=True)
@@ -145,7 +146,8 @@ def count_use(cache: CellCache, codebook, velocity) -> np.ndarray:
 def save_use(use: np.ndarray, cache_path: str | Path, cache: CellCache) -> None:
     """Write the histogram beside the cache, atomically."""
     with paths.atomic_path(use_path(cache_path)) as temporary:
-        np.savez_compressed(temporary, ids=use, cells=cache.content_hash)
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, ids=use, cells=cache.content_hash)
 
 
 def usage(use: np.ndarray) -> dict[str, dict[str, float]]:

@@ -125,7 +125,8 @@ class Codebook:
         """Write the npz with its hash, atomically."""
         named = {f"l{i}": book for i, book in enumerate(self.levels, 1)}
         with paths.atomic_path(Path(path)) as temporary:
-            np.savez_compressed(temporary, **named, **self.source, hash=self.content_hash)
+            with temporary.open("wb") as file:  # given a path, NumPy would append .npz where the name has none
+                np.savez_compressed(file, **named, **self.source, hash=self.content_hash)
 
     @classmethod
     def load(cls, path: str | Path, expected: str | None = None) -> Codebook:
@@ -146,10 +147,15 @@ class Codebook:
         return book
 
 
+def level_of(first_ids: np.ndarray) -> np.ndarray:
+    """0, 1 or 2 for the first pattern id of each cell."""
+    return np.searchsorted([v.L2, v.L3], first_ids, side="right")
+
+
 def exact_shares(book: Codebook, patterns: np.ndarray, counts: np.ndarray) -> dict[str, float]:
     """Shares of cells that each level says exactly, and that none does ("inexact"), of different patterns and their counts."""
     ids, exact = book.encode(patterns)
-    level = np.searchsorted([v.L2, v.L3], ids[:, 0], side="right")
+    level = level_of(ids[:, 0])
     shares = {f"exact_share_l{i + 1}": float(counts[exact & (level == i)].sum() / counts.sum()) for i in range(3)}
     return {**shares, "inexact": float(counts[~exact].sum() / counts.sum())}
 

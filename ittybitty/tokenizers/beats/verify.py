@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from ...errors import CorpusError, MidiError, TokenizerError
+from ...errors import UNREADABLE, CorpusError
 from ...metrics import round_trip_error
 from . import vocabulary as v
 from .cells import is_flat
-from .codebook import Codebook
+from .codebook import Codebook, level_of
 from .grid import Cells, on_beats, to_cells
 
 
@@ -36,7 +36,7 @@ def verify(pieces: Iterable, codebook: Codebook, velocity, on_use: Callable[[np.
         try:
             performance = piece.load()
             found = to_cells(performance)
-        except (MidiError, TokenizerError) as trouble:
+        except UNREADABLE as trouble:
             reason = reason or f"{piece.name}: {trouble}"
             continue
         ids, exact = codebook.encode(found.states)
@@ -68,11 +68,6 @@ def verify(pieces: Iterable, codebook: Codebook, velocity, on_use: Callable[[np.
         "vocabulary": v.SIZE,
         "notes": notes,
     }
-
-
-def level_of(first_ids: np.ndarray) -> np.ndarray:
-    """0, 1 or 2 for the first pattern id of each cell."""
-    return np.searchsorted([v.L2, v.L3], first_ids, side="right")
 
 
 def spread(cells: Cells, states: np.ndarray) -> np.ndarray:
