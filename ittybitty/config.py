@@ -189,7 +189,7 @@ SCALE_PRESETS: dict[str, dict] = {
         dict(steps=60, batch_size=8, learning_rate=3e-3, min_learning_rate=3e-4, warmup=10, checkpoint_every=20),
         dict(context=128, prompt_tokens=64),
     ),
-    "tiny": _preset(  # 2.9M, ships with the package: one pass over MAESTRO, an evening on a laptop's CPU
+    "tiny": _preset(  # 2.9M, one pass over MAESTRO: an evening on a laptop's CPU; ships as Mamba alone (tiny) and as this (tiny-hybrid)
         dict(pattern="MF MFA MF MFA", d_model=192, d_ff=768, n_heads=6),
         dict(steps=3_800, batch_size=4, learning_rate=2e-3, min_learning_rate=1e-4, weight_decay=0.1, validate_every=600,
              validation_windows=160),
@@ -259,7 +259,7 @@ def from_json(text: str | Mapping) -> dict:
     classes = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig}
     try:
         return {part: classes[part](**_tuples(values)) for part, values in parts.items() if part in classes}
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise ConfigError(f"the configuration does not fit this version: {error}") from None
 
 

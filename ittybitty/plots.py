@@ -9,12 +9,12 @@ in grey. Sizes are for a page of two columns: text of 8 to 9 points on 7 inches,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from .journal import read_log
 from .notes import HIGHEST_PITCH, LOWEST_PITCH, Performance
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GREY = (
@@ -167,7 +167,7 @@ def training_curve(log: str | Path | Iterable[Mapping], ax=None, x: str = "step"
 
     Training is drawn as logged, faint, and smoothed over the records before; validation as points.
     """
-    records = _read(log)
+    records = _records(log)
     with style():
         ax = _axes(ax)
         trained = [(r[x], r["nll"]) for r in records if "nll" in r and x in r]
@@ -194,7 +194,7 @@ def learning_curves(logs: Mapping[str, str | Path | Iterable[Mapping]], ax=None,
     with style():
         ax = _axes(ax)
         for (name, log), color in zip(logs.items(), PALETTE):
-            records = _read(log)
+            records = _records(log)
             trained = np.array([(r[x], r["nll"]) for r in records if "nll" in r and x in r], float).reshape(-1, 2)
             held_out = np.array([(r[x], r["validation_nll"]) for r in records if "validation_nll" in r and x in r], float).reshape(-1, 2)
             ax.plot(trained[:, 0], _smooth(trained[:, 1]), color=color, alpha=0.6, lw=1)
@@ -204,16 +204,8 @@ def learning_curves(logs: Mapping[str, str | Path | Iterable[Mapping]], ax=None,
     return ax
 
 
-def _read(log: str | Path | Iterable[Mapping]) -> list[Mapping]:
-    if not isinstance(log, (str, Path)):
-        return list(log)
-    records = []
-    for line in Path(log).read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:  # the last line of a run that is being written, or was killed
-            continue
-    return records
+def _records(log: str | Path | Iterable[Mapping]) -> list[Mapping]:
+    return read_log(log) if isinstance(log, (str, Path)) else list(log)
 
 
 def _smooth(values: np.ndarray, share: float = 0.02) -> np.ndarray:

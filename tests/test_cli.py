@@ -428,6 +428,23 @@ def test_nonsense_is_refused_before_any_work(options, word, folder, tmp_path, ca
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize("words", [("evaluate", "tiny", "--music", "--seed", "-1"), ("evaluate", "ngram", "--order", "0"), ("train", "mamba", "--seed", "-1", "--out", "run")])
+def test_a_number_out_of_range_is_one_line(words, folder, tmp_path, capsys):
+    refused(capsys, *words, "--data", folder / "corpus")
+    assert not os.listdir(tmp_path)
+
+
+def test_a_warning_is_a_line_for_people(folder, tmp_path, capsys):
+    import pretty_midi
+
+    song = pretty_midi.PrettyMIDI(str(folder / "seed.mid"))
+    song.instruments[0].notes.append(pretty_midi.Note(64, 12, 0.2, 0.4))  # below A0
+    song.write(str(tmp_path / "seed.mid"))
+    code, _, err = run(capsys, "continue", "seed.mid", "-o", "out.mid", "--model", folder / "run", "--tokens", 40, "--seed", 0)
+    said = [line for line in err.splitlines() if "off the piano" in line]
+    assert code == 0 and said and all(line.startswith("ittybitty: seed.mid: 1 of ") for line in said) and ".py" not in err
+
+
 def test_a_continuation_without_a_note_names_no_hidden_file(folder, tmp_path, capsys):
     command = ["continue", folder / "seed.mid", "-o", "out.mid", "--model", folder / "run", "--tokens", 1, "--seed", 0, "--only-new"]
     line = refused(capsys, *command)
@@ -512,6 +529,7 @@ def test_the_smoke_test_is_one_line_a_system(capsys, monkeypatch, folder):
     code, out, _ = run(capsys, "systems", "--smoke", "--data", str(folder / "corpus"), "--json")
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and [row["row"] for row in rows] == ["lstm-pitch", "llama-512", "beat-base"]
+    assert not list(folder.glob("corpus-*")) and not list(folder.glob(".corpus-*")), "written beside the user's folder"
     assert all(set(row) >= {"row", "params", "tokens_per_note", "keeps", "bits_per_note", "ci95", "new_notes"} for row in rows)
     for row in rows:
         assert row["ci95"][0] <= row["bits_per_note"] <= row["ci95"][1] and row["params"] > 0 and row["new_notes"] > 0

@@ -15,12 +15,13 @@ PACKAGE = Path(__file__).parents[1] / "ittybitty"
 LAYERS = """
 errors
 config notes paths
-midi metrics plots audio
+midi metrics journal
+plots audio
 corpora figures
 tokenizers models sampling
 windows
 systems
-checkpoint likelihood journal optimizer parallel session
+checkpoint likelihood optimizer parallel session
 training generation
 evaluation bench export stages doctor reproduce
 smoke yardsticks

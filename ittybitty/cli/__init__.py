@@ -6,9 +6,11 @@ Modules are imported by the verb that needs them, so that `ittybitty --help` ans
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from .. import __version__
@@ -39,6 +41,12 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; the exit code is returned (argparse itself ends the process on --help and on wrong options)."""
     arguments = build_parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         with stdout_for_the_result():
             result, text = arguments.run(arguments)
@@ -69,6 +77,11 @@ def _what_the_system_said(error: OSError) -> str:
     if error.errno in DISK_FULL:
         return f"{place}the disk is full; free some space and run the same command again"
     return f"{place}{error.strerror or error}; check that the place is there and that you may use it"
+
+
+def _warn(message: Warning | str, *where: object, **more: object) -> None:
+    """A line for people: neither file nor source of who noticed."""
+    print("ittybitty:", " ".join(str(message).split()), file=sys.stderr)
 
 
 def _end(message: str, code: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ConfigError
-from .parser import Result, add_data, add_verb, bar, outputs, terminal
+from .parser import Result, add_data, add_verb, bar, outputs, terminal, whole
 
 # which options belong to which action; the others refuse them
 _OPTIONS = {
@@ -42,7 +42,7 @@ def add_verbs(verbs) -> None:
     parser.add_argument("--codebook", metavar="FILE.npz", help="cache, verify: another codebook than the one that ships")
     parser.add_argument("--velocity", metavar="FILE.safetensors", help="cache, verify: another velocity code than the one that ships")
     parser.add_argument("--record", metavar="FILE.json", help="verify: also write the figures there, with codes in use and how well beats are estimated, date, commit, versions")
-    parser.add_argument("--seed", type=int, metavar="N", help="codebook, velocity: number that chance is drawn from (0)")
+    parser.add_argument("--seed", type=whole(0), metavar="N", help="codebook, velocity: number that chance is drawn from (0)")
     parser.add_argument("--steps", type=int, metavar="N", help="velocity: training steps")
     parser.add_argument("--batch-size", type=int, metavar="N", help="velocity: cells a step")
 

@@ -8,8 +8,6 @@ from dataclasses import asdict
 from ..errors import ConfigError, CorpusError
 from .parser import Result, add_data, add_verb, changes, table, terminal
 
-SPLITS = ("train", "validation", "test")
-
 
 def add_verbs(verbs) -> None:
     """Adds this module's verbs."""
@@ -93,8 +91,10 @@ def tokenize(options: argparse.Namespace) -> Result:
 
 def _describe(tokens) -> Result:
     """What a token folder holds."""
+    from ..corpora import SPLITS
+
     rows = []
-    for split in SPLITS:
+    for split in dict.fromkeys([*SPLITS, *(piece.split for piece in tokens.pieces)]):
         pieces = [piece for piece in tokens.pieces if piece.split == split]
         rows.append({"split": split, "pieces": len(pieces), "notes": sum(p.notes for p in pieces), "tokens": sum(p.length for p in pieces)})
     total = {key: sum(row[key] for row in rows) for key in ("pieces", "notes", "tokens")}

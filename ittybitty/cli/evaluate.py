@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import ConfigError
-from .parser import Result, add_data, add_verb, outputs, table, terminal
+from .parser import Result, add_data, add_verb, outputs, table, terminal, whole
 
 # which options belong to which yardstick; the others refuse them
 _OF_TRIALS = ("pieces", "seconds", "seed")
@@ -36,9 +36,9 @@ def add_verbs(verbs) -> None:
     parser.add_argument("--length", type=int, metavar="N", help="with --by-position: tokens of each piece (8192)")
     parser.add_argument("--pieces", type=int, metavar="N", help="with --music, --memorisation: pieces that give a seed (40)")
     parser.add_argument("--seconds", type=float, metavar="S", help="with --music, --memorisation: seconds that are continued (30)")
-    parser.add_argument("--seed", type=int, metavar="N", help="with --music, --memorisation: number that cuts and music are drawn from (0)")
+    parser.add_argument("--seed", type=whole(0), metavar="N", help="with --music, --memorisation: number that cuts and music are drawn from (0)")
     parser.add_argument("--tokenizer", metavar="NAME|RUN_DIR", help="of a baseline: whose tokens and grid it is given (tiny)")
-    parser.add_argument("--order", type=int, metavar="N", help="of ngram: tokens of an n-gram (default: the best on training pieces held back)")
+    parser.add_argument("--order", type=whole(1), metavar="N", help="of ngram: tokens of an n-gram (default: the best on training pieces held back)")
     parser.add_argument("--record", metavar="FILE.json", help="also write the figures there, with date, commit, device and versions")
 
 

@@ -28,7 +28,7 @@ def add_verbs(verbs) -> None:
     parser = add_verb(
         verbs, "params", params, "count the parameters of a preset or of a published system by part", "ittybitty params small", "ittybitty params mamba-paper"
     )
-    parser.add_argument("preset", metavar="PRESET|SYSTEM", help="nano, tiny, small, medium or large; or a system, at its published size")
+    parser.add_argument("preset", metavar="PRESET|SYSTEM", help="nano, tiny, small, medium or large; or a system, at its published size (of the shipped model `tiny`: tiny --system mamba)")
     parser.add_argument("--system", metavar="NAME", help="a row of `ittybitty systems` (hybrid)")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, such as model.d_ff=2048")
 
@@ -41,7 +41,7 @@ def _add_train(verbs) -> None:
         "train a system, or go on with a run",
         "ittybitty train hybrid --preset tiny --data ~/music --out runs/first",
         "ittybitty train hybrid --preset nano --data embedded --out runs/try --steps 50",
-        "ittybitty train --resume --out runs/first",
+        "ittybitty train --resume --out runs/first --data ~/music",
     )
     parser.add_argument("system", metavar="SYSTEM", nargs="?", help="a row of `ittybitty systems` (hybrid; with --resume the run's own)")
     parser.add_argument("--preset", metavar="NAME", help="nano, tiny, small, medium or large (tiny)")

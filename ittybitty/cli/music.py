@@ -83,7 +83,7 @@ def continue_(options: argparse.Namespace) -> Result:
 
             write_wav(read_midi(midi), wav)  # what the file holds is what is heard
         if plot:
-            _draw(made, plot, options)
+            _draw(made, plot)
     return _report(made, options)
 
 
@@ -105,7 +105,7 @@ def _choices(options: argparse.Namespace) -> dict:
     return drawn if options.tokens is None else {**drawn, "tokens": options.tokens}
 
 
-def _draw(made, place: Path, options: argparse.Namespace) -> None:
+def _draw(made, place: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")  # no window is opened

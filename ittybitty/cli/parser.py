@@ -56,6 +56,21 @@ def add_data(parser: Parser, or_else: str = "") -> None:
     )
 
 
+def whole(least: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number, `least` or more."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} up")
+        return value
+
+    return read
+
+
 def changes(pairs: list[str] | None) -> dict[str, str]:
     """{"train.steps": "500"} from ["train.steps=500"]; ConfigError for a word without a '='."""
     for pair in pairs or ():

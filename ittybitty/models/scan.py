@@ -10,7 +10,7 @@
 
     sequential   the two lines above in a loop, for teaching and for tests
     chunked      nothing but PyTorch; recomputes chunk by chunk in its backward
-    native       C++ for the CPU, compiled on first use where a compiler is found (native.py)
+    native       C++ for the CPU, compiled on first use where a compiler is found (native/)
     mamba_ssm    the CUDA kernel of mamba-ssm where it is installed
     triton       our kernels for a GPU without it; CUDA builds of PyTorch bring Triton along (triton_scan.py)
 
