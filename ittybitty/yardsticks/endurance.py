@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import checkpoint, metrics, systems
-from ..corpora import Corpus
+from ..corpora import Corpus, Piece
 from ..errors import UNREADABLE, ConfigError, CorpusError
 from ..evaluation import chosen_pieces, data_hash, evenly_spaced, header, read_piece, shown
 from ..generation import continuation
@@ -50,20 +50,13 @@ def endurance(
         raise ConfigError(f"pieces is {pieces}, tokens {tokens}, window {window}: give 1 or more, and windows of 2 notes or more")
     found = checkpoint.load(name)
     corpus, all_of_split = chosen_pieces(data, split, None, found.configs["data"].corpus)
-    needed, long = math.ceil(tokens / TOKENS_PER_NOTE), []
-    for piece in all_of_split:
-        try:
-            performance = read_piece(piece)
-        except UNREADABLE:
-            continue
-        opening, rest = opened(performance, found.configs["data"].prompt_seconds)
-        if len(rest) >= needed:
-            long.append((piece.name, opening, rest))
+    needed = math.ceil(tokens / TOKENS_PER_NOTE)
+    long = _long_enough(all_of_split, found.configs["data"].prompt_seconds, needed)
     if not long:
         raise CorpusError(f"{corpus.name}: no piece of {split} has {needed:,} notes after its opening; ask for fewer tokens")
     config = systems.sampling(found.system, **{"max_new_tokens": tokens, **sampling})
     made, played, rows = [], [], []
-    for i, (piece, opening, rest) in enumerate(shown(evenly_spaced(tuple(long), pieces), progress, "continuing")):
+    for i, (piece, opening, rest) in enumerate(shown(evenly_spaced(long, pieces), progress, "continuing")):
         one = continuation(found.model, found.tokenizer, opening, found.configs["data"], dataclasses.replace(config, seed=1000 * seed + i))
         made.append(windows(one.new, window))
         played.append(windows(rest, window))
@@ -87,6 +80,19 @@ def endurance(
         "sampling": {key: getattr(config, key) for key in ("temperature", "top_k", "top_p", "repetition_penalty")},
         "per_piece": rows,
     }
+
+
+def _long_enough(pieces: Sequence[Piece], seconds: float, notes: int) -> tuple[tuple[str, Performance, Performance], ...]:
+    """Name, opening and rest of the pieces that have so many notes after their opening; unreadable ones are left out."""
+    long = []
+    for piece in pieces:
+        try:
+            opening, rest = opened(read_piece(piece), seconds)
+        except UNREADABLE:
+            continue
+        if len(rest) >= notes:
+            long.append((piece.name, opening, rest))
+    return tuple(long)
 
 
 def opened(performance: Performance, seconds: float) -> tuple[Performance, Performance]:
