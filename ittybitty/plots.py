@@ -340,7 +340,7 @@ def overlaps(result: Mapping, ax=None):
 def endurance(result: Mapping, metrics: Mapping[str, str], axes=None):
     """Metrics along long continuations of yardsticks/endurance.py, a small picture each: the model's beside the pianists'.
 
-    `metrics` gives each one's label. `axes` are as many as metrics.
+    Thin lines are pieces, thick ones their mean. `metrics` gives each one's label. `axes` are as many as metrics.
     """
     import matplotlib.pyplot as plt
 
@@ -349,8 +349,8 @@ def endurance(result: Mapping, metrics: Mapping[str, str], axes=None):
         for ax, (name, label) in zip(np.atleast_1d(axes), metrics.items()):
             middle = [(one["from_note"] + one["to_note"]) / 2 for one in result["windows"]]
             for which, text, colour, mark in (("truth", "pianists", SEED, "o-"), ("generated", "continuations", NEW, "D-")):
-                ends = np.array([one[which][name]["ci95"] for one in result["windows"]])
-                ax.fill_between(middle, ends[:, 0], ends[:, 1], color=colour, alpha=0.15, lw=0)
+                for piece in result["per_piece"]:
+                    ax.plot(middle, [one[name] for one in piece["windows"][which]], color=colour, lw=0.6, alpha=0.4)
                 ax.plot(middle, [one[which][name]["mean"] for one in result["windows"]], mark, ms=3, color=colour, label=text)
             ax.set(xlabel="note", ylabel=label, ylim=(0, None))
         np.atleast_1d(axes)[0].legend(loc="lower left")

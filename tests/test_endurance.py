@@ -43,6 +43,10 @@ def test_an_opening_and_the_rest_are_the_piece():
 
 def test_the_model_stands_beside_the_pianist_window_by_window(run, corpus):  # noqa: F811
     found = endurance(run, corpus, "test", pieces=2, tokens=600, window=20, progress=False)
+    last = found["windows"][-1]
+    pairs = [(row["windows"]["generated"][-1]["pitch_range"], row["windows"]["truth"][-1]["pitch_range"]) for row in found["per_piece"]]
+    assert last["more"]["pitch_range"]["mean"] == np.mean([ours - theirs for ours, theirs in pairs])
+    assert last["generated"]["pitch_range"]["mean"] == np.mean([ours for ours, _ in pairs])
     assert found["pieces"] == 2 and found["windows"] and [row["tokens"] for row in found["per_piece"]] == [600, 600]
     assert len(found["windows"]) <= min(row["notes"] for row in found["per_piece"]) // 20
     for i, one in enumerate(found["windows"]):

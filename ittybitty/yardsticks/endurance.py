@@ -41,7 +41,10 @@ def endurance(
     **sampling,
 ) -> dict:
     """The record of `pieces` continuations of `tokens` tokens, by windows of `window` notes: {"windows": [{"from_note",
-    "to_note", "generated", "truth"}], …}, each set metric -> {"mean", "ci95"}, in the units of `window_metrics`.
+    "to_note", "generated", "truth", "more"}], …}, each set metric -> {"mean", "ci95"}, in the units of `window_metrics`.
+
+    "more" is what a continuation has more than what the pianist played from the same opening; each row of "per_piece" holds the
+    windows of the two, for a mean may be of two kinds of failure.
 
     Pieces are evenly spaced among those of the split that are long enough; there are as many windows as the shortest
     continuation fills. Raises CheckpointError, ConfigError, and CorpusError where no piece or no window is left.
@@ -62,12 +65,19 @@ def endurance(
         played.append(windows(rest, window))
         rows.append({"name": piece, "notes": len(one.new), "tokens": one.tokens, "seconds": one.new.end - opening.end, "draw_seconds": one.seconds})
     count = min(map(len, made + played))
+    rows = [{**row, "windows": {"generated": ours[:count], "truth": theirs[:count]}} for row, ours, theirs in zip(rows, made, played)]
     if not count:
         raise CorpusError(f"no continuation of {tokens:,} tokens has {window} notes; ask for more tokens or smaller windows")
     return {
         "measures": "music metrics by window of long continuations",
         "windows": [
-            {"from_note": i * window, "to_note": (i + 1) * window, "generated": _means([w[i] for w in made]), "truth": _means([w[i] for w in played])}
+            {
+                "from_note": i * window,
+                "to_note": (i + 1) * window,
+                "generated": _means([w[i] for w in made]),
+                "truth": _means([w[i] for w in played]),
+                "more": _means([{key: ours[i][key] - theirs[i][key] for key in ours[i]} for ours, theirs in zip(made, played)]),
+            }
             for i in range(count)
         ],
         "window": window,
