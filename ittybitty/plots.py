@@ -253,8 +253,13 @@ def next_token(probabilities: Mapping[str, Sequence[float]], names: Sequence[str
 # Results
 
 
-def intervals(rows: Sequence[Mapping], value: str = "bits_per_note", label: str = "system", ax=None, say: bool = True):
-    """A point and its 95% interval ("ci95") a row, lowest on top; a code that drops something is hollow and, if asked to `say`, says what."""
+def intervals(
+    rows: Sequence[Mapping], value: str = "bits_per_note", label: str = "system", ax=None, say: bool = True, marks: Mapping[str, str] | None = None
+):
+    """A point and its 95% interval ("ci95") a row, lowest on top; a code that drops something is hollow and, if asked to `say`, says what.
+
+    `marks` gives the marker of a row's "group", a circle where it gives none.
+    """
     rows = sorted(rows, key=lambda row: -row[value])
     with style(height=0.9 + 0.32 * len(rows)):
         ax = _axes(ax)
@@ -264,7 +269,7 @@ def intervals(rows: Sequence[Mapping], value: str = "bits_per_note", label: str 
         for i, row in enumerate(rows):
             whole = not _missing(row)
             colour = {"color": SEED if whole else GREY, "mfc": SEED if whole else "white"}
-            ax.errorbar(values[i], i, xerr=spread[:, i : i + 1], fmt="o", ms=4.5, capsize=3, lw=1.2, **colour)
+            ax.errorbar(values[i], i, xerr=spread[:, i : i + 1], fmt=(marks or {}).get(row.get("group"), "o"), ms=4.5, capsize=3, lw=1.2, **colour)
         ax.set_yticks(range(len(rows)), [_row_name(row, label) if say else str(row[label]) for row in rows])
         ax.set(xlabel=value.replace("_", " "), ylim=(-0.6, len(rows) - 0.4))
         ax.grid(axis="y", visible=False)
@@ -337,10 +342,11 @@ def overlaps(result: Mapping, ax=None):
     return ax
 
 
-def endurance(result: Mapping, metrics: Mapping[str, str], axes=None):
+def endurance(result: Mapping, metrics: Mapping[str, str], axes=None, others: Mapping[str, Mapping] | None = None):
     """Metrics along long continuations of yardsticks/endurance.py, a small picture each: the model's beside the pianists'.
 
-    Thin lines are pieces, thick ones their mean. `metrics` gives each one's label. `axes` are as many as metrics.
+    Thin lines are pieces, thick ones their mean. `metrics` gives each one's label. `axes` are as many as metrics. `others` are
+    further results of the same openings, of which the mean is drawn under their name.
     """
     import matplotlib.pyplot as plt
 
@@ -352,8 +358,11 @@ def endurance(result: Mapping, metrics: Mapping[str, str], axes=None):
                 for piece in result["per_piece"]:
                     ax.plot(middle, [one[name] for one in piece["windows"][which]], color=colour, lw=0.6, alpha=0.4)
                 ax.plot(middle, [one[which][name]["mean"] for one in result["windows"]], mark, ms=3, color=colour, label=text)
+            for style_, (text, other) in zip(("--", ":", "-."), (others or {}).items()):
+                ends = [(one["from_note"] + one["to_note"]) / 2 for one in other["windows"]]
+                ax.plot(ends, [one["generated"][name]["mean"] for one in other["windows"]], style_, color=GREY, lw=1.2, label=text)
             ax.set(xlabel="note", ylabel=label, ylim=(0, None))
-        np.atleast_1d(axes)[0].legend(loc="lower left")
+        np.atleast_1d(axes)[0].legend(loc="upper left", fontsize=7)
     return axes
 
 

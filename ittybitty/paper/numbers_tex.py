@@ -27,6 +27,11 @@ DIFFERENCES = {  # macro and its decimals -> two results, and how far the bits o
     ("SmallVocabularyLess", 2): (SMALL, "all_rows_hybrid"),
     ("NoMergingLess", 2): ("vocabulary_size_bpe-0", "all_rows_hybrid"),
     ("SmallVocabularyAhead", 2): (SMALL, "all_rows_llama-512"),
+    ("MediumVocabularyLess", 2): ("vocabulary_size_bpe-1024", "all_rows_hybrid"),
+    ("LargeVocabularyMore", 2): ("vocabulary_size_bpe-5000", "all_rows_hybrid"),
+    ("AttentionOnlyMore", 2): ("attention_hybrid-attention-only", "all_rows_hybrid"),
+    ("NoBiasMore", 2): ("attention_hybrid-no-bias", "all_rows_hybrid"),
+    ("AlibiMore", 2): ("attention_hybrid-alibi", "all_rows_hybrid"),
 }
 INTERVALS = (("Selection", "all_rows_ssm", "all_rows_mamba"), ("Attention", "attention_hybrid-no-attention", "all_rows_hybrid"))
 
@@ -63,6 +68,8 @@ def numbers(results: Mapping) -> list[Number]:
         *_numbers("pitch_vocabulary_maestro.json", _events(results["pitch_vocabulary_maestro"]["sizes"])),
         *_numbers("position_tiny.json", _position(results["position_tiny"])),
         *_numbers("endurance_tiny.json", _endurance(results["endurance_tiny"])),
+        *_numbers("endurance_tiny-untruncated.json", _drawn_otherwise("Free", results["endurance_tiny-untruncated"])),
+        *_numbers("endurance_tiny-wider.json", _drawn_otherwise("Wider", results["endurance_tiny-wider"])),
         *_numbers("music_tiny.json", _music(results["music_tiny"])),
         *_numbers("memorisation_tiny.json", _copied(results["memorisation_tiny"])),
         *_numbers("beat_code.json", _beat_code(results["beat_code"])),
@@ -101,6 +108,7 @@ def _complexity(result: Mapping) -> Iterator[tuple[str, str]]:
     yield "MixerHeads", f"{result['heads']}"
     yield "MixerTurns", f"{result['turns']}"
     yield "MixerThreads", f"{result['threads']}"
+    yield "Torch", result["provenance"]["torch"].partition("+")[0]
     for key, (name, *_) in MIXERS.items():
         yield f"{name}TimeExponent", f"{rows[key]['time_exponent']:.2f}"
         yield f"{name}MemoryExponent", f"{rows[key]['memory_exponent']:.2f}"
@@ -261,8 +269,29 @@ def _endurance(result: Mapping) -> Iterator[tuple[str, str]]:
     for name, found in (("", made), ("Truth", played)):
         yield f"Endurance{name}Notes", f"{found['notes_per_second']:.1f}"
         yield f"Endurance{name}Range", f"{found['pitch_range']:.0f}"
-        yield f"Endurance{name}Repeats", percent(found["repetition"])
-    yield "EnduranceVelocityGap", f"{played['velocity'] - made['velocity']:.0f}"
+    yield from _paces("Endurance", result)
+
+
+def _paces(name: str, result: Mapping) -> Iterator[tuple[str, str]]:
+    """Of whole continuations the slowest and the fastest, in notes a second; and how much narrower the last window is, opening by opening."""
+    paces = [row["notes"] / row["seconds"] for row in result["per_piece"]]
+    yield f"{name}Slowest", f"{min(paces):.0f}"
+    yield f"{name}Fastest", f"{max(paces):.0f}"
+    more = result["windows"][-1]["more"]["pitch_range"]
+    yield f"{name}RangeMore", f"${more['mean']:+.0f}$"
+    for bound, value in zip(("Low", "High"), more["ci95"]):
+        yield f"{name}Range{bound}", f"${value:+.0f}$"
+
+
+def _drawn_otherwise(name: str, result: Mapping) -> Iterator[tuple[str, str]]:
+    """Long continuations of the same openings, drawn with other options."""
+    yield from _paces(name, result)
+    last = result["windows"][-1]
+    yield f"{name}Repeats", percent(last["generated"]["repetition"]["mean"], 1)
+    if name == "Wider":
+        yield "WiderTopP", f"{result['sampling']['top_p']:g}"
+    else:
+        yield "TruthRepeats", percent(last["truth"]["repetition"]["mean"], 1)
 
 
 def _music(result: Mapping) -> Iterator[tuple[str, str]]:
@@ -270,6 +299,13 @@ def _music(result: Mapping) -> Iterator[tuple[str, str]]:
     yield "MusicSeconds", f"{result['seconds']:.0f}"
     yield "InvalidProbability", percent(result["invalid"]["probability"], 1)
     yield "InvalidDraws", percent(result["invalid"]["draws"], 1)
+    drawn = result["sampling"]
+    yield "Temperature", f"{drawn['temperature']:g}"
+    yield "TopK", f"{drawn['top_k']}"
+    yield "TopP", f"{drawn['top_p']:g}"
+    for name, feature in (("Gaps", "iois"), ("Classes", "pitch_classes")):
+        for whose, found in (("", "generated"), ("Others", "other_humans")):
+            yield f"Mgeval{name}{whose}", f"{result['mgeval'][found][feature]['overlap']:.2f}"
 
 
 def _copied(result: Mapping) -> Iterator[tuple[str, str]]:
@@ -288,6 +324,7 @@ def _beat_code(result: Mapping) -> Iterator[tuple[str, str]]:
     yield "BeatOnset", f"{found['onset_mae_ms']:.1f}"
     yield "BeatVelocityError", f"{found['velocity_mae']:.2f}"
     yield "BeatEstimated", f"{result['estimated_beats']['f_measure']:.2f}"
+    yield "BeatEstimatedPieces", f"{result['estimated_beats']['pieces']}"
 
 
 def _beat_model(name: str, result: Mapping) -> Iterator[tuple[str, str]]:
@@ -302,6 +339,7 @@ def _beat_model(name: str, result: Mapping) -> Iterator[tuple[str, str]]:
         yield "BeatPitch", f"{spent['pitch']:.1f}"
     elif name == "beats_velocity":
         yield "BeatVelocityPaid", f"{spent['velocity']:.1f}"
+        yield "BeatVelocityTokens", f"{result['training']['tokens'] / 1e6:.1f} million"
     else:
         yield "BeatRemiSame", f"{spent['pitch'] + spent['time'] + spent['duration']:.2f}"
         yield "BeatRemiPitch", f"{spent['pitch']:.1f}"

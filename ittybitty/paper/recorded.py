@@ -26,9 +26,11 @@ BEAT_CODE = {"beats_base": "BeatBase", "beats_velocity": "BeatVelocity", "beats_
 NEEDED = (
     "maestro", "tokenizer_settings", "complexity", "evaluate_tiny", "evaluate_tiny-hybrid", *(f"leak_{protocol}" for protocol in PROTOCOLS), "baseline_xz",
     "baseline_ngram", "all_rows_hybrid", "all_rows_mamba", "all_rows_ssm", "all_rows_llama-512",
-    "all_rows_llama-1024", "all_rows_hybrid-cfc", "all_rows_lstm-remi", "attention_hybrid-no-attention", "collapse_neither",
+    "all_rows_llama-1024", "all_rows_hybrid-cfc", "all_rows_lstm-remi", "attention_hybrid-no-attention",
+    "attention_hybrid-attention-only", "attention_hybrid-no-bias", "attention_hybrid-alibi", "collapse_neither",
     "collapse_no-scaling", "collapse_no-smoothing", "seeds_mamba-1", "seeds_hybrid-1",
-    "vocabulary_size_bpe-0", "vocabulary_size_bpe-512", "pitch_vocabulary_maestro", "position_tiny", "endurance_tiny", "music_tiny",
+    "vocabulary_size_bpe-0", "vocabulary_size_bpe-512", "vocabulary_size_bpe-1024", "vocabulary_size_bpe-5000", "pitch_vocabulary_maestro", "position_tiny", "endurance_tiny", "endurance_tiny-untruncated",
+    "endurance_tiny-wider", "music_tiny", "music_tiny-untruncated", "music_tiny-wider",
     "memorisation_tiny", "beat_code", *BEAT_CODE, "overfit_synthetic", "overfit_piece",
 )  # fmt: skip
 MODEL, HYBRID = "tiny", "tiny-hybrid"  # as they ship: Mamba alone, and the hybrid that it is measured against

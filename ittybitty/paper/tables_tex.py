@@ -270,8 +270,8 @@ def beats_table(results: Mapping) -> str:
 
 
 def _music_name(row: str) -> str:
-    whole = {MODEL: "mamba", HYBRID: "hybrid"}.get(row)
-    return rf"\textbf{{{whole}, one pass}}" if whole else rf"\texttt{{{row}}}"
+    whole = {MODEL: "mamba, one pass", HYBRID: "hybrid, one pass", f"{MODEL}-wider": "mamba, drawn wider", f"{MODEL}-untruncated": "mamba, untruncated"}
+    return rf"\textbf{{{whole[row]}}}" if row in whole else rf"\texttt{{{row}}}"
 
 
 def _tabular(columns: str, head: list[list[str]], rows: list[list[str] | str]) -> str:
