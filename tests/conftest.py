@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,25 +15,34 @@ from ittybitty.midi import write_midi
 from ittybitty.notes import Performance, shift, transpose
 
 
-@pytest.fixture(scope="session", autouse=True)
-def hermetic(tmp_path_factory):
-    """No ITTYBITTY_* of the user's, no Kaggle, a cache of the session's own.
+_made_here: list[str] = []  # the cache that this process made, to be removed by it
 
-    The embedded corpus is read from music21's scores once a session, or copied from the user's cache, where it lies under
-    a name made of the code that plays it.
+
+def pytest_configure(config) -> None:
+    """No ITTYBITTY_* of the user's, no Kaggle, a cache of the session's own: before any test file is read, once for all workers.
+
+    The embedded corpus is read from music21's scores, and the native code compiled, once a session, or copied from the user's
+    cache, where both lie under names made of the code that they come from.
     """
+    if hasattr(config, "workerinput"):  # of pytest-xdist: it has the environment of the process that started it
+        return
     own = paths.cache_dir()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [n for n in os.environ if n.startswith(("ITTYBITTY_", "KAGGLE_"))]:
-            patch.delenv(name)
-        cache = tmp_path_factory.mktemp("cache")
-        for file in own.glob("embedded-*.npz"):
-            shutil.copy(file, cache)
-        if (own / "native").is_dir():  # named by their sources: compiling them takes a minute
-            shutil.copytree(own / "native", cache / "native")
-        patch.setenv(paths.CACHE_VARIABLE, str(cache))
-        patch.setenv(paths.KAGGLE_VARIABLE, str(cache / "no-kaggle"))
-        yield
+    for name in [name for name in os.environ if name.startswith(("ITTYBITTY_", "KAGGLE_"))]:
+        del os.environ[name]
+    cache = Path(tempfile.mkdtemp(prefix="ittybitty-tests-"))
+    _made_here.append(str(cache))
+    for file in own.glob("embedded-*.npz"):
+        shutil.copy(file, cache)
+    if (own / "native").is_dir():
+        shutil.copytree(own / "native", cache / "native")
+    os.environ[paths.CACHE_VARIABLE] = str(cache)
+    os.environ[paths.KAGGLE_VARIABLE] = str(cache / "no-kaggle")
+
+
+def pytest_unconfigure(config) -> None:
+    """The session's cache goes with it."""
+    for folder in _made_here:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

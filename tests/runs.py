@@ -54,7 +54,8 @@ def train_process(store: str, run_dir: str, changes: dict, environment: dict, op
 def processes():
     """Processes that are forked after the imports, from a parent without threads: a start costs no seconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ittybitty.training", "ittybitty.models", "ittybitty.tokenizers.store", "safetensors.torch"])
+    wanted = ["ittybitty.training", "ittybitty.models", "ittybitty.tokenizers.store", "safetensors.torch"]
+    context.set_forkserver_preload([*wanted, "torch._dynamo"])  # which the first optimizer imports, for two seconds
     return context
 
 

@@ -223,8 +223,8 @@ DAMAGE = {
     "config of another width": (_edit(model={"d_model": 8, "n_heads": 2}), "another model"),
     "another tokenizer": (_other_tokenizer, "tokenizer"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "tokenizer"),
-    "weights cut short": (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:500]), "damaged"),
-    "weights not safetensors": (lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04pickle"), "damaged"),
+    "weights cut short": (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:500]), "is damaged or not safetensors"),
+    "weights not safetensors": (lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04pickle"), "is damaged or not safetensors"),
     "weights of nothing": (lambda f: save_file({}, f / "model.safetensors"), "another model"),
 }
 

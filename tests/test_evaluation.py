@@ -154,8 +154,8 @@ def test_trouble_is_named(run, data):
     for arguments, error, word in (
         ((run, data, "test", 0), ConfigError, "limit"),
         ((run, data, "dev"), CorpusError, "split"),
-        ((run / "missing", data), CheckpointError, "missing"),
-        ((run, data / "missing"), CorpusError, "missing"),
+        ((run / "missing", data), CheckpointError, "no such run folder"),
+        ((run, data / "missing"), CorpusError, "no such folder"),
     ):
         with pytest.raises(error, match=word):
             evaluation.evaluate(*arguments, progress=False)

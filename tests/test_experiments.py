@@ -84,8 +84,10 @@ def test_what_is_cut_off_goes_on_where_it_stopped(recipe_file, places, maestro_f
     monkeypatch.setattr(stages, "train", told_to_end)
     cut, after = experiments.run(recipe, maestro_folder, **places)
     assert cut["state"].startswith("unfinished") and after["state"].startswith("not run")
-    monkeypatch.setattr(stages, "train", train)
+    taken = []
+    monkeypatch.setattr(stages, "train", lambda *given, **options: train(*given, **options, on_step=lambda step, record: taken.append(step)))
     assert [row["state"] for row in experiments.run(recipe, maestro_folder, **places)] == ["recorded", "recorded"]
+    assert taken == [3, 4, 5, 6, 1, 2, 3, 4, 5, 6]
     assert json.loads((places["results"] / "small_mamba.json").read_text())["training"]["steps"] == 6
     assert not Clock(None).over and Clock(0.0).over
 

@@ -354,3 +354,17 @@ def test_load_reads_a_run_folder(model, tokenizer, tmp_path):
     loaded = ittybitty.load(tmp_path)
     mine = generation.Piano(model, tokenizer, configs["data"], "mine")
     assert loaded.continue_(music(), tokens=50, seed=1).joined == mine.continue_(music(), tokens=50, seed=1).joined
+
+
+def test_a_penalty_discourages_repeats(model, tokenizer):
+    plain, less = (
+        generation.continuation(model, tokenizer, music(), DATA, GenerationConfig(150, top_k=1, repetition_penalty=penalty)).ids for penalty in (1.0, 3.0)
+    )
+    assert len(set(less)) > 2 * len(set(plain))
+
+
+def test_eight_bits_are_taken_where_they_are_asked_for(model, tokenizer, monkeypatch):
+    asked, made = [], generation.decoder
+    monkeypatch.setattr(generation, "decoder", lambda model, precision: asked.append(precision) or made(model, precision))
+    generation.continuation(model, tokenizer, music(), DATA, GenerationConfig(20, seed=1, precision="int8"))
+    assert asked == ["int8"]

@@ -365,7 +365,7 @@ def test_a_run_keeps_to_its_disk_budget(monkeypatch, tmp_path, performance):
     configs = small_configs(**{"train.checkpoint_every": 1, "train.validate_every": 2})
     summary = training.train("hybrid", configs, small_store(tmp_path / "tokens", performance), tmp_path / "run", progress=False)
     budget = 4 * (2 * 3 + 2)  # bytes a parameter
-    extra = 200_000  # headers of safetensors, tokenizer.json, log
+    extra = 50_000  # less than one more checkpoint: headers of safetensors, tokenizer.json, log
     assert len(sizes) > 30 and max(sizes) < budget * summary["parameters"] + extra < 12 * 4 * 3 * summary["parameters"]
     small = budget * systems.parameter_count("hybrid", "small")
     assert f"{small / 1e9:.1f} GB for `small`" in (FOLDER / "README.md").read_text(encoding="utf-8")

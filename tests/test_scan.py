@@ -1,6 +1,7 @@
 """The scan is the recurrence, on every path, in value and gradient."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -115,3 +116,11 @@ def test_without_a_compiler_the_plain_path_takes_over(tmp_path):
 
 def test_describe_names_every_path():
     assert {row["path"] for row in scan.describe()} == set(scan.PATHS)
+
+
+def test_where_there_is_a_compiler_the_native_code_compiles():
+    """Else every test of it would be skipped, and none fail."""
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("no C++ compiler here")
+    there, why = native.status()
+    assert there, why

@@ -159,7 +159,7 @@ def test_damaged_store_is_refused(tokenizer, tmp_path, name):
     tokenize_corpus(SmallCorpus(), tokenizer, tmp_path, workers=1, progress=False)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(TokenizerError, match="damaged"):
+    with pytest.raises(TokenizerError, match="holds damaged token files"):
         TokenStore.open(tmp_path)
 
 

@@ -86,6 +86,14 @@ def test_ctrl_c_checkpoints_and_is_passed_on(store, straight, tmp_path):
     assert same(weights(run_dir), weights(straight[0]))
 
 
+def test_a_second_ctrl_c_is_immediate():
+    with session.StopSignals() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.received == "SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_a_time_budget_ends_a_run_cleanly(store, straight, tmp_path):
     run_dir = tmp_path / "run"
     summary = train(store, run_dir, max_hours=1e-9)
@@ -105,7 +113,7 @@ def test_kaggles_limit_is_the_default_there(monkeypatch):
 def test_twenty_kills_lose_nothing_but_time(store, tmp_path):
     """SIGKILL at 20 random moments of a real process; the end is bit for bit that of an uninterrupted run."""
     changes = {"train.steps": 40, "train.checkpoint_every": 1, "train.validate_every": 7}
-    context, dice, killed = processes(), random.Random(7), 0
+    context, dice, killed, reached = processes(), random.Random(7), 0, set()
 
     def start(run_dir, delay):
         process = context.Process(target=train_process, args=(str(store.path), str(run_dir), changes, {}, {"resume": True}))
@@ -125,9 +133,11 @@ def test_twenty_kills_lose_nothing_but_time(store, tmp_path):
         # from before the run folder is there to the length of a few steps: rarely enough for all that is left
         code, _ = start(run_dir, dice.uniform(0.02, 0.25) * whole)
         killed += code == -signal.SIGKILL
-        if (last := checkpoint.newest(run_dir)) and last.step == 40:
+        last = checkpoint.newest(run_dir)
+        reached.add(last.step if last else 0)
+        if last and last.step == 40:
             shutil.rmtree(run_dir)  # it came to its end: once more from the beginning
-    assert killed >= 10
+    assert killed >= 10 and len(reached - {0, 40}) >= 4, "the kills did not fall into the training"
     assert start(run_dir, 120)[0] == 0
     for file in ("model.safetensors", "last/model.safetensors", "last/optimizer.safetensors"):
         assert same(load_file(run_dir / file), load_file(tmp_path / "whole" / file)), file

@@ -18,7 +18,13 @@ SUMMARIES = {
 
 def add_verbs(verbs) -> None:
     """Adds `bench` and its five kinds."""
-    parser = verbs.add_parser("bench", help="measure speed and memory beside peers and floors", description="Measured in turns, medians.")
+    parser = verbs.add_parser(
+        "bench",
+        help="measure speed and memory beside peers and floors",
+        description="Measured in turns, medians.",
+        epilog="example:\n  ittybitty bench scan\n  ittybitty bench tokenize --data DIR",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     kinds = parser.add_subparsers(dest="kind", metavar="WHAT", required=True, parser_class=type(parser))
     for kind, summary in SUMMARIES.items():
         one = add_verb(kinds, kind, run, summary, f"ittybitty bench {kind}{' --data DIR' if kind == 'tokenize' else ''}")

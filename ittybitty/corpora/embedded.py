@@ -16,10 +16,12 @@ encodings permit.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,9 +114,30 @@ def _performances() -> dict[str, Performance]:
     place = paths.cache_dir() / f"embedded-{_version()}.npz"
     made = _from_cache(place)
     if made is None:
-        made = _play_all()
-        _to_cache(made, place)
+        with _alone(place):  # of several processes one plays, the others find it played
+            made = _from_cache(place)
+            if made is None:
+                made = _play_all()
+                _to_cache(made, place)
     return made
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """A lock beside `place`; where none can be written, everybody for himself."""
+    from filelock import FileLock
+
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place.with_name(f".{place.name}.lock"))
+        lock.acquire()
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _version() -> str:
