@@ -362,7 +362,8 @@ def endurance(result: Mapping, metrics: Mapping[str, str], axes=None, others: Ma
                 ends = [(one["from_note"] + one["to_note"]) / 2 for one in other["windows"]]
                 ax.plot(ends, [one["generated"][name]["mean"] for one in other["windows"]], style_, color=GREY, lw=1.2, label=text)
             ax.set(xlabel="note", ylabel=label, ylim=(0, None))
-        np.atleast_1d(axes)[0].legend(loc="upper left", fontsize=7)
+        first = np.atleast_1d(axes)[0]
+        first.figure.legend(*first.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
     return axes
 
 

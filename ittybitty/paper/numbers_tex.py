@@ -30,6 +30,10 @@ DIFFERENCES = {  # macro and its decimals -> two results, and how far the bits o
     ("MediumVocabularyLess", 2): ("vocabulary_size_bpe-1024", "all_rows_hybrid"),
     ("LargeVocabularyMore", 2): ("vocabulary_size_bpe-5000", "all_rows_hybrid"),
     ("AttentionOnlyMore", 2): ("attention_hybrid-attention-only", "all_rows_hybrid"),
+    ("FewPairsLess", 1): ("amount_of_data_V8-96", "amount_of_data_V7-96"),
+    ("AllPairsMore", 1): ("all_rows_llama-1024", "all_rows_llama-512"),
+    ("SmallerDataLess", 1): ("all_rows_llama-512", "amount_of_data_V7-96"),
+    ("LargerDataMore", 1): ("all_rows_llama-1024", "amount_of_data_V8-96"),
     ("NoBiasMore", 2): ("attention_hybrid-no-bias", "all_rows_hybrid"),
     ("AlibiMore", 2): ("attention_hybrid-alibi", "all_rows_hybrid"),
 }

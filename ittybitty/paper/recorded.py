@@ -23,20 +23,21 @@ from ..paths import pretrained_dir
 
 PROTOCOLS = ("windows", "pieces", "official")  # of experiments/leak.py
 BEAT_CODE = {"beats_base": "BeatBase", "beats_velocity": "BeatVelocity", "beats_remi": "BeatRemi"}  # name in macros
-NEEDED = (
-    "maestro", "tokenizer_settings", "complexity", "evaluate_tiny", "evaluate_tiny-hybrid", *(f"leak_{protocol}" for protocol in PROTOCOLS), "baseline_xz",
-    "baseline_ngram", "all_rows_hybrid", "all_rows_mamba", "all_rows_ssm", "all_rows_llama-512",
-    "all_rows_llama-1024", "all_rows_hybrid-cfc", "all_rows_lstm-remi", "attention_hybrid-no-attention",
-    "attention_hybrid-attention-only", "attention_hybrid-no-bias", "attention_hybrid-alibi", "collapse_neither",
-    "collapse_no-scaling", "collapse_no-smoothing", "seeds_mamba-1", "seeds_hybrid-1",
-    "vocabulary_size_bpe-0", "vocabulary_size_bpe-512", "vocabulary_size_bpe-1024", "vocabulary_size_bpe-5000", "pitch_vocabulary_maestro", "position_tiny", "endurance_tiny", "endurance_tiny-untruncated",
-    "endurance_tiny-wider", "music_tiny", "music_tiny-untruncated", "music_tiny-wider",
-    "memorisation_tiny", "beat_code", *BEAT_CODE, "overfit_synthetic", "overfit_piece",
-)  # fmt: skip
 MODEL, HYBRID = "tiny", "tiny-hybrid"  # as they ship: Mamba alone, and the hybrid that it is measured against
 WHOLE = {  # name in macros -> result after a whole pass
     "Mamba": "evaluate_tiny", "Hybrid": "evaluate_tiny-hybrid", "Llama": "equal_music_llama-1024",
 }  # fmt: skip
+NEEDED = (
+    "maestro", "tokenizer_settings", "complexity", *WHOLE.values(), *(f"leak_{protocol}" for protocol in PROTOCOLS),
+    "baseline_xz", "baseline_ngram",
+    *(f"all_rows_{row}" for row in ("hybrid", "mamba", "ssm", "llama-512", "llama-1024", "hybrid-cfc", "lstm-remi")),
+    *(f"attention_hybrid-{row}" for row in ("no-attention", "attention-only", "no-bias", "alibi")),
+    *(f"collapse_{row}" for row in ("neither", "no-scaling", "no-smoothing")), "seeds_mamba-1", "seeds_hybrid-1",
+    *(f"vocabulary_size_bpe-{size}" for size in (0, 512, 1024, 5000)), "amount_of_data_V7-96", "amount_of_data_V8-96",
+    "pitch_vocabulary_maestro", "position_tiny", "memorisation_tiny",
+    *(f"{kind}_tiny{drawn}" for kind in ("endurance", "music") for drawn in ("", "-untruncated", "-wider")),
+    "beat_code", *BEAT_CODE, "overfit_synthetic", "overfit_piece",
+)  # fmt: skip
 MIXERS = {  # of bench.complexity: name in macros, row of the table, time and memory as theory has them
     "attention": ("Attention", "Attention, dense", "L^2", "L^2"),
     "fused": ("Fused", "Attention, fused", "L^2", "L"),
