@@ -241,12 +241,13 @@ def _rivals(results: Mapping) -> Iterator[Number]:
 
 
 def _seeds(results: Mapping) -> Iterator[Number]:
-    """A second seed of two rows: what each needs, how far it moved, and what the one needs more than the other with both seeds."""
-    seconds = {name: (f"seeds_{row}-1", f"all_rows_{row}") for name, row in (("Mamba", "mamba"), ("Hybrid", "hybrid"))}
+    """A second seed of three rows: what each needs, how far it moved, and what the second needs more than the first with that seed."""
+    rows = (("Mamba", "mamba"), ("Hybrid", "hybrid"), ("LlamaSmall", "llama-512"))
+    seconds = {name: (f"seeds_{row}-1", f"all_rows_{row}") for name, row in rows}
     for name, (second, first) in seconds.items():
         yield Number(f"Seed{name}", f"{results[second]['bits_per_note']:.2f}", f"{second}.json")
         yield Number(f"Seed{name}Moves", f"{abs(paired(results[second], results[first])[0]):.2f}", f"{second}.json, {first}.json")
-    pair = [second for second, _ in seconds.values()]
+    pair = [seconds[name][0] for name in ("Mamba", "Hybrid")]
     yield Number("SeedHybridMore", f"${paired(results[pair[1]], results[pair[0]])[0]:.2f}$", f"{pair[1]}.json, {pair[0]}.json")
 
 

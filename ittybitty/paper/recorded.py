@@ -32,7 +32,7 @@ NEEDED = (
     "baseline_xz", "baseline_ngram",
     *(f"all_rows_{row}" for row in ("hybrid", "mamba", "ssm", "llama-512", "llama-1024", "hybrid-cfc", "lstm-remi")),
     *(f"attention_hybrid-{row}" for row in ("no-attention", "attention-only", "no-bias", "alibi")),
-    *(f"collapse_{row}" for row in ("neither", "no-scaling", "no-smoothing")), "seeds_mamba-1", "seeds_hybrid-1",
+    *(f"collapse_{row}" for row in ("neither", "no-scaling", "no-smoothing")), "seeds_mamba-1", "seeds_hybrid-1", "seeds_llama-512-1",
     *(f"vocabulary_size_bpe-{size}" for size in (0, 512, 1024, 5000)), "amount_of_data_V7-96", "amount_of_data_V8-96",
     "pitch_vocabulary_maestro", "position_tiny", "memorisation_tiny",
     *(f"{kind}_tiny{drawn}" for kind in ("endurance", "music") for drawn in ("", "-untruncated", "-wider")),
