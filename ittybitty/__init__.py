@@ -12,7 +12,9 @@ from __future__ import annotations
 import importlib
 
 __version__ = "0.1.0"
-REPOSITORY = "ittybitty-piano/ittybitty"  # owner/name on GitHub; the badges of README and notebooks are held to it by tests
+REPOSITORY = (
+    "ittybitty-piano/ittybitty"  # owner/name on GitHub; the badges of README and notebooks are held to it by tests
+)
 
 _HOME = {
     "SCALE_PRESETS": "config",

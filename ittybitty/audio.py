@@ -124,7 +124,14 @@ def _blocks(performance: Performance, rate: int) -> Iterator[np.ndarray]:
             pitch = _key(int(notes["pitch"][i]))
             if pitch not in tones:
                 tones[pitch] = _tone(pitch, rate)
-            _strike(carried, int(starts[i]) - begin, tones[pitch], float(notes["duration"][i]), int(notes["velocity"][i]), rate)
+            _strike(
+                carried,
+                int(starts[i]) - begin,
+                tones[pitch],
+                float(notes["duration"][i]),
+                int(notes["velocity"][i]),
+                rate,
+            )
         yield carried[: min(block, total - begin)].copy()
         carried[:tail] = carried[block:]
         carried[tail:] = 0
@@ -196,7 +203,9 @@ def _limited(blocks: Iterable[np.ndarray], ceiling: float, reach: int) -> Iterat
         seen = np.concatenate([past, block, following[: 2 * reach]])
         if float(np.abs(seen).max(initial=0.0)) > ceiling:
             need = np.minimum(1.0, ceiling / np.maximum(np.abs(seen.astype(np.float64)), ceiling))
-            factor = uniform_filter1d(minimum_filter1d(need, 2 * reach + 1, mode="nearest"), 2 * reach + 1, mode="nearest")
+            factor = uniform_filter1d(
+                minimum_filter1d(need, 2 * reach + 1, mode="nearest"), 2 * reach + 1, mode="nearest"
+            )
             factor = factor[len(past) : len(past) + len(block)]
             yield np.clip(block * factor, -ceiling, ceiling).astype(np.float32)  # what is clipped is rounding
         else:

@@ -76,8 +76,12 @@ def find(name: str | Path) -> Path:
         if candidate.parts[-len(folder.parts) :] == folder.parts:
             return candidate
     if folder.exists():
-        raise CheckpointError(f"{name}: is not a run folder (no config.json in it); give the folder that `ittybitty train` wrote")
-    mend = config.nearest(str(name), [p.name for p in shipped]) if shipped else "no trained model ships with this version"
+        raise CheckpointError(
+            f"{name}: is not a run folder (no config.json in it); give the folder that `ittybitty train` wrote"
+        )
+    mend = (
+        config.nearest(str(name), [p.name for p in shipped]) if shipped else "no trained model ships with this version"
+    )
     raise CheckpointError(f"{name}: no such run folder or shipped model; {mend}")
 
 
@@ -98,7 +102,15 @@ def load(name: str | Path) -> Loaded:
     check_tokenizer(header["tokenizer_hash"], tokenizer, folder)
     model = systems.build_model(header["configs"])
     put_weights(model, read_weights(folder), folder)
-    return Loaded(model.eval(), tokenizer, header["configs"], header["system"], folder, header.get("metrics", {}), header.get("trained_on"))
+    return Loaded(
+        model.eval(),
+        tokenizer,
+        header["configs"],
+        header["system"],
+        folder,
+        header.get("metrics", {}),
+        header.get("trained_on"),
+    )
 
 
 def read_config(folder: Path) -> dict:
@@ -119,7 +131,13 @@ def read_config(folder: Path) -> dict:
 
 
 def write_config(
-    folder: Path, configs: Mapping, system: str, preset: str, tokenizer_hash: str, metrics: Mapping, trained_on: list[dict] | None = None
+    folder: Path,
+    configs: Mapping,
+    system: str,
+    preset: str,
+    tokenizer_hash: str,
+    metrics: Mapping,
+    trained_on: list[dict] | None = None,
 ) -> None:
     """config.json, atomically; `trained_on` as in `Loaded`."""
     from importlib.metadata import PackageNotFoundError, version
@@ -171,7 +189,9 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
         tensors = {}
         for shard in sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values())):
             if Path(shard).name != shard:
-                raise CheckpointError(f"{folder / INDEX}: names a file outside its folder ({shard}); take the folder as it was exported")
+                raise CheckpointError(
+                    f"{folder / INDEX}: names a file outside its folder ({shard}); take the folder as it was exported"
+                )
             tensors.update(_read_tensors(folder / shard))
     elif last := newest(folder):
         tensors = _read_tensors(last.path / MODEL)
@@ -186,7 +206,9 @@ def put_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], whe
     for trouble, names in (("lack", own.keys() - tensors.keys()), ("hold unknown", tensors.keys() - own.keys())):
         if names:
             some = ", ".join(sorted(names)[:3])
-            raise CheckpointError(f"{where}: the weights {trouble} {some} ({len(names)} in all); they are of another model")
+            raise CheckpointError(
+                f"{where}: the weights {trouble} {some} ({len(names)} in all); they are of another model"
+            )
     for name, value in own.items():
         if tensors[name].shape != value.shape:
             shapes = f"{tuple(tensors[name].shape)}, the model's is {tuple(value.shape)}"
@@ -213,7 +235,9 @@ def save_last(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optim
             _sync(path)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(writing, ignore_errors=True)
-        raise OutputError(f"{folder}: no checkpoint could be written ({error}); free some space, the last one is kept") from None
+        raise OutputError(
+            f"{folder}: no checkpoint could be written ({error}); free some space, the last one is kept"
+        ) from None
     if (folder / LAST).exists():
         os.rename(folder / LAST, folder / PREVIOUS)
     os.rename(writing, folder / LAST)
@@ -236,7 +260,10 @@ def settle(folder: Path) -> Last | None:
         last = Last(folder / LAST, last.state)
     for name in (WRITING, PREVIOUS):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for leftover in (*folder.glob(".model-*.safetensors"), *folder.glob(".config-*.json")):  # names of paths.atomic_path
+    for leftover in (
+        *folder.glob(".model-*.safetensors"),
+        *folder.glob(".config-*.json"),
+    ):  # names of paths.atomic_path
         leftover.unlink(missing_ok=True)
     return last
 
@@ -321,7 +348,9 @@ def _flatten(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
 def _complete(folder: Path) -> Last | None:
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        whole = state["format"] == FORMAT and all((folder / n).stat().st_size == size for n, size in state["files"].items())
+        whole = state["format"] == FORMAT and all(
+            (folder / n).stat().st_size == size for n, size in state["files"].items()
+        )
         return Last(folder, state) if whole and isinstance(state["step"], int) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -344,7 +373,9 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         with safe_open(path, "pt"):  # the header is checked before anything is read
             return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: is damaged or not safetensors ({error}); take it from a complete run folder") from None
+        raise CheckpointError(
+            f"{path}: is damaged or not safetensors ({error}); take it from a complete run folder"
+        ) from None
 
 
 def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:

@@ -60,7 +60,9 @@ class ModelConfig:
     n_heads: int = 8  # H
     attn_window: int = 128  # w, every one of the last w tokens is seen
     attn_stride: int = 64  # s, and every s-th token (a landmark) before them
-    attn_reach: int = 1024  # r, up to r tokens back; the cache holds w + r / s + 1 keys, however long the piece (llama: the last r)
+    attn_reach: int = (
+        1024  # r, up to r tokens back; the cache holds w + r / s + 1 keys, however long the piece (llama: the last r)
+    )
     attn_bias: str = "learned"  # "learned" per head over distances 0..w, "alibi" fixed slopes, "none"
     logit_scaling: bool = True  # small embeddings, so that the tied head starts with logits near 0
     dropout: float = 0.0
@@ -77,7 +79,9 @@ class ModelConfig:
         _at_least(0, "model", self, "vocab_size", "dt_rank", "d_cfc", "cfc_sweeps")
         _below_one("model", self, "dropout")
         if not self.lstm_sizes or min(self.lstm_sizes) < 1:
-            raise ConfigError(f"model.lstm_sizes is {self.lstm_sizes}: give the units of each layer, such as 512,512,512")
+            raise ConfigError(
+                f"model.lstm_sizes is {self.lstm_sizes}: give the units of each layer, such as 512,512,512"
+            )
 
     @property
     def shape(self) -> str:
@@ -185,19 +189,37 @@ def _preset(model: dict, train: dict | None = None, data: dict | None = None) ->
 SCALE_PRESETS: dict[str, dict] = {
     # name       parameters
     "nano": _preset(  # 0.1M, for tests: learns within seconds on a CPU
-        dict(pattern="MF MFA", d_model=48, d_ff=96, n_heads=2, vocab_size=512, attn_window=32, attn_stride=16, attn_reach=128),
+        dict(
+            pattern="MF MFA",
+            d_model=48,
+            d_ff=96,
+            n_heads=2,
+            vocab_size=512,
+            attn_window=32,
+            attn_stride=16,
+            attn_reach=128,
+        ),
         dict(steps=60, batch_size=8, learning_rate=3e-3, min_learning_rate=3e-4, warmup=10, checkpoint_every=20),
         dict(context=128, prompt_tokens=64),
     ),
     "tiny": _preset(  # 2.9M, one pass over MAESTRO: an evening on a laptop's CPU; ships as Mamba alone (tiny) and as this (tiny-hybrid)
         dict(pattern="MF MFA MF MFA", d_model=192, d_ff=768, n_heads=6),
-        dict(steps=3_800, batch_size=4, learning_rate=2e-3, min_learning_rate=1e-4, weight_decay=0.1, validate_every=600,
-             validation_windows=160),
+        dict(
+            steps=3_800,
+            batch_size=4,
+            learning_rate=2e-3,
+            min_learning_rate=1e-4,
+            weight_decay=0.1,
+            validate_every=600,
+            validation_windows=160,
+        ),
         dict(pitch_shift=0, velocity_shift=0, tempo_stretch=0.0),  # in a single pass nothing is read twice
     ),
     "small": _preset(dict()),  # 25.6M, the published model
     "medium": _preset(dict(pattern="MF MF MFA MF MF MFA MF MF MFA", d_model=640, d_ff=2560, n_heads=10)),  # about 60M
-    "large": _preset(dict(pattern="MF MF MFA MF MF MFA MF MF MFA MF MF MFA", d_model=768, d_ff=2560, n_heads=12)),  # about 100M
+    "large": _preset(
+        dict(pattern="MF MF MFA MF MF MFA MF MF MFA MF MF MFA", d_model=768, d_ff=2560, n_heads=12)
+    ),  # about 100M
 }
 
 
@@ -241,7 +263,9 @@ def _cast(key: str, old: object, value: object) -> object:
             return tuple(int(part) for part in value.split(","))
         return int(float(value)) if isinstance(old, int) and float(value) == int(float(value)) else type(old)(value)
     except (KeyError, ValueError, TypeError, OverflowError):  # int(float('inf'))
-        raise ConfigError(f"{key} is {value!r}: give a value of type {type(old).__name__}, such as {_shown(old)}") from None
+        raise ConfigError(
+            f"{key} is {value!r}: give a value of type {type(old).__name__}, such as {_shown(old)}"
+        ) from None
 
 
 def _shown(value: object) -> str:

@@ -14,7 +14,20 @@ from pathlib import Path
 
 from . import paths
 
-SHOWN = ("torch", "numpy", "miditok", "symusic", "muspy", "music21", "pretty_midi", "safetensors", "transformers", "ncps", "papermill", "jupyterlab")
+SHOWN = (
+    "torch",
+    "numpy",
+    "miditok",
+    "symusic",
+    "muspy",
+    "music21",
+    "pretty_midi",
+    "safetensors",
+    "transformers",
+    "ncps",
+    "papermill",
+    "jupyterlab",
+)
 OPTIONAL = ("mamba-ssm", "triton", "mambapy")
 LATEX = ("latexmk", "tectonic", "pdflatex")
 GIB = 2**30
@@ -28,12 +41,20 @@ def examine() -> dict:
         "machine": _machine(),
         "devices": _devices(),
         "scan": _scan(),
-        "data": {"named": os.environ.get(paths.DATA_VARIABLE), "maestro": _text(paths.find_maestro()), "asap": _text(paths.find_asap())},
+        "data": {
+            "named": os.environ.get(paths.DATA_VARIABLE),
+            "maestro": _text(paths.find_maestro()),
+            "asap": _text(paths.find_asap()),
+        },
         "weights": {
             "shipped": sorted(path.parent.name for path in paths.pretrained_dir().glob("*/config.json")),
             "runs": [str(path) for path in paths.run_dirs()],
         },
-        "tools": {"latex": next(filter(shutil.which, LATEX), None), "soundfont": _text(_soundfont()), "cache": str(paths.cache_dir())},
+        "tools": {
+            "latex": next(filter(shutil.which, LATEX), None),
+            "soundfont": _text(_soundfont()),
+            "cache": str(paths.cache_dir()),
+        },
     }
     return {**found, "missing": _missing(found)}
 
@@ -47,7 +68,11 @@ def needed() -> dict[str, str]:
     except metadata.PackageNotFoundError:  # run from a clone that was not installed
         lines = (paths.repository_root() / "requirements.txt").read_text(encoding="utf-8").splitlines()
     asked = [Requirement(text) for line in lines if (text := line.partition("#")[0].strip())]
-    return {one.name: f"{one.name}{one.specifier}" for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})}
+    return {
+        one.name: f"{one.name}{one.specifier}"
+        for one in asked
+        if one.marker is None or one.marker.evaluate({"extra": ""})
+    }
 
 
 def _version(name: str) -> str | None:
@@ -82,7 +107,14 @@ def _devices() -> list[dict]:
     for i in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(i)
         # sm_80 on: older cards emulate bfloat16, and float16 with a gradient scaler is the faster choice there
-        rows.append({"device": f"cuda:{i}", "name": card.name, "memory_gib": card.total_memory / GIB, "bfloat16": card.major >= 8})
+        rows.append(
+            {
+                "device": f"cuda:{i}",
+                "name": card.name,
+                "memory_gib": card.total_memory / GIB,
+                "bfloat16": card.major >= 8,
+            }
+        )
     return rows
 
 
@@ -110,17 +142,33 @@ def _missing(found: dict) -> list[dict]:
     if sys.version_info < (3, 11):
         rows.append({"what": "Python 3.11 or newer", "needed": True, "mend": "make setup PYTHON=python3.12"})
     if not found["weights"]["shipped"]:
-        rows.append({"what": "shipped weights", "needed": True, "mend": "install the package whole, or train: ittybitty train --help"})
+        rows.append(
+            {
+                "what": "shipped weights",
+                "needed": True,
+                "mend": "install the package whole, or train: ittybitty train --help",
+            }
+        )
     if found["data"]["maestro"] is None:
         mend = f"ittybitty data fetch, or set {paths.DATA_VARIABLE}; the embedded corpus works without"
         rows.append({"what": "MAESTRO v3.0.0", "needed": False, "mend": mend})
     if any(row["device"].startswith("cuda") for row in found["devices"]) and found["versions"]["mamba-ssm"] is None:
-        rows.append({"what": "mamba-ssm", "needed": False, "mend": "pip install .[mamba]; the scan in plain PyTorch works without"})
+        rows.append(
+            {
+                "what": "mamba-ssm",
+                "needed": False,
+                "mend": "pip install .[mamba]; the scan in plain PyTorch works without",
+            }
+        )
     for row in found["scan"]["paths"]:
         if row["path"] == "native" and not row["available"]:
-            rows.append({"what": "C++ scan", "needed": False, "mend": f"{row['why']}; the scan in plain PyTorch works without"})
+            rows.append(
+                {"what": "C++ scan", "needed": False, "mend": f"{row['why']}; the scan in plain PyTorch works without"}
+            )
     if found["tools"]["latex"] is None:
-        rows.append({"what": "LaTeX", "needed": False, "mend": "make paper says how to get it; everything else works without"})
+        rows.append(
+            {"what": "LaTeX", "needed": False, "mend": "make paper says how to get it; everything else works without"}
+        )
     return rows
 
 
@@ -136,17 +184,26 @@ def report(found: dict) -> str:
     lines += [f"device     {row['device']}: {row['name']}{_card(row)}" for row in found["devices"]]
     for kind, path in found["scan"]["chosen"].items():
         lines.append(f"scan       on {kind}: {path}")
-    lines += [f"           {row['path']:<10} {'yes' if row['available'] else 'no ':<3}  {row['why']}" for row in found["scan"]["paths"]]
+    lines += [
+        f"           {row['path']:<10} {'yes' if row['available'] else 'no ':<3}  {row['why']}"
+        for row in found["scan"]["paths"]
+    ]
     lines += [f"data       {name}: {data[name] or 'not found'}" for name in ("maestro", "asap")]
     lines += [f"weights    shipped: {', '.join(weights['shipped']) or 'none'}"]
     lines += [f"           run: {run}" for run in weights["runs"]]
     lines += [f"sound      {found['tools']['soundfont'] or 'not found'}", f"cache      {found['tools']['cache']}"]
-    lines += [f"{'MISSING' if row['needed'] else 'optional':<10} {row['what']}: {row['mend']}" for row in found["missing"]]
+    lines += [
+        f"{'MISSING' if row['needed'] else 'optional':<10} {row['what']}: {row['mend']}" for row in found["missing"]
+    ]
     ready = not any(row["needed"] for row in found["missing"])
-    return "\n".join([*lines, "", "All that is needed is here." if ready else "Something that is needed is missing: see above."])
+    return "\n".join(
+        [*lines, "", "All that is needed is here." if ready else "Something that is needed is missing: see above."]
+    )
 
 
 def _card(row: dict) -> str:
     if row["memory_gib"] is None:
         return ""
-    return f", {row['memory_gib']:.0f} GiB, train in {'bfloat16' if row['bfloat16'] else 'float16 with a gradient scaler'}"
+    return (
+        f", {row['memory_gib']:.0f} GiB, train in {'bfloat16' if row['bfloat16'] else 'float16 with a gradient scaler'}"
+    )

@@ -39,4 +39,8 @@ class ResultError(IttyBittyError):
     """A measurement failed, or its record is missing, damaged or does not say how it was made."""
 
 
-UNREADABLE = (MidiError, CorpusError, TokenizerError)  # what one damaged piece raises: it is named and left out, the others go on
+UNREADABLE = (
+    MidiError,
+    CorpusError,
+    TokenizerError,
+)  # what one damaged piece raises: it is named and left out, the others go on

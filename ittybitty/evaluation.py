@@ -25,7 +25,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -48,7 +48,11 @@ FIRST_EDGE = 128  # tokens; by_position's bins double from here on
 
 
 def evaluate(
-    name: str | Path, data: str | Path | Corpus | None, split: str = "validation", limit: int | None = None, progress: bool = True
+    name: str | Path,
+    data: str | Path | Corpus | None,
+    split: str = "validation",
+    limit: int | None = None,
+    progress: bool = True,
 ) -> dict:
     """Figures of a shipped model or run folder on a split, with a row a piece under "per_piece".
 
@@ -98,7 +102,9 @@ def chosen_pieces(
     return corpus, evenly_spaced(corpus.split(split), limit)
 
 
-def scored(pieces: Iterable[Piece], score_one: Callable[[Piece], dict], progress: bool) -> tuple[list[dict], list[dict]]:
+def scored(
+    pieces: Iterable[Piece], score_one: Callable[[Piece], dict], progress: bool
+) -> tuple[list[dict], list[dict]]:
     """Rows of the pieces that can be scored, and name and reason of the others; CorpusError where none can."""
     rows, skipped = [], []
     for piece in shown(pieces, progress, "scoring"):
@@ -138,7 +144,9 @@ def score(model, tokenizer, piece: Piece, spelling: Spelling | None = None) -> d
     return piece_row(piece, original, len(bits), float(bits.sum()), took, tokenizer.decode(ids)) | parts
 
 
-def piece_row(piece: Piece, original: Performance, tokens: int | None, bits: float, took: float, decoded: Performance) -> dict:
+def piece_row(
+    piece: Piece, original: Performance, tokens: int | None, bits: float, took: float, decoded: Performance
+) -> dict:
     """A row of "per_piece", the same for every kind of code."""
     return {
         "name": piece.name,
@@ -226,7 +234,9 @@ def by_position(
             continue
         rows.append({"name": piece.name, **position_row(found.model, found.tokenizer, ids[: length + 1], edges)})
     if not rows:
-        raise CorpusError(f"{corpus.name}: no piece in {split} has {length} tokens (the longest has {longest}); give a shorter --length")
+        raise CorpusError(
+            f"{corpus.name}: no piece in {split} has {length} tokens (the longest has {longest}); give a shorter --length"
+        )
     return {
         "measures": "bits per note by position",
         "bins": _positions(rows, edges),
@@ -258,7 +268,9 @@ def position_row(model, tokenizer, ids: np.ndarray, edges: list[int]) -> dict[st
 
 
 def _positions(rows: list[dict], edges: list[int]) -> list[dict]:
-    bits, windowed, notes = (np.array([row[key] for row in rows], float) for key in ("bits", "windowed_bits", "notes"))  # (P, bins)
+    bits, windowed, notes = (
+        np.array([row[key] for row in rows], float) for key in ("bits", "windowed_bits", "notes")
+    )  # (P, bins)
     bins = []
     for i, (start, end) in enumerate(zip(edges, edges[1:])):
         total = notes[:, i].sum()
@@ -271,7 +283,9 @@ def _positions(rows: list[dict], edges: list[int]) -> list[dict]:
                 "bits_per_note": float(bits[:, i].sum() / total) if total else float("nan"),
                 "ci95": list(metrics.bootstrap_interval(bits[:, i], notes[:, i])) if notes[:, i].all() else None,
                 "windowed_bits_per_note": float(windowed[:, i].sum() / total) if total else float("nan"),
-                "gain_ci95": list(metrics.bootstrap_interval(windowed[:, i] - bits[:, i], notes[:, i])) if notes[:, i].all() else None,
+                "gain_ci95": list(metrics.bootstrap_interval(windowed[:, i] - bits[:, i], notes[:, i]))
+                if notes[:, i].all()
+                else None,
             }
         )
     return bins
@@ -318,9 +332,13 @@ def provenance() -> dict[str, str]:
     """Where and with what a figure was made."""
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    )
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "device": device,
         "machine": platform.machine(),

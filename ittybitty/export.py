@@ -31,11 +31,16 @@ CITED = {  # a corpus on model hubs, and in prose; of any other its own name is 
     "asap": ("asap-dataset", "ASAP (Foscarin et al. 2020)"),
 }
 LICENCES = {  # on model hubs, and in prose
-    "CC BY-NC-SA 4.0": ("cc-by-nc-sa-4.0", "share them with attribution, not for commercial ends, under the same licence"),
+    "CC BY-NC-SA 4.0": (
+        "cc-by-nc-sa-4.0",
+        "share them with attribution, not for commercial ends, under the same licence",
+    ),
 }
 NOT_MEASURED = "not measured"
 EXPORTED = "exported_weights_hash"  # of the float16 weights beside a record of the run's own
-FILES = re.compile(r"config\.json|tokenizer\.json|README\.md|results\.json|log\.jsonl|model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+FILES = re.compile(
+    r"config\.json|tokenizer\.json|README\.md|results\.json|log\.jsonl|model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?"
+)
 CARD_NEEDS = (  # numbers of a record that the card shows
     "bits_per_note", "pieces", "notes", "tokens_per_note", "onset_error_ms", "duration_error_ms", "velocity_error", "notes_lost",
 )  # fmt: skip
@@ -102,7 +107,9 @@ def export(
         largest = _fill(writing, found, measured, name, trained_on)
         _put(writing, out.resolve())
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error}); choose a place you may write to") from None
+        raise OutputError(
+            f"{out}: cannot be written ({error.strerror or error}); choose a place you may write to"
+        ) from None
     finally:
         shutil.rmtree(writing, ignore_errors=True)
     files = {p.name: p.stat().st_size for p in sorted(out.iterdir())}
@@ -112,7 +119,9 @@ def export(
 def _fill(folder: Path, found: checkpoint.Loaded, measured: Mapping, name: str, trained_on: str | None) -> float:
     """Every file of the export; the largest difference that float16 made."""
     preset = checkpoint.read_config(found.path).get("preset", "")
-    checkpoint.write_config(folder, found.configs, found.system, preset, found.tokenizer.content_hash, found.metrics, found.trained_on)
+    checkpoint.write_config(
+        folder, found.configs, found.system, preset, found.tokenizer.content_hash, found.metrics, found.trained_on
+    )
     found.tokenizer.save(folder / "tokenizer.json")
     if (found.path / "log.jsonl").is_file():
         shutil.copyfile(found.path / "log.jsonl", folder / "log.jsonl")
@@ -133,8 +142,12 @@ def _save_shards(model: torch.nn.Module, folder: Path) -> None:
     halves = {k: v.half() if v.is_floating_point() else v for k, v in checkpoint.weights(model).items()}
     for name, tensor in halves.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{name} holds a number that float16 cannot (above 65504); train with a smaller learning rate")
-    split = split_torch_state_dict_into_shards(halves, filename_pattern="model{suffix}.safetensors", max_shard_size=SHARD_BYTES)
+            raise CheckpointError(
+                f"{name} holds a number that float16 cannot (above 65504); train with a smaller learning rate"
+            )
+    split = split_torch_state_dict_into_shards(
+        halves, filename_pattern="model{suffix}.safetensors", max_shard_size=SHARD_BYTES
+    )
     for file, names in split.filename_to_tensors.items():
         checkpoint.write_tensors({name: halves[name] for name in names}, folder / file, {"format": "pt"})
     if split.is_sharded:
@@ -202,7 +215,11 @@ def _data(corpora: list[dict] | None, said: str | None) -> dict[str, str]:
         if not duties:
             terms = f"The model comes under the licence of its training data: {licence}."
     datasets = f"datasets: [{', '.join(on_hub)}]\n" if on_hub else ""
-    return {"licence": slug, "datasets": datasets, "data": textwrap.fill(f"{what} {terms}", 120, break_on_hyphens=False)}
+    return {
+        "licence": slug,
+        "datasets": datasets,
+        "data": textwrap.fill(f"{what} {terms}", 120, break_on_hyphens=False),
+    }
 
 
 def _results(results: Mapping | str | Path | None, found: checkpoint.Loaded) -> Mapping:
@@ -217,9 +234,13 @@ def _results(results: Mapping | str | Path | None, found: checkpoint.Loaded) -> 
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{where}: cannot be read as JSON ({error}); evaluate the run again") from None
     if wrong := _lacking(read) if isinstance(read, Mapping) else "figures":
-        raise CheckpointError(f"{where}: is not a record of `ittybitty evaluate`, it has no {wrong}; evaluate the run again")
+        raise CheckpointError(
+            f"{where}: is not a record of `ittybitty evaluate`, it has no {wrong}; evaluate the run again"
+        )
     if checkpoint.weights_hash(found.model) not in (read.get("weights_hash"), read.get(EXPORTED)):
-        raise CheckpointError(f"{where}: measured other weights than those of {found.path}; evaluate this run, then export it")
+        raise CheckpointError(
+            f"{where}: measured other weights than those of {found.path}; evaluate this run, then export it"
+        )
     return read
 
 
@@ -228,7 +249,9 @@ def _lacking(record: Mapping) -> str:
     interval = record.get("ci95")
     interval = interval if isinstance(interval, list | tuple) and len(interval) == 2 else [None]
     good = {key: isinstance(record.get(key), Real) for key in CARD_NEEDS}
-    good |= {key: isinstance(record.get(key), str) for key in ("split", "corpus")} | {"ci95": all(isinstance(end, Real) for end in interval)}
+    good |= {key: isinstance(record.get(key), str) for key in ("split", "corpus")} | {
+        "ci95": all(isinstance(end, Real) for end in interval)
+    }
     return next((key for key in good if not good[key]), "")
 
 

@@ -77,7 +77,11 @@ def selective_ssm():
     """Figure 1: one step. Grey is the same for all tokens, orange is computed from the token."""
     sheet = Sheet(13, 7.6)
     sheet.text(0.75, 4.6, r"$h_{t-1}$")
-    for x, y, text, width in ((3.1, 4.6, r"$\exp(\Delta_t A)$", 2.4), (6.3, 2.9, r"$\Delta_t B_t$", 2.4), (10.7, 5.8, "$C_t$", 1.4)):
+    for x, y, text, width in (
+        (3.1, 4.6, r"$\exp(\Delta_t A)$", 2.4),
+        (6.3, 2.9, r"$\Delta_t B_t$", 2.4),
+        (10.7, 5.8, "$C_t$", 1.4),
+    ):
         sheet.box(x, y, text, CHOSEN, width)
     sheet.join(6.3, 4.6, "+")
     sheet.box(8.3, 4.6, "$h_t$", "white", 1.3, 1.0)
@@ -169,9 +173,21 @@ def benchmarks(results: Mapping):
         for name, row in rows.items():
             label, color, marker, line = NAMES[name]
             style = dict(color=color, marker=marker, linestyle=line, markersize=3, linewidth=1.1)
-            time.loglog(lengths, [1e3 * s for s in row["seconds"]], label=f"{label}  $L^{{{row['time_exponent']:.2f}}}$", **style)
-            time.fill_between(lengths, *zip(*[[1e3 * s for s in pair] for pair in row["spread"]]), color=color, alpha=0.2, linewidth=0)
-            memory.loglog(lengths, [b / 1e6 for b in row["bytes"]], label=f"{label}  $L^{{{row['memory_exponent']:.2f}}}$", **style)
+            time.loglog(
+                lengths,
+                [1e3 * s for s in row["seconds"]],
+                label=f"{label}  $L^{{{row['time_exponent']:.2f}}}$",
+                **style,
+            )
+            time.fill_between(
+                lengths, *zip(*[[1e3 * s for s in pair] for pair in row["spread"]]), color=color, alpha=0.2, linewidth=0
+            )
+            memory.loglog(
+                lengths,
+                [b / 1e6 for b in row["bytes"]],
+                label=f"{label}  $L^{{{row['memory_exponent']:.2f}}}$",
+                **style,
+            )
         for axes, what in ((time, "time of a step (ms)"), (memory, "peak memory (MB)")):
             axes.set_ylabel(what, fontsize=8)
             axes.tick_params(labelsize=7)

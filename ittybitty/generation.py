@@ -83,7 +83,9 @@ def make_prompt(seed: Performance, tokenizer: Tokenizer, config: DataConfig) -> 
         return Prompt(np.array([tokenizer.bos_id]), seed, 0.0, 0.0)
     onsets = np.unique(seed.notes["onset"])
     join_at = float(onsets[-1])
-    end = min(seed.end, join_at + config.prompt_seconds / 2)  # a last chord held for long leaves room for what led to it
+    end = min(
+        seed.end, join_at + config.prompt_seconds / 2
+    )  # a last chord held for long leaves room for what led to it
     first = min(int(np.searchsorted(onsets, end - config.prompt_seconds)), len(onsets) - 1)
 
     def cut(index: int) -> Prompt:
@@ -157,7 +159,9 @@ def _draw(logits: torch.Tensor, mask: np.ndarray, history: deque, generator, con
         raise CheckpointError(f"no token can be drawn: {error}; take other weights") from None
 
 
-def stream(model, tokenizer, prompt: Performance, config: DataConfig, generation_config: GenerationConfig) -> Iterator[Note]:
+def stream(
+    model, tokenizer, prompt: Performance, config: DataConfig, generation_config: GenerationConfig
+) -> Iterator[Note]:
     """Each new note as soon as its duration is known, at times that follow those of `prompt` (which may be empty)."""
     _check_fit(model, tokenizer)
     given = make_prompt(prompt, tokenizer, config)
@@ -173,7 +177,9 @@ def stream(model, tokenizer, prompt: Performance, config: DataConfig, generation
                     return
             if reader.clock + given.start >= limit:
                 return
-    yield from islice(_heard(reader.feed(tokenizer.eos_id), given, limit), None if left == math.inf else left)  # what still sounds
+    yield from islice(
+        _heard(reader.feed(tokenizer.eos_id), given, limit), None if left == math.inf else left
+    )  # what still sounds
 
 
 def _heard(notes: list[Note], prompt: Prompt, limit: float) -> list[Note]:
@@ -344,7 +350,9 @@ class Piano:
     def load(cls, name: str | Path = "tiny") -> Piano:
         """A model that ships with the package, or a run folder; CheckpointError says what is wrong with it."""
         found = checkpoint.load(name)
-        return cls(found.model, found.tokenizer, found.configs["data"], str(name), found.path, systems.sampling(found.system))
+        return cls(
+            found.model, found.tokenizer, found.configs["data"], str(name), found.path, systems.sampling(found.system)
+        )
 
     def continue_(
         self,
@@ -372,7 +380,12 @@ class Piano:
         return made
 
     def stream(
-        self, seed_file: str | Path | Performance = Performance(), /, seconds: float | None = None, tokens: int | None = None, **options
+        self,
+        seed_file: str | Path | Performance = Performance(),
+        /,
+        seconds: float | None = None,
+        tokens: int | None = None,
+        **options,
     ) -> Iterator[Note]:
         """The notes of a continuation as they are made; without a seed, of a piece from nothing."""
         config, wanted = self._configs(seconds, tokens, options)
@@ -391,4 +404,6 @@ class Piano:
             music = TOKENS_PER_SECOND * (seconds if seconds and seconds > 0 else 0), TOKENS_PER_NOTE * notes
             tokens = 512 + math.ceil(min(max(music), 1e9))
         options.setdefault("max_new_tokens", tokens)
-        return dataclasses.replace(self.data, **listening), dataclasses.replace(self.sampling, seconds=seconds, **options)
+        return dataclasses.replace(self.data, **listening), dataclasses.replace(
+            self.sampling, seconds=seconds, **options
+        )

@@ -111,12 +111,18 @@ def _checked(model, ids: np.ndarray) -> torch.Tensor:
     tokens = torch.as_tensor(np.asarray(ids, np.int64))
     vocabulary = getattr(getattr(model, "config", None), "vocab_size", None)
     if vocabulary is not None and len(tokens) and int(tokens.max()) >= vocabulary:
-        raise CheckpointError(f"token {int(tokens.max())} is not among the model's {vocabulary}: use the tokenizer saved with it")
+        raise CheckpointError(
+            f"token {int(tokens.max())} is not among the model's {vocabulary}: use the tokenizer saved with it"
+        )
     return tokens
 
 
 def _place(model) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu")) if hasattr(model, "parameters") else torch.device("cpu")
+    return (
+        next((p.device for p in model.parameters()), torch.device("cpu"))
+        if hasattr(model, "parameters")
+        else torch.device("cpu")
+    )
 
 
 def _nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -125,7 +131,9 @@ def _nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 def _finite(bits: np.ndarray) -> np.ndarray:
     if not np.isfinite(bits).all():
-        raise CheckpointError("the model gives probabilities that are not numbers: the weights have diverged; take others")
+        raise CheckpointError(
+            "the model gives probabilities that are not numbers: the weights have diverged; take others"
+        )
     return bits
 
 

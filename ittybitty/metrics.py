@@ -40,7 +40,11 @@ def round_trip_error(original: Performance, decoded: Performance) -> dict[str, f
         mine = original.notes[original.notes["pitch"] == pitch]
         other = decoded.notes[decoded.notes["pitch"] == pitch]
         i, j = _pairs(mine["onset"], other["onset"])
-        errors.append(np.stack([np.abs(mine[name][i] - other[name][j]).astype(float) for name in ("onset", "duration", "velocity")], 1))
+        errors.append(
+            np.stack(
+                [np.abs(mine[name][i] - other[name][j]).astype(float) for name in ("onset", "duration", "velocity")], 1
+            )
+        )
     found = np.concatenate(errors)
     onset, duration, velocity = found.mean(0) if len(found) else (np.nan,) * 3
     return {
@@ -144,7 +148,9 @@ def _chroma(performance: Performance) -> np.ndarray:
         return np.zeros((0, 12))
     start = notes["onset"] - notes["onset"].min()
     edges = FRAME * np.arange(int(np.ceil((start + notes["duration"]).max() / FRAME)) + 1)
-    held = np.clip(np.minimum((start + notes["duration"])[:, None], edges[1:]) - np.maximum(start[:, None], edges[:-1]), 0, None)  # (N, frames)
+    held = np.clip(
+        np.minimum((start + notes["duration"])[:, None], edges[1:]) - np.maximum(start[:, None], edges[:-1]), 0, None
+    )  # (N, frames)
     return np.stack([held[notes["pitch"] % 12 == c].sum(0) for c in range(12)], 1)
 
 
@@ -177,7 +183,14 @@ def musical_metrics(performance: Performance) -> dict[str, float]:
     for onset, duration, pitch, velocity in performance:
         track.notes.append(muspy.Note(round(onset * rate), pitch, max(1, round(duration * rate)), velocity))
     music = muspy.Music(resolution=rate, tracks=[track])
-    names = ("pitch_range", "n_pitches_used", "n_pitch_classes_used", "pitch_entropy", "pitch_class_entropy", "scale_consistency")
+    names = (
+        "pitch_range",
+        "n_pitches_used",
+        "n_pitch_classes_used",
+        "pitch_entropy",
+        "pitch_class_entropy",
+        "scale_consistency",
+    )
     names += ("polyphony", "polyphony_rate")
     return {name: float(getattr(muspy, name)(music)) if len(performance) else float("nan") for name in names}
 
@@ -204,7 +217,11 @@ def kl_divergence(first: np.ndarray, second: np.ndarray, floor: float = 1e-6) ->
 
 
 def bootstrap_interval(
-    values: Sequence[float], weights: Sequence[float] | None = None, level: float = 0.95, draws: int = 10_000, seed: int = 0
+    values: Sequence[float],
+    weights: Sequence[float] | None = None,
+    level: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile interval of sum(values) / sum(weights) over pieces drawn with replacement [3]; seeded.
 

@@ -130,7 +130,8 @@ class _Clock:
 def _notes(tracks: list[dict[str, np.ndarray]], clock: _Clock, name: str) -> np.ndarray:
     """All tracks' notes as one sorted NOTE array."""
     onset, length, pitch, velocity = (
-        np.concatenate([track[key] for track in tracks]).astype("i8") for key in ("time", "duration", "pitch", "velocity")
+        np.concatenate([track[key] for track in tracks]).astype("i8")
+        for key in ("time", "duration", "pitch", "velocity")
     )
     if onset.min() < 0 or length.min() < 0 or (onset + length).max() >= 2**31:  # symusic counts in 32 bits
         raise MidiError(f"{name}: lasts over 2 billion ticks; it is damaged, or cut it into shorter files")
@@ -148,7 +149,9 @@ def _on_keyboard(notes: np.ndarray, name: str) -> np.ndarray:
     if lost == len(notes):
         raise MidiError(f"{name}: none of its {lost} notes lies on a piano (A0 to C8); transpose it")
     if lost:
-        warnings.warn(f"{name}: {lost} of {len(notes)} notes lie off the piano (A0 to C8) and are left out", stacklevel=4)
+        warnings.warn(
+            f"{name}: {lost} of {len(notes)} notes lie off the piano (A0 to C8) and are left out", stacklevel=4
+        )
         return notes[inside]
     return notes
 
@@ -210,7 +213,10 @@ def midi_bytes(performance: Performance) -> bytes:
     for tick, length in clock.tempos():
         score.tempos.append(Tempo(tick, mspq=length))
     track.notes = Note.from_numpy(
-        notes["onset"].astype("i4"), notes["duration"].astype("i4"), notes["pitch"].astype("i1"), notes["velocity"].astype("i1")
+        notes["onset"].astype("i4"),
+        notes["duration"].astype("i4"),
+        notes["pitch"].astype("i1"),
+        notes["velocity"].astype("i1"),
     )
     for down, up in _pedal_ticks(performance.pedals, clock):
         track.controls.append(ControlChange(int(down), SUSTAIN, 127))
@@ -253,9 +259,11 @@ def _whole_ticks(performance: Performance, clock: _Quarters) -> np.ndarray:
     """Notes with onset and duration in ticks, none overlapping another of its pitch."""
     notes = performance.notes.copy()
     if len(notes):
-        if not (np.isfinite(notes["onset"]).all() and np.isfinite(notes["duration"]).all() and notes["onset"].min() >= 0):
+        if not (
+            np.isfinite(notes["onset"]).all() and np.isfinite(notes["duration"]).all() and notes["onset"].min() >= 0
+        ):
             raise ValueError("every onset must be 0 s or later: shift() the performance first")
-        if not (0 <= notes["pitch"].min() and notes["pitch"].max() <= 127):
+        if not (notes["pitch"].min() >= 0 and notes["pitch"].max() <= 127):
             raise ValueError("pitches must lie within 0..127")
     release = clock(notes["onset"] + notes["duration"])
     notes["onset"] = clock(notes["onset"])

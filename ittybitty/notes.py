@@ -99,7 +99,7 @@ def transpose(performance: Performance, semitones: int) -> Performance:
     """Every pitch moved; a ValueError if a note would leave the keyboard."""
     notes = performance.notes.copy()
     notes["pitch"] += semitones
-    if len(notes) and not (LOWEST_PITCH <= notes["pitch"].min() and notes["pitch"].max() <= HIGHEST_PITCH):
+    if len(notes) and not (notes["pitch"].min() >= LOWEST_PITCH and notes["pitch"].max() <= HIGHEST_PITCH):
         raise ValueError(f"transposing by {semitones} semitones leaves the keyboard; keep within transposition_range()")
     return Performance(notes, performance.pedals, performance.beats)
 

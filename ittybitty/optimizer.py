@@ -26,7 +26,10 @@ def learning_rate(step: int, config: TrainConfig, steps_per_epoch: int = 1) -> f
     if config.schedule != "cosine":
         raise ConfigError(f"train.schedule is {config.schedule!r}: give 'cosine' or 'stairs'")
     part = min(1.0, (step - config.warmup) / max(1, config.steps - 1 - config.warmup))
-    return config.min_learning_rate + (config.learning_rate - config.min_learning_rate) * (1 + math.cos(math.pi * part)) / 2
+    return (
+        config.min_learning_rate
+        + (config.learning_rate - config.min_learning_rate) * (1 + math.cos(math.pi * part)) / 2
+    )
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:

@@ -97,7 +97,9 @@ def open_parallel(kind: str | None = None) -> Parallel:
     opened = not distributed.is_initialized()
     if opened:
         if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
-            raise ConfigError("parallel ddp needs torchrun: start with `torchrun --standalone --nproc-per-node=2 -m ittybitty train …`")
+            raise ConfigError(
+                "parallel ddp needs torchrun: start with `torchrun --standalone --nproc-per-node=2 -m ittybitty train …`"
+            )
         _join("nccl" if cuda else "gloo")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     if cuda:
@@ -110,6 +112,8 @@ def _join(backend: str) -> None:
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("GROUP_WORLD_SIZE") == "1":
         store, rank, world = next(distributed.rendezvous("env://"))
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        distributed.init_process_group(backend, store=distributed.PrefixStore(f"attempt-{attempt}", store), rank=rank, world_size=world)
+        distributed.init_process_group(
+            backend, store=distributed.PrefixStore(f"attempt-{attempt}", store), rank=rank, world_size=world
+        )
     else:
         distributed.init_process_group(backend)

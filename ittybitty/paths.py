@@ -127,7 +127,11 @@ def run_dirs() -> list[Path]:
 
 def attached_runs() -> list[Path]:
     """Run folders on Kaggle's mounts: the output of another notebook or of a former version, or weights as a data set."""
-    return [folder for folder in _folders(kaggle_input(), MOUNT_DEPTH) if (folder / "config.json").is_file() and (folder / "tokenizer.json").is_file()]
+    return [
+        folder
+        for folder in _folders(kaggle_input(), MOUNT_DEPTH)
+        if (folder / "config.json").is_file() and (folder / "tokenizer.json").is_file()
+    ]
 
 
 @contextmanager

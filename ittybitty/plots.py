@@ -114,7 +114,9 @@ def piano_roll(seed: Performance, new: Performance | None = None, ax=None, windo
         strip.spines[["left", "bottom"]].set_visible(False)
         if fresh:
             handles = [Patch(color=colour, label=label) for label, colour, _ in labels]
-            ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handlelength=1.2)
+            ax.legend(
+                handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handlelength=1.2
+            )
     return ax
 
 
@@ -149,9 +151,13 @@ def patterns(states: np.ndarray, names: Sequence[str] = (), ax=None):
     states = np.asarray(states)
     with style(columns=1, height=0.7 + 0.14 * len(states)):
         ax = _axes(ax)
-        ax.imshow(states, cmap=ListedColormap(["#F2F2F2", SKY, BLACK]), vmin=0, vmax=2, aspect="auto", interpolation="nearest")
+        ax.imshow(
+            states, cmap=ListedColormap(["#F2F2F2", SKY, BLACK]), vmin=0, vmax=2, aspect="auto", interpolation="nearest"
+        )
         ax.set_yticks(range(len(names)), names)
-        ax.set_xticks(np.linspace(0, states.shape[1], 5) - 0.5, [f"{place:g}" for place in np.linspace(0, states.shape[1], 5)])
+        ax.set_xticks(
+            np.linspace(0, states.shape[1], 5) - 0.5, [f"{place:g}" for place in np.linspace(0, states.shape[1], 5)]
+        )
         ax.hlines(np.arange(1, len(states)) - 0.5, -0.5, states.shape[1] - 0.5, color="white", lw=1)
         ax.set(xlabel="frame")
         ax.tick_params(length=0)
@@ -180,7 +186,15 @@ def training_curve(log: str | Path | Iterable[Mapping], ax=None, x: str = "step"
             steps, losses = np.array(held_out, float).T
             ax.plot(steps, losses, "o-", color=NEW, ms=3.5, label="validation")
             best = int(losses.argmin())
-            ax.annotate(f"{losses[best]:.3f}", (steps[best], losses[best]), (0, 7), textcoords="offset points", ha="center", color=NEW, fontsize=8)
+            ax.annotate(
+                f"{losses[best]:.3f}",
+                (steps[best], losses[best]),
+                (0, 7),
+                textcoords="offset points",
+                ha="center",
+                color=NEW,
+                fontsize=8,
+            )
         ax.set(xlabel="training tokens" if x == "tokens" else x, ylabel="nats per token")
         if trained or held_out:
             ax.legend()
@@ -196,7 +210,9 @@ def learning_curves(logs: Mapping[str, str | Path | Iterable[Mapping]], ax=None,
         for (name, log), color in zip(logs.items(), PALETTE):
             records = _records(log)
             trained = np.array([(r[x], r["nll"]) for r in records if "nll" in r and x in r], float).reshape(-1, 2)
-            held_out = np.array([(r[x], r["validation_nll"]) for r in records if "validation_nll" in r and x in r], float).reshape(-1, 2)
+            held_out = np.array(
+                [(r[x], r["validation_nll"]) for r in records if "validation_nll" in r and x in r], float
+            ).reshape(-1, 2)
             ax.plot(trained[:, 0], _smooth(trained[:, 1]), color=color, alpha=0.6, lw=1)
             ax.plot(*held_out.T, "o-", color=color, ms=3.5, label=name)
         ax.set(xlabel="training tokens" if x == "tokens" else x, ylabel="nats per token")
@@ -226,8 +242,19 @@ def attention_mask(mask: np.ndarray, ax=None):
 
     with style(columns=1, height=3.2):
         ax = _axes(ax)
-        ax.imshow(np.asarray(mask, bool), cmap=ListedColormap(["#F2F2F2", SEED]), vmin=0, vmax=1, interpolation="nearest", origin="upper")
-        ax.set(xlabel="position looked at", ylabel="position that looks", title=f"{100 * np.mean(np.tril(mask)):.1f} % of all pairs")
+        ax.imshow(
+            np.asarray(mask, bool),
+            cmap=ListedColormap(["#F2F2F2", SEED]),
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
+            origin="upper",
+        )
+        ax.set(
+            xlabel="position looked at",
+            ylabel="position that looks",
+            title=f"{100 * np.mean(np.tril(mask)):.1f} % of all pairs",
+        )
         ax.grid(False)
     return ax
 
@@ -254,7 +281,12 @@ def next_token(probabilities: Mapping[str, Sequence[float]], names: Sequence[str
 
 
 def intervals(
-    rows: Sequence[Mapping], value: str = "bits_per_note", label: str = "system", ax=None, say: bool = True, marks: Mapping[str, str] | None = None
+    rows: Sequence[Mapping],
+    value: str = "bits_per_note",
+    label: str = "system",
+    ax=None,
+    say: bool = True,
+    marks: Mapping[str, str] | None = None,
 ):
     """A point and its 95% interval ("ci95") a row, lowest on top; a code that drops something is hollow and, if asked to `say`, says what.
 
@@ -269,7 +301,16 @@ def intervals(
         for i, row in enumerate(rows):
             whole = not _missing(row)
             colour = {"color": SEED if whole else GREY, "mfc": SEED if whole else "white"}
-            ax.errorbar(values[i], i, xerr=spread[:, i : i + 1], fmt=(marks or {}).get(row.get("group"), "o"), ms=4.5, capsize=3, lw=1.2, **colour)
+            ax.errorbar(
+                values[i],
+                i,
+                xerr=spread[:, i : i + 1],
+                fmt=(marks or {}).get(row.get("group"), "o"),
+                ms=4.5,
+                capsize=3,
+                lw=1.2,
+                **colour,
+            )
         ax.set_yticks(range(len(rows)), [_row_name(row, label) if say else str(row[label]) for row in rows])
         ax.set(xlabel=value.replace("_", " "), ylim=(-0.6, len(rows) - 0.4))
         ax.grid(axis="y", visible=False)
@@ -293,13 +334,24 @@ def shares(rows: Sequence[Mapping], key: str = "bits_per_note_by_attribute", lab
         names = list(dict.fromkeys(name for row in rows for name in row[key]))
         for i, name in enumerate(names):
             width = np.array([row[key].get(name, 0.0) for row in rows])
-            bars = ax.barh(range(len(rows)), width, 0.66, left, label=name, color=(*PALETTE[:-1], GREY)[i % len(PALETTE)])
-            ax.bar_label(bars, [f"{w:.1f}" if w >= 0.4 else "" for w in width], label_type="center", fontsize=7.5, color="white")
+            bars = ax.barh(
+                range(len(rows)), width, 0.66, left, label=name, color=(*PALETTE[:-1], GREY)[i % len(PALETTE)]
+            )
+            ax.bar_label(
+                bars, [f"{w:.1f}" if w >= 0.4 else "" for w in width], label_type="center", fontsize=7.5, color="white"
+            )
             left += width
         ax.set_yticks(range(len(rows)), [_row_name(row, label) for row in rows])
         ax.set(xlabel="bits per note", ylim=(-0.6, len(rows) - 0.4))
         ax.grid(axis="y", visible=False)
-        ax.legend(ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, handlelength=1.0, columnspacing=1.2)
+        ax.legend(
+            ncols=len(names),
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            borderaxespad=0.2,
+            handlelength=1.0,
+            columnspacing=1.2,
+        )
     return ax
 
 
@@ -312,8 +364,21 @@ def by_position(results: Sequence[Mapping], label: str = "system", ax=None):
             middle = [np.sqrt(max(one["from_token"], 32) * one["to_token"]) for one in bins]
             ends = np.array([one["ci95"] or (np.nan, np.nan) for one in bins], float)
             ax.fill_between(middle, ends[:, 0], ends[:, 1], color=colour, alpha=0.15, lw=0)
-            ax.plot(middle, [one["bits_per_note"] for one in bins], "o-", ms=3.5, color=colour, label=f"{result[label]}, the whole past")
-            ax.plot(middle, [one["windowed_bits_per_note"] for one in bins], "--", color=colour, label=f"{result[label]}, windows of 512 to 1,024")
+            ax.plot(
+                middle,
+                [one["bits_per_note"] for one in bins],
+                "o-",
+                ms=3.5,
+                color=colour,
+                label=f"{result[label]}, the whole past",
+            )
+            ax.plot(
+                middle,
+                [one["windowed_bits_per_note"] for one in bins],
+                "--",
+                color=colour,
+                label=f"{result[label]}, windows of 512 to 1,024",
+            )
         trained = {result["trained_context"] for result in results}
         for context in trained:
             ax.axvline(context, color=GREY, lw=0.9, ls=":")
@@ -328,15 +393,30 @@ def by_position(results: Sequence[Mapping], label: str = "system", ax=None):
 def overlaps(result: Mapping, ax=None):
     """MGEval's overlapped areas of a record of yardsticks/listening.py: the model's beside the other humans', feature by feature."""
     generated, humans = result["mgeval"]["generated"], result["mgeval"]["other_humans"]
-    names = sorted((name for name in generated if generated[name] and humans[name]), key=lambda name: generated[name]["overlap"])
+    names = sorted(
+        (name for name in generated if generated[name] and humans[name]), key=lambda name: generated[name]["overlap"]
+    )
     with style(height=0.9 + 0.2 * len(names)):
         ax = _axes(ax)
         for i, name in enumerate(names):
             ax.plot([generated[name]["overlap"], humans[name]["overlap"]], [i, i], color="#BBBBBB", lw=1.2, zorder=1)
-        ax.plot([humans[name]["overlap"] for name in names], range(len(names)), "o", ms=5, color=SEED, label="other humans")
-        ax.plot([generated[name]["overlap"] for name in names], range(len(names)), "D", ms=4.5, color=NEW, label="continuations")
+        ax.plot(
+            [humans[name]["overlap"] for name in names], range(len(names)), "o", ms=5, color=SEED, label="other humans"
+        )
+        ax.plot(
+            [generated[name]["overlap"] for name in names],
+            range(len(names)),
+            "D",
+            ms=4.5,
+            color=NEW,
+            label="continuations",
+        )
         ax.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
-        ax.set(xlabel="overlap with the distances among the pianists (1: alike)", xlim=(0, 1.02), ylim=(-0.7, len(names) - 0.3))
+        ax.set(
+            xlabel="overlap with the distances among the pianists (1: alike)",
+            xlim=(0, 1.02),
+            ylim=(-0.7, len(names) - 0.3),
+        )
         ax.grid(axis="y", visible=False)
         ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     return ax
@@ -354,13 +434,30 @@ def endurance(result: Mapping, metrics: Mapping[str, str], axes=None, others: Ma
         axes = plt.subplots(1, len(metrics), layout="constrained")[1] if axes is None else axes
         for ax, (name, label) in zip(np.atleast_1d(axes), metrics.items()):
             middle = [(one["from_note"] + one["to_note"]) / 2 for one in result["windows"]]
-            for which, text, colour, mark in (("truth", "pianists", SEED, "o-"), ("generated", "continuations", NEW, "D-")):
+            for which, text, colour, mark in (
+                ("truth", "pianists", SEED, "o-"),
+                ("generated", "continuations", NEW, "D-"),
+            ):
                 for piece in result["per_piece"]:
                     ax.plot(middle, [one[name] for one in piece["windows"][which]], color=colour, lw=0.6, alpha=0.4)
-                ax.plot(middle, [one[which][name]["mean"] for one in result["windows"]], mark, ms=3, color=colour, label=text)
+                ax.plot(
+                    middle,
+                    [one[which][name]["mean"] for one in result["windows"]],
+                    mark,
+                    ms=3,
+                    color=colour,
+                    label=text,
+                )
             for style_, (text, other) in zip(("--", ":", "-."), (others or {}).items()):
                 ends = [(one["from_note"] + one["to_note"]) / 2 for one in other["windows"]]
-                ax.plot(ends, [one["generated"][name]["mean"] for one in other["windows"]], style_, color=GREY, lw=1.2, label=text)
+                ax.plot(
+                    ends,
+                    [one["generated"][name]["mean"] for one in other["windows"]],
+                    style_,
+                    color=GREY,
+                    lw=1.2,
+                    label=text,
+                )
             ax.set(xlabel="note", ylabel=label, ylim=(0, None))
         first = np.atleast_1d(axes)[0]
         first.figure.legend(*first.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8)
@@ -369,7 +466,11 @@ def endurance(result: Mapping, metrics: Mapping[str, str], axes=None, others: Ma
 
 def shared_runs(result: Mapping, kind: str = "pitch and time", ax=None):
     """Share of runs that stand in the training pieces, by their length: continuations, their truth and other humans."""
-    sets = {"generated": ("continuations", NEW, "D"), "truth": ("what the pianists played", SEED, "o"), "other_humans": ("other humans", SKY, "s")}
+    sets = {
+        "generated": ("continuations", NEW, "D"),
+        "truth": ("what the pianists played", SEED, "o"),
+        "other_humans": ("other humans", SKY, "s"),
+    }
     with style():
         ax = _axes(ax)
         for name, (text, colour, marker) in sets.items():
@@ -392,7 +493,17 @@ def claims(results: Sequence[Mapping], label: str = "row", ax=None):
         spread = np.abs(np.array([row["ci95"] for row in results], float).T - true)
         ax.hlines(places, np.minimum(claimed, true), np.maximum(claimed, true), color=GREY, lw=1)
         ax.plot(claimed, places, "D", color=VERMILION, mfc="white", ms=5, label="claimed, on its own held-out part")
-        ax.errorbar(true, places, xerr=spread, fmt="o", color=BLUE, ms=4.5, capsize=3, lw=1.2, label="true, on works never seen (95%)")
+        ax.errorbar(
+            true,
+            places,
+            xerr=spread,
+            fmt="o",
+            color=BLUE,
+            ms=4.5,
+            capsize=3,
+            lw=1.2,
+            label="true, on works never seen (95%)",
+        )
         ax.set_yticks(places, [str(row[label]) for row in results])
         ax.set(xlabel="bits per note", ylim=(-0.6, len(results) - 0.4))
         ax.grid(axis="y", visible=False)
@@ -400,7 +511,13 @@ def claims(results: Sequence[Mapping], label: str = "row", ax=None):
     return ax
 
 
-def scaling(lengths: Sequence[float], curves: Mapping[str, Sequence[float]], ylabel: str, ax=None, xlabel: str = "length (tokens)"):
+def scaling(
+    lengths: Sequence[float],
+    curves: Mapping[str, Sequence[float]],
+    ylabel: str,
+    ax=None,
+    xlabel: str = "length (tokens)",
+):
     """Cost against length, both logarithmic, with the exponent of a fitted power law in the legend: 1 is linear."""
     with style():
         ax = _axes(ax)
@@ -426,11 +543,16 @@ def diagram(nodes: Mapping[str, tuple], arrows: Iterable[tuple], ax=None):
         for start, end, *label in arrows:
             line = {"arrowstyle": "-|>", "lw": 1, "color": "#444444", "shrinkA": 0, "shrinkB": 0}
             line |= {"patchA": boxes[start].get_bbox_patch(), "patchB": boxes[end].get_bbox_patch()}
-            ax.annotate("", nodes[end][:2], nodes[start][:2], arrowprops=line, zorder=3)  # after the boxes, whose edges it stops at
+            ax.annotate(
+                "", nodes[end][:2], nodes[start][:2], arrowprops=line, zorder=3
+            )  # after the boxes, whose edges it stops at
             if label:
                 middle = np.mean([nodes[start][:2], nodes[end][:2]], 0)
                 ax.text(*middle, label[0], fontsize=7.5, ha="center", va="bottom", zorder=4)
         places = np.array([node[:2] for node in nodes.values()], float)
-        ax.set(xlim=(places[:, 0].min() - 1, places[:, 0].max() + 1), ylim=(places[:, 1].min() - 0.7, places[:, 1].max() + 0.7))
+        ax.set(
+            xlim=(places[:, 0].min() - 1, places[:, 0].max() + 1),
+            ylim=(places[:, 1].min() - 0.7, places[:, 1].max() + 0.7),
+        )
         ax.axis("off")
     return ax

@@ -18,7 +18,9 @@ from .errors import ConfigError, IttyBittyError
 from .paths import DATA_VARIABLE, atomic_path, repository_root
 
 MUSIC = (".mid", ".wav", ".png")
-QUIET = ["--IPKernelApp.log_level=CRITICAL"]  # kernels would warn of talking over loopback, and of a Ctrl-C that is part of a lesson
+QUIET = [
+    "--IPKernelApp.log_level=CRITICAL"
+]  # kernels would warn of talking over loopback, and of a Ctrl-C that is part of a lesson
 
 
 class NotebookError(IttyBittyError):
@@ -30,7 +32,9 @@ def notebooks(root: Path, only: Sequence[str] = ()) -> list[Path]:
     every = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     found = [path for path in every if not only or any(word in path.stem for word in only)]
     if not found:
-        raise ConfigError(f"no notebook is called {' or '.join(only) or '[0-9][0-9]_*'}: there is {', '.join(p.stem for p in every) or 'none'}")
+        raise ConfigError(
+            f"no notebook is called {' or '.join(only) or '[0-9][0-9]_*'}: there is {', '.join(p.stem for p in every) or 'none'}"
+        )
     return found
 
 
@@ -50,7 +54,9 @@ def reproduce(only: Sequence[str] = (), say: Callable[[str], None] = print) -> t
     with atomic_path(build / "seconds.json") as place:
         place.write_text(json.dumps(seconds, indent=1) + "\n")
     made = _music(root / "build", started)
-    lines = [f"{len(seconds)} notebooks in {sum(seconds.values()):.0f} s; executed copies in {build.relative_to(root)}/"]
+    lines = [
+        f"{len(seconds)} notebooks in {sum(seconds.values()):.0f} s; executed copies in {build.relative_to(root)}/"
+    ]
     lines += [f"continuation: {', '.join(str(path.relative_to(root)) for path in made)}"] if made else []
     return {"seconds": seconds, "copies": build, "continuation": made}, "\n".join(lines)
 
@@ -62,7 +68,9 @@ def _run(path: Path, copy: Path) -> float:
 
     begun = time.perf_counter()
     try:
-        papermill.execute_notebook(path, copy, kernel_name="python3", cwd=path.parent, progress_bar=False, extra_arguments=QUIET)
+        papermill.execute_notebook(
+            path, copy, kernel_name="python3", cwd=path.parent, progress_bar=False, extra_arguments=QUIET
+        )
     except PapermillExecutionError as error:
         raise NotebookError(
             f"{path.stem}: cell {error.exec_count} failed with {error.ename}: {error.evalue}; the copy up to there is {copy}"
@@ -72,5 +80,7 @@ def _run(path: Path, copy: Path) -> float:
 
 def _music(build: Path, since: float) -> list[Path]:
     """Files called continuation.* below build/ that this run wrote: MIDI, WAV, PNG."""
-    fresh = [path for path in build.rglob("continuation.*") if path.suffix in MUSIC and path.stat().st_mtime >= since - 1]
+    fresh = [
+        path for path in build.rglob("continuation.*") if path.suffix in MUSIC and path.stat().st_mtime >= since - 1
+    ]
     return sorted(fresh, key=lambda path: (MUSIC.index(path.suffix), path))

@@ -30,7 +30,10 @@ SHORT = {"train.batch_size": 8, "train.checkpoint_every": STEPS, "train.validati
 
 
 def smoke(
-    data: str | Path | None, preset: str = "nano", names: Iterable[str] | None = None, progress: Callable[[int], None] | None = None
+    data: str | Path | None,
+    preset: str = "nano",
+    names: Iterable[str] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> list[dict]:
     """A row of the table for each system of `names` (all): row, corpus, params, tokens_per_note, keeps, bits_per_note, ci95, new_notes.
 
@@ -60,7 +63,9 @@ def shortest(corpus: Corpus) -> Corpus:
     for split, most in (("train", TRAIN), ("validation", HELD_OUT)):
         found = sorted((piece for piece in there if piece.split == split), key=size)[:most]
         if not found:
-            raise CorpusError(f"{corpus.name}: no piece of its {len(corpus)} is in the {split} split; --smoke needs both, give a whole corpus")
+            raise CorpusError(
+                f"{corpus.name}: no piece of its {len(corpus)} is in the {split} split; --smoke needs both, give a whole corpus"
+            )
         kept += found
     return replace(corpus, pieces=tuple(kept))
 
@@ -91,4 +96,3 @@ def _seed(corpus: Corpus):
     """The first seconds of a held-out piece."""
     piece = corpus.split("validation")[0].load()
     return between(piece, 0.0, float(piece.notes["onset"][0]) + SEED_SECONDS)
-

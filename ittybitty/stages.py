@@ -76,7 +76,11 @@ def train(
         training.take_over(run_dir)  # before its configuration is read
     header, tokenizer = _origin(run_dir, resume, init_from)
     if header and preset is None and (system is None or systems.system(system).name == header["system"]):
-        system, preset, configs = header["system"], header.get("preset", "custom"), override(header["configs"], changes or {})
+        system, preset, configs = (
+            header["system"],
+            header.get("preset", "custom"),
+            override(header["configs"], changes or {}),
+        )
     else:
         system = system or "hybrid"
         grown = _grown(system, tokenizer)
@@ -143,7 +147,9 @@ def token_folder(corpus: Corpus, tokenizer, vocab_size: int) -> Path:
     """Where the cache keeps the tokens of this corpus: another or changed file, setting or vocabulary is another folder."""
     content = json.dumps([corpus.stamp, tokenizer.variant, tokenizer.fingerprint, vocab_size])
     name = re.sub(r"[^\w.-]+", "-", corpus.name) or "corpus"
-    return paths.cache_dir() / "tokens" / f"{name}-{tokenizer.variant}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    return (
+        paths.cache_dir() / "tokens" / f"{name}-{tokenizer.variant}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    )
 
 
 def _learnt(out: Path, corpus: Corpus, tokenizer, vocab_size: int, progress: bool):
@@ -155,7 +161,9 @@ def _learnt(out: Path, corpus: Corpus, tokenizer, vocab_size: int, progress: boo
             raise  # damaged: said, not overwritten
     from tqdm.auto import tqdm
 
-    pieces = tqdm(corpus.split("train"), desc="learning tokens", unit="piece", leave=False, disable=None if progress else True)
+    pieces = tqdm(
+        corpus.split("train"), desc="learning tokens", unit="piece", leave=False, disable=None if progress else True
+    )
     return tokenizer.train(_readable(pieces), vocab_size)
 
 
@@ -163,9 +171,13 @@ def _check_variant(tokenizer, configs: Mapping, where: Path) -> None:
     """TokenizerError unless the tokens are what the configs ask for; a tokenizer of the user's own settings is taken as it is."""
     wanted, size = configs["data"].tokenizer, configs["model"].vocab_size
     if tokenizer.variant in VARIANTS and tokenizer.variant != wanted:
-        raise TokenizerError(f"{where} holds tokens of {tokenizer.variant!r}, and {wanted!r} was asked for: give another folder")
+        raise TokenizerError(
+            f"{where} holds tokens of {tokenizer.variant!r}, and {wanted!r} was asked for: give another folder"
+        )
     if tokenizer.asked not in (None, size):
-        raise TokenizerError(f"{where} holds tokens of a vocabulary of {tokenizer.asked}, and {size} was asked for: give another folder")
+        raise TokenizerError(
+            f"{where} holds tokens of a vocabulary of {tokenizer.asked}, and {size} was asked for: give another folder"
+        )
 
 
 def _readable(pieces):

@@ -54,7 +54,9 @@ def _by_pattern(change) -> dict[str, dict[str, object]]:
 
 
 def _both(*tables: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
-    return {size: {key: value for table in tables for key, value in table.get(size, {}).items()} for size in SCALE_PRESETS}
+    return {
+        size: {key: value for table in tables for key, value in table.get(size, {}).items()} for size in SCALE_PRESETS
+    }
 
 
 # ---------------------------------------------------------------------- recipes as published
@@ -109,14 +111,18 @@ def _mamba_only(**blocks: int) -> dict[str, dict[str, object]]:
     return _by_size("pattern", **{size: "M" * count for size, count in blocks.items()})
 
 
-def _lstm_pitch(name: str, summary: str, shape, units: Mapping[str, int], recipe: Mapping, published: Mapping, aliases: tuple) -> System:
+def _lstm_pitch(
+    name: str, summary: str, shape, units: Mapping[str, int], recipe: Mapping, published: Mapping, aliases: tuple
+) -> System:
     """A network on pitch strings, `shape` giving the units of its layers."""
     return System(
         name=name,
         summary=summary,
         tokenizer="pitch-string",
         changes={"model.family": "lstm", "model.lstm_input": "float", "model.vocab_size": _PITCH_VOCABULARY},
-        by_preset=_both(_by_size("lstm_sizes", **{size: shape(n) for size, n in units.items()}), _by_size("vocab_size", nano=512)),
+        by_preset=_both(
+            _by_size("lstm_sizes", **{size: shape(n) for size, n in units.items()}), _by_size("vocab_size", nano=512)
+        ),
         recipe={**_LSTM_RECIPE, **recipe},
         sampling=_EIGHT_SAMPLING,
         published=published,
@@ -124,7 +130,9 @@ def _lstm_pitch(name: str, summary: str, shape, units: Mapping[str, int], recipe
     )
 
 
-def _llama(vocabulary: int, widths: Mapping[str, int], warmup: int, parameters: int, alias: str, **published: object) -> System:
+def _llama(
+    vocabulary: int, widths: Mapping[str, int], warmup: int, parameters: int, alias: str, **published: object
+) -> System:
     """V7 or V8: they differ in tokens, warm-up and training data."""
     return System(
         name=f"llama-{vocabulary}",
@@ -153,7 +161,12 @@ def _beats(mode: str, summary: str) -> System:
             _by_size("d_model", nano=16),  # its 4,789 embeddings alone are a nano model
         ),
         recipe=_NO_AUGMENTATION,
-        published={"parameters": None, "vocabulary": 4789, "velocity_mae": 0.54, "status": "size, context and losses not stated"},
+        published={
+            "parameters": None,
+            "vocabulary": 4789,
+            "velocity_mae": 0.54,
+            "status": "size, context and losses not stated",
+        },
         aliases=(f"backbone-{mode}-kmeans",),
     )
 
@@ -178,7 +191,12 @@ _ROWS = (
         summary="Mamba, feed-forward and sparse attention [1]",
         tokenizer="remi",
         recipe=_HYBRID_RECIPE,
-        published={"parameters": 25_600_000, "vocabulary": 2000, "context": 1024, "licence": "CC BY 4.0 and MIT (wrong)"},
+        published={
+            "parameters": 25_600_000,
+            "vocabulary": 2000,
+            "context": 1024,
+            "licence": "CC BY 4.0 and MIT (wrong)",
+        },
         aliases=("itty-bitty-piano", "ittybitty"),
     ),
     System(
@@ -233,7 +251,10 @@ _ROWS = (
         tokenizer="remi-rests",
         changes={"model.family": "lstm", "model.lstm_input": "embedding", "model.vocab_size": 288},  # published 362
         by_preset=_both(
-            _by_size("lstm_sizes", **{size: (n, n, n) for size, n in dict(nano=54, tiny=356, small=1108, medium=1704, large=2248).items()}),
+            _by_size(
+                "lstm_sizes",
+                **{size: (n, n, n) for size, n in dict(nano=54, tiny=356, small=1108, medium=1704, large=2248).items()},
+            ),
             _by_size("d_embedding", nano=32),
         ),
         recipe={**_LSTM_RECIPE, "model.lstm_sizes": (512, 512, 512), "model.d_embedding": 128},
@@ -241,8 +262,22 @@ _ROWS = (
         published={"parameters": None, "vocabulary": 362, "context": 100, "validation_loss": 0.3491},
         aliases=("V6",),
     ),
-    _llama(512, dict(nano=176, tiny=544, small=2064, medium=2560, large=3040), 2000, 33_825_280, "V7", validation_loss=0.0952),
-    _llama(1024, dict(nano=80, tiny=512, small=2032, medium=2544, large=3024), 4000, 34_087_424, "V8", validation_loss=0.9201),
+    _llama(
+        512,
+        dict(nano=176, tiny=544, small=2064, medium=2560, large=3040),
+        2000,
+        33_825_280,
+        "V7",
+        validation_loss=0.0952,
+    ),
+    _llama(
+        1024,
+        dict(nano=80, tiny=512, small=2032, medium=2544, large=3024),
+        4000,
+        34_087_424,
+        "V8",
+        validation_loss=0.9201,
+    ),
     _beats("base", "LLaMA-style Transformer on patterns of keys within beats [4]"),
     _beats("velocity", "the same with a velocity code for each pattern; starts from beat-base [4]"),
     _ablation(
@@ -264,7 +299,9 @@ _ROWS = (
     _ablation("no-bias", "attention without a relative bias", {"model.attn_bias": "none"}),
     _ablation("alibi", "attention with fixed ALiBi slopes", {"model.attn_bias": "alibi"}),
     _ablation(
-        "unscaled", "no logit scaling, no label smoothing: the published collapse", {"model.logit_scaling": False, "train.label_smoothing": 0.0}
+        "unscaled",
+        "no logit scaling, no label smoothing: the published collapse",
+        {"model.logit_scaling": False, "train.label_smoothing": 0.0},
     ),
 )
 
@@ -276,7 +313,9 @@ def system(name: str) -> System:
     for row in SYSTEMS.values():
         if name == row.name or name in row.aliases:
             return row
-    raise ConfigError(f"no system is called {name!r}: {nearest(name, [*SYSTEMS, *(alias for row in SYSTEMS.values() for alias in row.aliases)])}")
+    raise ConfigError(
+        f"no system is called {name!r}: {nearest(name, [*SYSTEMS, *(alias for row in SYSTEMS.values() for alias in row.aliases)])}"
+    )
 
 
 def build(name: str, preset_name: str = "tiny", overrides: Mapping[str, object] | None = None) -> dict:

@@ -27,7 +27,6 @@ import numpy as np
 import torch
 
 from . import checkpoint, paths, systems
-from .config import nearest
 from .errors import CheckpointError, ConfigError, OutputError
 from .journal import Journal, Tally
 from .models import IGNORED
@@ -39,7 +38,16 @@ from .windows import Windows, batches
 
 LOG_EVERY = 10  # steps that one line of log.jsonl averages
 # settings that a resumed run may change; any other would make it another run
-FREE = {"steps", "epochs", "checkpoint_every", "validate_every", "validation_windows", "patience", "accumulation", "precision"}
+FREE = {
+    "steps",
+    "epochs",
+    "checkpoint_every",
+    "validate_every",
+    "validation_windows",
+    "patience",
+    "accumulation",
+    "precision",
+}
 
 
 def train(
@@ -85,7 +93,13 @@ class _Trainer:
         # the tokens decide the vocabulary: a small corpus learns fewer merges than a preset asks for
         vocabulary = dataclasses.replace(configs["model"], vocab_size=self.tokenizer.vocab_size)
         self.configs, self.config = {**configs, "model": vocabulary}, configs["train"]
-        self.system, self.preset, self.run_dir, self.group, self.progress = systems.system(system).name, preset, run_dir, group, progress
+        self.system, self.preset, self.run_dir, self.group, self.progress = (
+            systems.system(system).name,
+            preset,
+            run_dir,
+            group,
+            progress,
+        )
         self.windows = self._windows(store, "train")
         if self.config.epochs:
             self.config = dataclasses.replace(self.config, steps=self.config.epochs * self.windows.steps_per_epoch)
@@ -137,7 +151,9 @@ class _Trainer:
         self.group.wait()
         last = checkpoint.newest(self.run_dir)
         if last is not None and not resume:
-            raise CheckpointError(f"{self.run_dir}: holds a run of {last.step} steps; --resume goes on with it, or give another folder")
+            raise CheckpointError(
+                f"{self.run_dir}: holds a run of {last.step} steps; --resume goes on with it, or give another folder"
+            )
         if last is not None:
             self._resume(last)
         elif init_from is not None:
@@ -148,7 +164,9 @@ class _Trainer:
             self._learnt_before(header)
             checkpoint.put_weights(self.model, checkpoint.read_weights(start), start)
         if last is None and (wrong := self._nothing_to_go_on_from()):
-            raise CheckpointError(f"{self.run_dir}: {wrong}; give another folder, and --from {self.run_dir} to start from its weights")
+            raise CheckpointError(
+                f"{self.run_dir}: {wrong}; give another folder, and --from {self.run_dir} to start from its weights"
+            )
         self.saved = last is not None
         if self.group.main and last is None:
             self.tokenizer.save(self.run_dir / "tokenizer.json")
@@ -173,12 +191,16 @@ class _Trainer:
         header = checkpoint.read_config(self.run_dir)
         checkpoint.check_tokenizer(header["tokenizer_hash"], self.tokenizer, self.run_dir)
         if header["system"] != self.system:
-            raise ConfigError(f"{self.run_dir}: is a run of {header['system']}, not of {self.system}; give another folder")
+            raise ConfigError(
+                f"{self.run_dir}: is a run of {header['system']}, not of {self.system}; give another folder"
+            )
         for part, theirs in header["configs"].items():
             for name, value in dataclasses.asdict(theirs).items():
                 ours = getattr(self.configs[part], name)
                 if ours != value and not (part == "train" and name in FREE):
-                    raise ConfigError(f"{self.run_dir}: was trained with {part}.{name} {value!r}, not {ours!r}; use that, or another folder")
+                    raise ConfigError(
+                        f"{self.run_dir}: was trained with {part}.{name} {value!r}, not {ours!r}; use that, or another folder"
+                    )
         state = last.state
         if state.get("music", self.music) != self.music:  # runs of before this was written do not say
             known = ", ".join(one["corpus"] for one in header.get("trained_on") or ())
@@ -266,7 +288,9 @@ class _Trainer:
         loss_sum = nats = torch.zeros((), device=device)
         for place, (ids, targets) in enumerate(micro):
             with self.group.quiet(self.wrapped) if place + 1 < len(micro) else nullcontext():
-                out = self.wrapped(ids.to(device, non_blocking=True), targets.to(device, non_blocking=True), config.label_smoothing)
+                out = self.wrapped(
+                    ids.to(device, non_blocking=True), targets.to(device, non_blocking=True), config.label_smoothing
+                )
                 loss, nll, _ = (value.sum() for value in out)  # one value a device
                 # DistributedDataParallel averages over ranks what should be summed
                 self.scaler.scale(loss * (self.group.world / count)).backward()
@@ -336,7 +360,9 @@ class _Trainer:
             if not self.saved:  # weights are never there without a checkpoint: who goes on need not ask whose they are
                 self._save(final=False)
             if self.group.main:
-                self._guard(lambda: (checkpoint.save_model(self.run_dir, self.model), self._write_config()), final=False)
+                self._guard(
+                    lambda: (checkpoint.save_model(self.run_dir, self.model), self._write_config()), final=False
+                )
 
     def _save(self, final: bool) -> None:
         if not self.group.main:
@@ -411,4 +437,6 @@ def _make(run_dir: Path) -> None:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{run_dir}: no run folder can be made there ({error.strerror}); give another --out") from None
+        raise OutputError(
+            f"{run_dir}: no run folder can be made there ({error.strerror}); give another --out"
+        ) from None

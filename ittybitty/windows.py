@@ -64,7 +64,9 @@ class Windows:
         self.augments = data is not None and bool(data.pitch_shift or data.velocity_shift or data.tempo_stretch)
         self.stride, self.copies = (data.stride, data.copies) if data is not None else (0, 0)
         if data is not None and self.copies > 2 * data.pitch_shift:
-            raise ConfigError(f"copies {self.copies}, pitch_shift {data.pitch_shift}: copies are at most twice the shift, since no two are alike")
+            raise ConfigError(
+                f"copies {self.copies}, pitch_shift {data.pitch_shift}: copies are at most twice the shift, since no two are alike"
+            )
         if self.augments and tokenizer is None:
             raise ConfigError("augmentation needs the tokenizer of these tokens: give tokenizer=")
         # x of a padded place is masked out of the loss, so any id the model knows would do

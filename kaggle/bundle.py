@@ -96,10 +96,14 @@ def check_mamba(wheel: Path, python: str = IMAGE_PYTHON) -> None:
     try:
         name, _, _, tags = parse_wheel_filename(wheel.name)
     except InvalidWheelFilename as error:
-        raise ConfigError(f"{wheel}: is not named as a wheel ({error}); keep the name that it was published under") from None
+        raise ConfigError(
+            f"{wheel}: is not named as a wheel ({error}); keep the name that it was published under"
+        ) from None
     ours = "cp" + "".join(python.split(".")[:2])
     if name != "mamba-ssm" or not any(tag.interpreter == ours and "linux" in tag.platform for tag in tags):
-        raise ConfigError(f"{wheel}: is not mamba-ssm for Python {python} on Linux; its name must begin with mamba_ssm and hold {ours} and linux")
+        raise ConfigError(
+            f"{wheel}: is not mamba-ssm for Python {python} on Linux; its name must begin with mamba_ssm and hold {ours} and linux"
+        )
 
 
 def kernel(name: str, out: Path, owner: str, changes: dict | None = None, go_on: bool = False) -> Path:
@@ -116,7 +120,9 @@ def kernel(name: str, out: Path, owner: str, changes: dict | None = None, go_on:
     parameters = yaml.safe_load((KAGGLE / name / "parameters.yaml").read_text(encoding="utf-8")) | (changes or {})
     out.mkdir(parents=True, exist_ok=True)
     notebook = out / head["code_file"]
-    papermill.execute_notebook(ROOT / "notebooks" / notebook.name, notebook, parameters, prepare_only=True, progress_bar=False)
+    papermill.execute_notebook(
+        ROOT / "notebooks" / notebook.name, notebook, parameters, prepare_only=True, progress_bar=False
+    )
     _write(out / "kernel-metadata.json", head)
     return notebook
 
@@ -132,7 +138,9 @@ def weights(run: Path, out: Path, owner: str) -> None:
     head = metadata(KAGGLE / "weights" / "dataset-metadata.json", owner)
     licences = {one["licence"] for one in checkpoint.read_config(out).get("trained_on") or ()}
     head["licenses"] = [{"name": LICENCES.get(licences.pop(), "other") if len(licences) == 1 else "other"}]
-    head["description"] = (out / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2].strip()  # without its YAML
+    head["description"] = (
+        (out / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2].strip()
+    )  # without its YAML
     _write(out / "dataset-metadata.json", head)
 
 
@@ -143,10 +151,18 @@ def _key(name: str) -> tuple[str, str]:
 
 
 def _pip(verb: str, *arguments: object) -> None:
-    done = subprocess.run([sys.executable, "-m", "pip", verb, "--quiet", *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", verb, "--quiet", *map(str, arguments)], stderr=subprocess.PIPE, text=True
+    )
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or done.stderr.splitlines() or ["no reason given"]
-        raise ConfigError(f"pip {verb} could not make the bundle: {errors[-1].removeprefix('ERROR: ')[:300]}; is the package index reachable?")
+        errors = (
+            [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+            or done.stderr.splitlines()
+            or ["no reason given"]
+        )
+        raise ConfigError(
+            f"pip {verb} could not make the bundle: {errors[-1].removeprefix('ERROR: ')[:300]}; is the package index reachable?"
+        )
 
 
 def _write(path: Path, content: dict) -> None:
@@ -157,9 +173,13 @@ def main() -> None:
     """Reads the options; one line and exit code 2 where something does not fit."""
     parser = argparse.ArgumentParser(description="Builds what Kaggle is given, below build/kaggle/.")
     parser.add_argument("--owner", required=True, help="your name on Kaggle, as in kaggle.com/NAME")
-    parser.add_argument("--continue", dest="go_on", action="store_true", help="attach the training notebook's former output to it")
+    parser.add_argument(
+        "--continue", dest="go_on", action="store_true", help="attach the training notebook's former output to it"
+    )
     parser.add_argument("--weights", type=Path, metavar="RUN_DIR", help="a trained run, for the data set of weights")
-    parser.add_argument("--mamba", type=Path, metavar="WHEEL", help="a wheel of mamba-ssm that fits the image's Python and torch")
+    parser.add_argument(
+        "--mamba", type=Path, metavar="WHEEL", help="a wheel of mamba-ssm that fits the image's Python and torch"
+    )
     parser.add_argument("--python", default=IMAGE_PYTHON, help="the image's Python (%(default)s)")
     parser.add_argument("--notebooks-only", action="store_true", help="leave the wheels as they are")
     options = parser.parse_args()
@@ -180,7 +200,9 @@ def build(options: argparse.Namespace) -> None:
         weights(options.weights, OUT / "weights", options.owner)
     for folder in sorted(path for path in OUT.iterdir() if path.is_dir()):
         files = [path for path in folder.rglob("*") if path.is_file()]
-        print(f"{folder.relative_to(ROOT)}: {len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
+        print(
+            f"{folder.relative_to(ROOT)}: {len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB"
+        )
 
 
 if __name__ == "__main__":

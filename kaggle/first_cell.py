@@ -1,5 +1,10 @@
 # On Kaggle this installs the package, offline from an attached bundle or else by pip; the image's torch stays. Elsewhere `make lab` did it.
-import glob, importlib.metadata, importlib.util, os, subprocess, sys
+import glob
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
 
 if importlib.util.find_spec("ittybitty") is None:
     mounts = os.environ.get("ITTYBITTY_KAGGLE_ROOT", "/kaggle") + "/input"

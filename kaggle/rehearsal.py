@@ -32,6 +32,7 @@ from importlib import metadata
 from pathlib import Path
 
 import bundle
+
 from ittybitty import checkpoint, paths
 from ittybitty.errors import ConfigError
 from ittybitty.journal import read_log
@@ -40,7 +41,9 @@ from ittybitty.notes import Performance
 
 OWNER, MIDI = "rehearsal", "kritanjalijain/maestropianomidi"
 # What the image is known to lack, or may lack: these come out of the bundle.
-LACKS = frozenset("ittybitty miditok symusic muspy music21 mido pretty_midi miditoolkit pypianoroll ncps vector-quantize-pytorch nbval pytest-xdist".split())
+LACKS = frozenset(
+    "ittybitty miditok symusic muspy music21 mido pretty_midi miditoolkit pypianoroll ncps vector-quantize-pytorch nbval pytest-xdist".split()
+)
 DISK = 24_000_000  # bytes that working may hold
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 WHEELS = bundle.ROOT / "build" / "rehearsal"  # kept from one rehearsal to the next
@@ -111,7 +114,11 @@ def main() -> None:
         bundle.package(wheels, OWNER, HERE, stand_in(root))
         say(began, f"bundle for Python {HERE}: {len(list(wheels.glob('*.whl')))} wheels")
         begin_session(first, wheels, f"datasets/{OWNER}/itty-bitty-package", f"datasets/{MIDI}")
-        limits = "the kernel holds them" if namespaces(first) else "no namespaces here, so file modes and Python's own calls hold them"
+        limits = (
+            "the kernel holds them"
+            if namespaces(first)
+            else "no namespaces here, so file modes and Python's own calls hold them"
+        )
         say(began, f"no network, {DISK / 1e6:.0f} MB of disk, inputs read only: {limits}")
         reached = killed_session(first, began)
         say(began, f"session 1: killed while it wrote a checkpoint; step {reached} is safe")
@@ -131,7 +138,10 @@ def fetch_for_the_image(began: float) -> None:
     wheels = WHEELS / f"package-{bundle.IMAGE_PYTHON}"
     try:
         bundle.package(wheels, OWNER)
-        say(began, f"bundle for Kaggle's Python {bundle.IMAGE_PYTHON} on Linux: all {len(list(wheels.glob('*.whl')))} wheels are there")
+        say(
+            began,
+            f"bundle for Kaggle's Python {bundle.IMAGE_PYTHON} on Linux: all {len(list(wheels.glob('*.whl')))} wheels are there",
+        )
     except ConfigError as error:
         say(began, f"skipped: wheels for Kaggle's Python {bundle.IMAGE_PYTHON} ({error})")
 
@@ -153,7 +163,10 @@ def image(folder: Path) -> None:
     for distribution in metadata.distributions():
         if distribution.metadata["Name"].lower() in LACKS:
             continue
-        for top in {file.parts[0] for file in distribution.files or () if file.suffix != ".pth"} - {"..", "__pycache__"}:
+        for top in {file.parts[0] for file in distribution.files or () if file.suffix != ".pth"} - {
+            "..",
+            "__pycache__",
+        }:
             if not (brought / top).exists():
                 (brought / top).symlink_to(distribution.locate_file(top))
     (own / "rehearsal_faults.py").write_text(FAULTS, encoding="utf-8")
@@ -177,8 +190,14 @@ def stand_in(folder: Path) -> Path:
     about = "mamba_ssm-0.0.0+rehearsal.dist-info"
     with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr("mamba_ssm/__init__.py", "")
-        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: mamba-ssm\nVersion: 0.0.0+rehearsal\nRequires-Dist: causal-conv1d\n")
-        wheel.writestr(f"{about}/WHEEL", f"Wheel-Version: 1.0\nGenerator: rehearsal\nRoot-Is-Purelib: false\nTag: {path.stem.split('-', 2)[2]}\n")
+        wheel.writestr(
+            f"{about}/METADATA",
+            "Metadata-Version: 2.1\nName: mamba-ssm\nVersion: 0.0.0+rehearsal\nRequires-Dist: causal-conv1d\n",
+        )
+        wheel.writestr(
+            f"{about}/WHEEL",
+            f"Wheel-Version: 1.0\nGenerator: rehearsal\nRoot-Is-Purelib: false\nTag: {path.stem.split('-', 2)[2]}\n",
+        )
         wheel.writestr(f"{about}/RECORD", "".join(f"{name},,\n" for name in [*wheel.namelist(), f"{about}/RECORD"]))
     return path
 
@@ -220,7 +239,11 @@ def make_maestro(folder: Path) -> None:
 def environment(root: Path, **faults: int) -> dict[str, str]:
     """Kaggle's, with what goes wrong in this session."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "OMP_NUM_THREADS")}
-    kaggle = {"KAGGLE_KERNEL_RUN_TYPE": "Batch", "KAGGLE_URL_BASE": "https://www.kaggle.com", "KAGGLE_CONTAINER_NAME": "rehearsal"}
+    kaggle = {
+        "KAGGLE_KERNEL_RUN_TYPE": "Batch",
+        "KAGGLE_URL_BASE": "https://www.kaggle.com",
+        "KAGGLE_CONTAINER_NAME": "rehearsal",
+    }
     return {
         **kept, **kaggle,
         "ITTYBITTY_KAGGLE_ROOT": str(root), "HOME": str(root / "home"), "MPLBACKEND": "agg", "PYTHONWARNINGS": "ignore",
@@ -231,7 +254,9 @@ def environment(root: Path, **faults: int) -> dict[str, str]:
 def namespaces(root: Path) -> bool:
     """Whether this system lets us have the namespaces of NAMESPACES."""
     try:
-        return subprocess.run([*UNSHARE, NAMESPACES, "sh", root, str(DISK), "true"], capture_output=True).returncode == 0
+        return (
+            subprocess.run([*UNSHARE, NAMESPACES, "sh", root, str(DISK), "true"], capture_output=True).returncode == 0
+        )
     except OSError:
         return False
 
@@ -240,10 +265,21 @@ def run(root: Path, name: str, changes: dict, **faults: int) -> tuple[int, str]:
     """Run a prepared notebook as Kaggle does; papermill's exit code, and all that the cells printed."""
     notebook = bundle.kernel(name, root / "kernels" / name, OWNER, changes)
     done = root / "working" / "__notebook__.ipynb"
-    command = [root / "image" / "bin" / "python", "-m", "papermill", "-k", "python3", "--no-progress-bar", notebook, done]
+    command = [
+        root / "image" / "bin" / "python",
+        "-m",
+        "papermill",
+        "-k",
+        "python3",
+        "--no-progress-bar",
+        notebook,
+        done,
+    ]
     if namespaces(root):
         command = [*UNSHARE, NAMESPACES, "sh", root, DISK, *command]
-    ended = subprocess.run(list(map(str, command)), cwd=root / "working", env=environment(root, **faults), capture_output=True, text=True)
+    ended = subprocess.run(
+        list(map(str, command)), cwd=root / "working", env=environment(root, **faults), capture_output=True, text=True
+    )
     cells = json.loads(done.read_text(encoding="utf-8"))["cells"] if done.is_file() else []
     printed = "".join("".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", []))
     return ended.returncode, printed + ended.stderr
@@ -254,7 +290,12 @@ def run(root: Path, name: str, changes: dict, **faults: int) -> tuple[int, str]:
 
 def train(root: Path, **faults: int) -> tuple[int, str]:
     """The training notebook, smaller."""
-    return run(root, "train", {"OUT": str(root / "working" / "small"), "PRESET": "tiny", "EPOCHS": None, "CHANGES": CHANGES}, **faults)
+    return run(
+        root,
+        "train",
+        {"OUT": str(root / "working" / "small"), "PRESET": "tiny", "EPOCHS": None, "CHANGES": CHANGES},
+        **faults,
+    )
 
 
 def killed_session(root: Path, began: float) -> int:
@@ -266,7 +307,10 @@ def killed_session(root: Path, began: float) -> int:
     cell = next(cell for cell in cells if "offline, from" in str(cell.get("outputs")))
     installed = {path.name for path in (root / "image").glob("lib/*/site-packages/*")}
     assert {"ittybitty", "miditok", "mamba_ssm"} <= installed and "torch" not in installed, installed
-    say(began, f"its first cell installed the bundle, and left torch alone, in {cell['metadata']['papermill']['duration']:.0f} s")
+    say(
+        began,
+        f"its first cell installed the bundle, and left torch alone, in {cell['metadata']['papermill']['duration']:.0f} s",
+    )
     last = checkpoint.newest(root / "working" / "small" / "run")
     assert last is not None and last.step in (2 * EVERY, 3 * EVERY), last
     return last.step

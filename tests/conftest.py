@@ -14,7 +14,6 @@ from ittybitty import paths
 from ittybitty.midi import write_midi
 from ittybitty.notes import Performance, shift, transpose
 
-
 _made_here: list[str] = []  # the cache that this process made, to be removed by it
 
 
@@ -48,7 +47,10 @@ def pytest_unconfigure(config) -> None:
 @pytest.fixture
 def performance() -> Performance:
     """Eight seconds of melody over broken chords, every attribute varied, with pedal."""
-    melody = [(0.5 * i + 0.01 * (i % 3), 0.4 + 0.02 * (i % 5), 72 + [0, 2, 4, 5, 7, 9, 11, 12][i % 8], 70 + 3 * (i % 7)) for i in range(16)]
+    melody = [
+        (0.5 * i + 0.01 * (i % 3), 0.4 + 0.02 * (i % 5), 72 + [0, 2, 4, 5, 7, 9, 11, 12][i % 8], 70 + 3 * (i % 7))
+        for i in range(16)
+    ]
     chords = [(0.25 * i, 0.22, 48 + [0, 7, 12, 16][i % 4] + [0, 5, 7, 0][i // 8], 50 + i % 11) for i in range(32)]
     return Performance.of(melody + chords, [(2.0 * i + 0.1, 1.8) for i in range(4)])
 
@@ -75,7 +77,9 @@ def make_maestro(root: Path, performance: Performance) -> Path:
         name = f"200{4 + i % 2}/MIDI-Unprocessed_{i:02d}.midi"
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_midi(shift(transpose(performance, i - 3), 0.1 * i), folder / name)
-        rows.append(["Franz Schubert", f"Piece, No. {i}", split, 2004, name, name.replace(".midi", ".wav"), performance.end])
+        rows.append(
+            ["Franz Schubert", f"Piece, No. {i}", split, 2004, name, name.replace(".midi", ".wav"), performance.end]
+        )
     with (folder / paths.MAESTRO_CSV).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow("canonical_composer canonical_title split year midi_filename audio_filename duration".split())

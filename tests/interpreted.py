@@ -20,15 +20,29 @@ def arguments(sizes, kind, largest_step, gated, device):
     def normal(*shape):
         return torch.randn(*shape, generator=g, dtype=kind)
 
-    delta, A = torch.rand(B, L, E, generator=g, dtype=kind) * largest_step, -torch.rand(E, N, generator=g, dtype=kind) * 16
-    made = [normal(B, L, E), delta, A, normal(B, L, N), normal(B, L, N), normal(E), normal(B, E, N), normal(B, L, 2 * E)]
+    delta, A = (
+        torch.rand(B, L, E, generator=g, dtype=kind) * largest_step,
+        -torch.rand(E, N, generator=g, dtype=kind) * 16,
+    )
+    made = [
+        normal(B, L, E),
+        delta,
+        A,
+        normal(B, L, N),
+        normal(B, L, N),
+        normal(E),
+        normal(B, E, N),
+        normal(B, L, 2 * E),
+    ]
     return [t.to(device) for t in made[: 8 if gated else 7]]
 
 
 def values_and_gradients(path, args):
     args = [a.detach().clone().requires_grad_() for a in args]
     E = args[0].shape[2]
-    y, last = scan.selective_scan(*args[:7], args[7][..., E:] if len(args) > 7 else None, path=path)  # as the block has it
+    y, last = scan.selective_scan(
+        *args[:7], args[7][..., E:] if len(args) > 7 else None, path=path
+    )  # as the block has it
     g = torch.Generator().manual_seed(1)
     weights = [torch.randn(t.shape, generator=g, dtype=t.dtype).to(t.device) for t in (y, last)]
     return [y, last, *torch.autograd.grad((y * weights[0]).sum() + (last * weights[1]).sum(), args)]
@@ -61,14 +75,26 @@ def compiled(capability: int) -> dict[str, int]:
     from ittybitty.models import triton_scan
 
     states, channels = triton_scan.blocks(16)
-    constants = {"N": 16, "STATES": states, "CHANNELS": channels, "CHUNK": triton_scan.CHUNK, "GATED": True, "KEPT": True}
+    constants = {
+        "N": 16,
+        "STATES": states,
+        "CHANNELS": channels,
+        "CHUNK": triton_scan.CHUNK,
+        "GATED": True,
+        "KEPT": True,
+    }
     made = {}
     for kernel in (triton_scan._forward, triton_scan._backward):
         own = {k: v for k, v in constants.items() if k in kernel.arg_names}
-        types = {name: "constexpr" if name in own else "i32" if name in ("L", "E", "apart") else "*fp32" for name in kernel.arg_names}
+        types = {
+            name: "constexpr" if name in own else "i32" if name in ("L", "E", "apart") else "*fp32"
+            for name in kernel.arg_names
+        }
         source = ASTSource(fn=kernel, signature=types, constexprs=own)
         options = {"num_warps": 1, "num_stages": 1}
-        made[kernel.__name__] = len(triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm["cubin"])
+        made[kernel.__name__] = len(
+            triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm["cubin"]
+        )
     return made
 
 
@@ -79,4 +105,3 @@ def values(device: str) -> dict[str, dict[str, float]]:
 
         triton_scan.warm_up(["cuda"], 19, 16)
     return {**{name: errors(*case, device) for name, case in CASES.items()}, "threads": {"all": thread_errors(device)}}
-

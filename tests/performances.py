@@ -11,7 +11,9 @@ def random_performance(seed: int = 0, notes: int = 300, seconds: float = 60.0, p
     No key is struck again within 50 ms: no hand can do it.
     """
     random = np.random.default_rng(seed)
-    onsets = np.sort(random.choice(random.uniform(0.3, seconds, max(1, notes // 2)), notes))  # about two at each instant
+    onsets = np.sort(
+        random.choice(random.uniform(0.3, seconds, max(1, notes // 2)), notes)
+    )  # about two at each instant
     keys = np.concatenate([random.permutation(np.arange(21, 109)) for _ in range(notes // 88 + 1)])[:notes]
     durations = np.exp(random.uniform(np.log(0.002), np.log(8), notes))
     velocities = random.integers(1, 128, notes)

@@ -38,7 +38,16 @@ def small_store(folder, performance: Performance, validation: bool = True) -> To
 
 def small_configs(**changes) -> dict:
     """A Mamba, feed-forward and attention block each of width 16, with dropout, so that random numbers matter."""
-    model = {"pattern": "MFA", "d_model": 16, "d_ff": 16, "n_heads": 2, "dropout": 0.1, "attn_window": 8, "attn_stride": 4, "attn_reach": 16}
+    model = {
+        "pattern": "MFA",
+        "d_model": 16,
+        "d_ff": 16,
+        "n_heads": 2,
+        "dropout": 0.1,
+        "attn_window": 8,
+        "attn_stride": 4,
+        "attn_reach": 16,
+    }
     train = {"steps": 12, "batch_size": 3, "warmup": 2, "checkpoint_every": 4, "validate_every": 4}
     overrides = {f"model.{k}": v for k, v in model.items()} | {f"train.{k}": v for k, v in train.items()}
     return systems.build("hybrid", "nano", {**overrides, "data.context": 32, **changes})
@@ -66,7 +75,10 @@ def train_group(store: str, run_dir: str, changes: dict, world: int = 2) -> None
         port = free.getsockname()[1]
     address = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     places = [{**address, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
-    group = [processes().Process(target=train_process, args=(store, run_dir, changes, place, {"parallel": "ddp"})) for place in places]
+    group = [
+        processes().Process(target=train_process, args=(store, run_dir, changes, place, {"parallel": "ddp"}))
+        for place in places
+    ]
     for process in group:
         process.start()
     for process in group:

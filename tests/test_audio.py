@@ -13,7 +13,9 @@ from ittybitty.notes import Performance
 
 def piece(notes=60, seed=0):
     rng = np.random.default_rng(seed)
-    rows = [(i * 0.2, rng.uniform(0.05, 1.0), int(rng.integers(21, 109)), int(rng.integers(1, 128))) for i in range(notes)]
+    rows = [
+        (i * 0.2, rng.uniform(0.05, 1.0), int(rng.integers(21, 109)), int(rng.integers(1, 128))) for i in range(notes)
+    ]
     return Performance.of(rows, [(1.0, 2.0), (4.0, 0.5)])
 
 

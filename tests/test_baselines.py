@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_maestro
+
 from ittybitty import checkpoint, evaluation, open_corpus
 from ittybitty.config import preset
 from ittybitty.errors import ConfigError, CorpusError
@@ -62,7 +63,9 @@ def test_repetition_costs_less():
     bar = rng.integers(40, 90, 16)
     again = Performance.of((i / 8, 1 / 8, int(bar[i % 16]), 64) for i in range(640))
     new = Performance.of((i / 8, 1 / 8, int(p), 64) for i, p in enumerate(rng.integers(40, 90, 640)))
-    assert notelist.compressed_bits(notelist.pack(again, RATE)) < 0.3 * notelist.compressed_bits(notelist.pack(new, RATE))
+    assert notelist.compressed_bits(notelist.pack(again, RATE)) < 0.3 * notelist.compressed_bits(
+        notelist.pack(new, RATE)
+    )
 
 
 def test_a_time_off_the_grid_is_refused():
@@ -76,7 +79,16 @@ def test_a_baseline_has_the_figures_of_a_row(name, run, data):
     low, high = results["ci95"]
     assert low <= results["bits_per_note"] <= high and results["pieces"] == 2 == len(results["per_piece"])
     model = evaluation.evaluate(run, data, "test", progress=False)
-    for key in ("notes", "data_hash", "tokenizer_hash", "keeps", "onset_error_ms", "duration_error_ms", "notes_lost", "complete"):
+    for key in (
+        "notes",
+        "data_hash",
+        "tokenizer_hash",
+        "keeps",
+        "onset_error_ms",
+        "duration_error_ms",
+        "notes_lost",
+        "complete",
+    ):
         assert results[key] == (pytest.approx(model[key]) if key.endswith("ms") else model[key])  # the same music
     assert results["bits_per_note"] < model["bits_per_note"]  # random weights know less than counting does
 
@@ -100,4 +112,6 @@ def test_trouble_is_named(run, data, tmp_path, performance):
     write_midi(performance, tmp_path / "one" / "one.mid")
     own = open_corpus(tmp_path / "one").pieces[0].split
     with pytest.raises(CorpusError, match="split"):  # of one piece, two splits are empty
-        baselines.evaluate_baseline("xz", tmp_path / "one", "test" if own != "test" else "validation", tokenizer=run, progress=False)
+        baselines.evaluate_baseline(
+            "xz", tmp_path / "one", "test" if own != "test" else "validation", tokenizer=run, progress=False
+        )

@@ -83,7 +83,9 @@ def test_a_killed_training_goes_on_exactly(tmp_path):
         train(made, counts, recipe, SMALL, state=tmp_path / "state.safetensors", save_every=5, on_step=kill)
     assert (tmp_path / "state.safetensors").exists()
     steps = []
-    resumed = train(made, counts, recipe, SMALL, tmp_path / "state.safetensors", 5, on_step=lambda step, _: steps.append(step))
+    resumed = train(
+        made, counts, recipe, SMALL, tmp_path / "state.safetensors", 5, on_step=lambda step, _: steps.append(step)
+    )
     assert steps == [11, 12, 13, 14] and resumed.content_hash == whole.content_hash
     with pytest.raises(TokenizerError, match="other cells or another recipe"):
         train(made[:-1], counts[:-1], recipe, SMALL, tmp_path / "state.safetensors")
@@ -95,7 +97,15 @@ def test_a_killed_training_goes_on_exactly(tmp_path):
 def test_it_learns():
     made, counts = rows()
     config = VelocityConfig(width=32, latent=2, codes=64)
-    before, after = (train(made, counts, VelocityRecipe(steps=steps, batch_size=64, learning_rate=1e-2, quantized_learning_rate=3e-3), config) for steps in (2, 160))
+    before, after = (
+        train(
+            made,
+            counts,
+            VelocityRecipe(steps=steps, batch_size=64, learning_rate=1e-2, quantized_learning_rate=3e-3),
+            config,
+        )
+        for steps in (2, 160)
+    )
     assert mean_absolute_error(after, made, counts) < 0.5 * mean_absolute_error(before, made, counts)
     assert len(np.unique(after.codes(made))) > 32  # dead codes are revived
 
@@ -124,7 +134,11 @@ def test_training_and_tokenization_see_the_same_rows(real, shipped):
 
     class One:
         name = "piece"
-        load = staticmethod(lambda: next(p for p in open_corpus("embedded").split("validation") if len(to_cells(p.load())) == len(real)).load())
+        load = staticmethod(
+            lambda: next(
+                p for p in open_corpus("embedded").split("validation") if len(to_cells(p.load())) == len(real)
+            ).load()
+        )
 
     cache = cells.build([One], "validation", "embedded")
     seen, _ = cache.velocity_rows()

@@ -96,7 +96,9 @@ def test_pick_ups_and_endings_lie_on_beats_that_nobody_annotated():
 
 
 def test_a_gap_is_filled_and_a_repeated_beat_left_out():
-    assert clean_beats(np.array([0, 1, 2, 3, 13.0])).tolist() == list(range(14))  # ten seconds: slower than any tempo token
+    assert clean_beats(np.array([0, 1, 2, 3, 13.0])).tolist() == list(
+        range(14)
+    )  # ten seconds: slower than any tempo token
     assert clean_beats(np.array([0, 1, 1.05, 2, 2.0, 3])).tolist() == [0, 1, 2, 3]
     tempos = 60 / np.diff(clean_beats(np.array([0, 5.9, 6.5, 7.1, 20.0])))
     assert tempos.min() >= 10 and tempos.max() < 500
@@ -104,7 +106,14 @@ def test_a_gap_is_filled_and_a_repeated_beat_left_out():
 
 @pytest.mark.parametrize(
     "beats, says",
-    [(None, "no beats"), ([1.0], "1 beat"), ([0, 2, 1.0], "do not rise"), ([0, 0.05, 0.1, 0.15], "1,200 a minute"), ([0, 20, 40.0], "3 a minute"), ([0, np.nan], "do not rise")],
+    [
+        (None, "no beats"),
+        ([1.0], "1 beat"),
+        ([0, 2, 1.0], "do not rise"),
+        ([0, 0.05, 0.1, 0.15], "1,200 a minute"),
+        ([0, 20, 40.0], "3 a minute"),
+        ([0, np.nan], "do not rise"),
+    ],
 )
 def test_beats_that_are_no_clock_are_refused_in_a_line(performance, beats, says):
     with pytest.raises(TokenizerError, match=says) as caught:
@@ -124,7 +133,10 @@ def test_a_cut_lies_on_the_same_beats_as_the_whole():
     offset = int(np.argmin(np.abs(whole.times - (cut.times[0] + 11.0))))
     assert np.abs(whole.times[offset : offset + len(cut.times)] - cut.times - 11.0).max() < 1e-9
     there = {(beat, pitch): states for beat, pitch, states in zip(whole.beat - offset, whole.pitch, whole.states)}
-    assert all(((there[beat, pitch] == STRUCK) | (states != STRUCK)).all() for beat, pitch, states in zip(cut.beat, cut.pitch, cut.states))
+    assert all(
+        ((there[beat, pitch] == STRUCK) | (states != STRUCK)).all()
+        for beat, pitch, states in zip(cut.beat, cut.pitch, cut.states)
+    )
 
 
 # ---------------------------------------------------------------------- codebook
@@ -160,7 +172,9 @@ def test_what_is_said_to_be_exact_is(shipped, notes, held):
         assert exact[0] or not escape  # the escape is always exact
         if exact[0]:
             assert np.array_equal(back, pattern)
-        assert (back[0] == HELD) == (pattern[0] == HELD) and (back[-1] > SILENT) == (pattern[-1] > SILENT) and back.any()
+        assert (
+            (back[0] == HELD) == (pattern[0] == HELD) and (back[-1] > SILENT) == (pattern[-1] > SILENT) and back.any()
+        )
         again, _ = shipped.encode(back[None], escape)
         assert np.array_equal(again, ids)
 
@@ -169,7 +183,12 @@ def test_the_coarsest_exact_level_is_taken(shipped):
     full, half, quarter = shipped.levels
     assert shipped.encode(full[5][None])[0][0].tolist()[:2] == [5, -1]
     known = {row.tobytes() for row in full}
-    pair = next(np.concatenate([a, b]) for a in half[:200] for b in half[200:400] if np.concatenate([a, b]).tobytes() not in known)
+    pair = next(
+        np.concatenate([a, b])
+        for a in half[:200]
+        for b in half[200:400]
+        if np.concatenate([a, b]).tobytes() not in known
+    )
     ids, exact = shipped.encode(pair[None])
     assert exact[0] and [v.TYPES[v.TYPE_OF[i]] for i in ids[0] if i >= 0] == ["L2", "L2"]
 
@@ -181,7 +200,15 @@ def test_escapes_take_reserved_ids_and_are_off_by_default(shipped):
     assert exact[0] and plain.max() < v.PITCH
     assert {v.TYPES[v.TYPE_OF[i]] for i in spelt[0] if i >= v.PITCH} == {"Escape"} and spelt.max() < v.TEMPO
     tokenizer = BeatTokenizer(beats.Settings(escape=True))
-    performance = on_beats(cell_files.Cells(np.zeros(1, int), np.array([60]), odd[None], np.where(odd > 0, 64, 0).astype(np.uint8)[None], np.array([0, 1.0])))
+    performance = on_beats(
+        cell_files.Cells(
+            np.zeros(1, int),
+            np.array([60]),
+            odd[None],
+            np.where(odd > 0, 64, 0).astype(np.uint8)[None],
+            np.array([0, 1.0]),
+        )
+    )
     ids = tokenizer.encode(performance)
     assert tokenizer.notes_per_id[ids].sum() == (odd == STRUCK).sum() == len(tokenizer.decode(ids))
     grammar, state = tokenizer.grammar(), tokenizer.grammar().start()
@@ -196,7 +223,9 @@ def cache() -> cell_files.CellCache:
     pieces = [Played(f"piece {i}", "train", timed(i)) for i in range(6)]
     flat = timed(9)
     flat.notes["velocity"] = 80
-    return cell_files.build([*pieces, Played("score", "train", flat), Played("no beats", "train", random_performance())], "train", "test")
+    return cell_files.build(
+        [*pieces, Played("score", "train", flat), Played("no beats", "train", random_performance())], "train", "test"
+    )
 
 
 def test_learning_is_deterministic_and_keeps_what_is_most_frequent(cache):
@@ -216,7 +245,9 @@ def test_more_patterns_than_codes_are_clustered(monkeypatch, cache):
 
 def test_a_codebook_is_loaded_as_it_was_saved(shipped, tmp_path):
     shipped.save(tmp_path / "book")  # whatever it is called: NumPy would write to another name
-    assert [path.name for path in tmp_path.iterdir()] == ["book"] and Codebook.load(tmp_path / "book").content_hash == shipped.content_hash
+    assert [path.name for path in tmp_path.iterdir()] == ["book"] and Codebook.load(
+        tmp_path / "book"
+    ).content_hash == shipped.content_hash
     shipped.save(tmp_path / "book.npz")
     loaded = Codebook.load(tmp_path / "book.npz", expected=shipped.content_hash)
     assert loaded.content_hash == shipped.content_hash and loaded.source == shipped.source
@@ -246,7 +277,9 @@ def test_a_damaged_or_another_codebook_is_refused_in_a_line(shipped, tmp_path):
 
 
 def test_a_cache_holds_every_cell(cache, tmp_path):
-    assert cache.pieces.tolist() == [*(f"piece {i}" for i in range(6)), "score"] and cache.flat.tolist() == [False] * 6 + [True]
+    assert cache.pieces.tolist() == [*(f"piece {i}" for i in range(6)), "score"] and cache.flat.tolist() == [
+        False
+    ] * 6 + [True]
     whole = [to_cells(timed(i)) for i in range(6)]
     assert cache.ends[:6].tolist() == np.cumsum([len(c) for c in whole]).tolist()
     states = cache.patterns[cache.pattern[: cache.ends[5]]]
@@ -271,10 +304,16 @@ def test_no_piece_with_beats_is_a_clear_line():
 
 
 def test_the_vocabulary_is_the_published_one():
-    starts = {name: int(np.flatnonzero(v.TYPE_OF == v.OF[name])[0]) for name in v.TYPES}
-    sizes = {name: int((v.TYPE_OF == v.OF[name]).sum()) for name in v.TYPES}
+    starts = {name: int(np.flatnonzero(v.OF[name] == v.TYPE_OF)[0]) for name in v.TYPES}
+    sizes = {name: int((v.OF[name] == v.TYPE_OF).sum()) for name in v.TYPES}
     assert BeatTokenizer("beat-base").vocab_size == len(v.TYPE_OF) == 4789
-    assert (starts["L1"], starts["L2"], starts["L3"], starts["Pitch"], starts["Velocity"]) == (0, 2048, 3072, 3584, 3712)
+    assert (starts["L1"], starts["L2"], starts["L3"], starts["Pitch"], starts["Velocity"]) == (
+        0,
+        2048,
+        3072,
+        3584,
+        3712,
+    )
     assert starts["Escape"] == 4224 and sizes["Escape"] + sizes["Reserved"] == 512
     assert (starts["Tempo"], sizes["Tempo"], v.BOS, v.EOS, v.PAD) == (4736, 50, 4786, 4787, 4788)
 
@@ -287,13 +326,19 @@ def test_a_tempo_is_told_in_bins_of_ten(tempo, bin):
 
 @pytest.mark.parametrize("variant", beats.VARIANTS)
 def test_sequences_are_spelt_as_published(variant):
-    performance = Performance.of([(0.0, 0.5, 60, 70), (0.0, 0.25, 64, 80), (0.5, 1.0, 67, 50)], beats=np.arange(0, 4, 0.5))
+    performance = Performance.of(
+        [(0.0, 0.5, 60, 70), (0.0, 0.25, 64, 80), (0.5, 1.0, 67, 50)], beats=np.arange(0, 4, 0.5)
+    )
     tokenizer = BeatTokenizer(variant)
     kinds = [v.TYPES[v.TYPE_OF[id]] for id in tokenizer.encode(performance).tolist()]
     cell = ["Pitch", "L1"] + ["Velocity"] * (variant == "beat-velocity")
     assert kinds == ["BOS", "Tempo", *cell, *cell, "Tempo", *cell, "Tempo", *cell, "EOS"]
     text = tokenizer.readable(tokenizer.encode(performance))
-    assert text.splitlines()[:3] == ["BOS", "Tempo_120-130", text.splitlines()[2]] and "Pitch_60 L1_" in text and "[x" + "-" * 47 + "]" in text
+    assert (
+        text.splitlines()[:3] == ["BOS", "Tempo_120-130", text.splitlines()[2]]
+        and "Pitch_60 L1_" in text
+        and "[x" + "-" * 47 + "]" in text
+    )
 
 
 def test_the_midis_beats_fall_where_the_tokens_say():
@@ -330,8 +375,19 @@ def test_a_performance_without_beats_gets_estimated_ones():
 def corpus() -> Corpus:
     flat = timed(7)
     flat.notes["velocity"] = 80
-    splits = {f"piece {i}": ("train" if i < 3 else "validation", timed(i)) for i in range(4)} | {"score": ("train", flat)}
-    pieces = [Piece(name, "Anon", name, split, source=partial(Performance, performance.notes, performance.pedals, performance.beats)) for name, (split, performance) in splits.items()]
+    splits = {f"piece {i}": ("train" if i < 3 else "validation", timed(i)) for i in range(4)} | {
+        "score": ("train", flat)
+    }
+    pieces = [
+        Piece(
+            name,
+            "Anon",
+            name,
+            split,
+            source=partial(Performance, performance.notes, performance.pedals, performance.beats),
+        )
+        for name, (split, performance) in splits.items()
+    ]
     return Corpus("test", "CC0", tuple(pieces))
 
 
@@ -360,12 +416,36 @@ def test_velocity_of_a_score_is_not_scored_position_by_position(corpus, tmp_path
 
 
 def test_velocity_starts_where_base_stopped(corpus, tmp_path):
-    changes = {"data.context": 64, "train.steps": 3, "train.batch_size": 2, "train.checkpoint_every": 5, "train.warmup": 1}
+    changes = {
+        "data.context": 64,
+        "train.steps": 3,
+        "train.batch_size": 2,
+        "train.checkpoint_every": 5,
+        "train.warmup": 1,
+    }
     stages.train(tmp_path / "base", "beat-base", "nano", changes, data=corpus, progress=False, parallel="none")
-    nothing = changes | {"train.learning_rate": 1e-12, "train.min_learning_rate": 0.0, "train.weight_decay": 0.0, "train.steps": 1}
-    stages.train(tmp_path / "velocity", "beat-velocity", None, nothing, data=corpus, init_from=tmp_path / "base", progress=False, parallel="none")
+    nothing = changes | {
+        "train.learning_rate": 1e-12,
+        "train.min_learning_rate": 0.0,
+        "train.weight_decay": 0.0,
+        "train.steps": 1,
+    }
+    stages.train(
+        tmp_path / "velocity",
+        "beat-velocity",
+        None,
+        nothing,
+        data=corpus,
+        init_from=tmp_path / "base",
+        progress=False,
+        parallel="none",
+    )
     old, new = checkpoint.load(tmp_path / "base"), checkpoint.load(tmp_path / "velocity")
-    assert (new.system, new.tokenizer.variant, new.configs["model"]) == ("beat-velocity", "beat-velocity", old.configs["model"])
+    assert (new.system, new.tokenizer.variant, new.configs["model"]) == (
+        "beat-velocity",
+        "beat-velocity",
+        old.configs["model"],
+    )
     assert new.tokenizer.codebook.content_hash == old.tokenizer.codebook.content_hash
     ids = torch.from_numpy(old.tokenizer.encode(timed(5))[None, :200].astype(np.int64))
     assert torch.allclose(old.model(ids), new.model(ids), atol=1e-5)
@@ -374,10 +454,28 @@ def test_velocity_starts_where_base_stopped(corpus, tmp_path):
 
 
 def test_a_seed_is_continued_on_its_beats(corpus, tmp_path, capsys):
-    changes = {"data.context": 64, "train.steps": 2, "train.batch_size": 2, "train.checkpoint_every": 5, "train.warmup": 1}
+    changes = {
+        "data.context": 64,
+        "train.steps": 2,
+        "train.batch_size": 2,
+        "train.checkpoint_every": 5,
+        "train.warmup": 1,
+    }
     stages.train(tmp_path / "run", "beat-velocity", "nano", changes, data=corpus, progress=False, parallel="none")
     write_midi(random_performance(2, notes=60, seconds=20.0), tmp_path / "seed.mid")
-    order = ["continue", str(tmp_path / "seed.mid"), "-o", str(tmp_path / "out.mid"), "--model", str(tmp_path / "run"), "--tokens", "80", "--seed", "1", "--json"]
+    order = [
+        "continue",
+        str(tmp_path / "seed.mid"),
+        "-o",
+        str(tmp_path / "out.mid"),
+        "--model",
+        str(tmp_path / "run"),
+        "--tokens",
+        "80",
+        "--seed",
+        "1",
+        "--json",
+    ]
     assert cli.main(order) == 0
     made = json.loads(capsys.readouterr().out)
     assert made["tokens"] == 80 and made["new_notes"] > 3
@@ -410,7 +508,9 @@ def asap_folder(tmp_path_factory):
         write_midi(Performance(performance.notes), place / f"p{i}.mid")
         # every beat on a note, as annotators place them
         beats = np.unique(performance.notes["onset"])[::4]
-        (place / f"p{i}.txt").write_text("".join(f"{t:.6f}\t{t:.6f}\tb\n" for t in beats[np.diff(beats, prepend=-1) > 0.2]))
+        (place / f"p{i}.txt").write_text(
+            "".join(f"{t:.6f}\t{t:.6f}\tb\n" for t in beats[np.diff(beats, prepend=-1) > 0.2])
+        )
         rows.append(f"{split},,Anon,Work {i},p{i}.mid,p{i}.txt,s{i}.mid,s{i}.txt\n")
     flat = timed(0)
     flat.notes["velocity"] = 80
@@ -434,14 +534,28 @@ def test_from_annotated_pieces_to_figures(asap_folder, tmp_path, capsys):
     answer(capsys, "codebook", "--cells", cells, "--out", book)
     learnt = answer(capsys, "velocity", "--cells", cells, "--out", code, "--steps", 3, "--batch-size", 64)
     assert learnt["codes_used"] >= 1 and not code.with_suffix(".training.safetensors").exists()
-    figures = answer(capsys, "verify", "--data", asap_folder, "--split", "validation", "--codebook", book, "--velocity", code)
-    assert list(figures) == ["cells", "exact_share_l1", "exact_share_l2", "exact_share_l3", "escape_share", "onset_mae_ms", "notes_lost", "velocity_mae", "vocabulary"]
+    figures = answer(
+        capsys, "verify", "--data", asap_folder, "--split", "validation", "--codebook", book, "--velocity", code
+    )
+    assert list(figures) == [
+        "cells",
+        "exact_share_l1",
+        "exact_share_l2",
+        "exact_share_l3",
+        "escape_share",
+        "onset_mae_ms",
+        "notes_lost",
+        "velocity_mae",
+        "vocabulary",
+    ]
     shares = [figures[f"exact_share_l{level}"] for level in (1, 2, 3)] + [figures["escape_share"]]
     assert sum(shares) == pytest.approx(1) and figures["vocabulary"] == 4789 and 0 < figures["onset_mae_ms"] < 60
 
 
 def test_what_ships_is_what_verify_uses(asap_folder, tmp_path, capsys):
-    figures = answer(capsys, "verify", "--data", asap_folder, "--split", "train", "--limit", 1, "--record", tmp_path / "code.json")
+    figures = answer(
+        capsys, "verify", "--data", asap_folder, "--split", "train", "--limit", 1, "--record", tmp_path / "code.json"
+    )
     recorded = json.loads((tmp_path / "code.json").read_text())
     assert recorded["verify"]["cells"] == figures["cells"] and recorded["provenance"]["commit"]
     assert recorded["use"]["velocity"]["used"] > 10 and 0 <= recorded["estimated_beats"]["f_measure"] <= 1
@@ -486,6 +600,10 @@ def test_annotations_of_another_piece_get_one_line(asap_folder, tmp_path, capsys
     assert "p2.txt: does not match its MIDI file" in capsys.readouterr().err
     (tmp_path / "asap" / "p1.txt").write_text("no annotations\n")  # one damaged piece does not stop the others
     counted = statistics(asap.open(tmp_path), progress=False)
-    assert (counted["train"]["pieces"], counted["train"]["unreadable"], counted["validation"]["unreadable"]) == (1, 1, 1)
+    assert (counted["train"]["pieces"], counted["train"]["unreadable"], counted["validation"]["unreadable"]) == (
+        1,
+        1,
+        1,
+    )
     assert answer(capsys, "verify", "--data", tmp_path, "--split", "train")["cells"] > 20
     assert asap.open(tmp_path).name == "asap"

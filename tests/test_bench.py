@@ -15,7 +15,15 @@ from ittybitty.models.scan import chosen, forced_path
 @pytest.fixture
 def small(monkeypatch):
     for module, sizes in {
-        scan: dict(WIDTH=32, LAYERS=2, STACK_BATCH=1, STACK_LENGTH=20, LAYER_LENGTH=16, child=lambda *a, **k: 10, matmul_rate=lambda: 1e9),
+        scan: dict(
+            WIDTH=32,
+            LAYERS=2,
+            STACK_BATCH=1,
+            STACK_LENGTH=20,
+            LAYER_LENGTH=16,
+            child=lambda *a, **k: 10,
+            matmul_rate=lambda: 1e9,
+        ),
         decode: dict(SEED=8, BLOCK=4, preset=lambda name: SCALE_PRESETS["nano"], BUFFER=2**20, PIECES=1, CONTEXT=64),
         train: dict(LENGTH=16, matmul_rate=lambda: 1e9),
         stream: dict(EARLY=20, BLOCK=5),
@@ -26,7 +34,15 @@ def small(monkeypatch):
 
 def test_scan_is_compared_with_peers_that_compute_the_same(small):
     result = named("scan")(turns=1)
-    assert {"ours_s", "no_scan_s", "transformers_s", "ratio_vs_no_scan", "ratio_vs_transformers", "peak_mb", "transformers_peak_mb"} <= set(result)
+    assert {
+        "ours_s",
+        "no_scan_s",
+        "transformers_s",
+        "ratio_vs_no_scan",
+        "ratio_vs_transformers",
+        "peak_mb",
+        "transformers_peak_mb",
+    } <= set(result)
     assert result["torch_only_ratio_vs_transformers"] > 0
     json.dumps(result)
 
@@ -81,7 +97,9 @@ def test_train_sets_three_families_side_by_side(small):
 
 
 def test_marks_are_judged_by_the_measured_value():
-    text = marks.report("decode", {"ratio_to_floor": 1.2, "int8_ratio_to_floor": 1.4, "int8_bits_per_note_change": -0.002})
+    text = marks.report(
+        "decode", {"ratio_to_floor": 1.2, "int8_ratio_to_floor": 1.4, "int8_bits_per_note_change": -0.002}
+    )
     held, missed, change = text.splitlines()[:3]
     assert held.startswith("held") and missed.startswith("MISSED") and change.startswith("held")
     assert marks.report("tokenize", {"seconds_all_maestro": None}).startswith("not measured")

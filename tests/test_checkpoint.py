@@ -9,14 +9,13 @@ import shutil
 
 import pytest
 import torch
+from runs import small_configs
 from safetensors.torch import load_file, save_file
 
 from ittybitty import checkpoint, systems
 from ittybitty.errors import CheckpointError, OutputError
 from ittybitty.optimizer import adamw
 from ittybitty.tokenizers import PianoTokenizer
-
-from runs import small_configs
 
 
 @pytest.fixture
@@ -123,7 +122,9 @@ def test_a_run_folder_is_as_readable_as_other_files(run):
     """A group's shared disk, a data set uploaded by another account: safetensors alone would write for one user's eyes."""
     folder, *_ = run
     (folder / "ordinary").touch()
-    assert {oct(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()} == {oct((folder / "ordinary").stat().st_mode)}
+    assert {oct(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()} == {
+        oct((folder / "ordinary").stat().st_mode)
+    }
 
 
 @pytest.mark.parametrize("where", [checkpoint.LAST, checkpoint.WRITING, checkpoint.PREVIOUS])
@@ -223,8 +224,14 @@ DAMAGE = {
     "config of another width": (_edit(model={"d_model": 8, "n_heads": 2}), "another model"),
     "another tokenizer": (_other_tokenizer, "tokenizer"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "tokenizer"),
-    "weights cut short": (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:500]), "is damaged or not safetensors"),
-    "weights not safetensors": (lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04pickle"), "is damaged or not safetensors"),
+    "weights cut short": (
+        lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:500]),
+        "is damaged or not safetensors",
+    ),
+    "weights not safetensors": (
+        lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04pickle"),
+        "is damaged or not safetensors",
+    ),
     "weights of nothing": (lambda f: save_file({}, f / "model.safetensors"), "another model"),
 }
 

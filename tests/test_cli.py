@@ -91,7 +91,9 @@ def refused(capsys, *words) -> str:
 def test_help_shows_an_example_that_the_parser_accepts(verb, capsys):
     code, out, _ = run(capsys, verb, "--help")
     assert code == 0 and "example:" in out and "%%" not in out
-    examples = [line.strip() for line in out.partition("example:")[2].splitlines() if line.strip().startswith("ittybitty ")]
+    examples = [
+        line.strip() for line in out.partition("example:")[2].splitlines() if line.strip().startswith("ittybitty ")
+    ]
     assert examples
     for example in examples:
         assert cli.build_parser().parse_args(example.split()[1:]).verb == verb
@@ -152,7 +154,9 @@ def test_trouble_of_the_machine_is_one_line(trouble, word, capsys, monkeypatch):
     assert word in refused(capsys, "doctor")
 
 
-@pytest.mark.parametrize("bug", [ZeroDivisionError(), ImportError("cannot import name 'x'", name="ittybitty.notes")], ids=repr)
+@pytest.mark.parametrize(
+    "bug", [ZeroDivisionError(), ImportError("cannot import name 'x'", name="ittybitty.notes")], ids=repr
+)
 def test_a_bug_is_not_hidden(bug, monkeypatch):
     def fails(options):
         raise bug
@@ -258,9 +262,17 @@ def test_doctor_says_what_runs_and_what_is_missing(capsys):
 def test_doctor_misses_every_package_that_this_machine_needs(capsys, monkeypatch):
     from importlib import metadata
 
-    asked = ["torch>=2.6", "nowhere-a>=1,<2", "nowhere-b; python_version < '3'", "nowhere-c; extra == 'bench'", "nowhere-d; python_version > '3'"]
+    asked = [
+        "torch>=2.6",
+        "nowhere-a>=1,<2",
+        "nowhere-b; python_version < '3'",
+        "nowhere-c; extra == 'bench'",
+        "nowhere-d; python_version > '3'",
+    ]
     monkeypatch.setattr(metadata, "requires", lambda name: asked)
-    missing = {row["what"]: row["mend"] for row in json.loads(run(capsys, "doctor", "--json")[1])["missing"] if row["needed"]}
+    missing = {
+        row["what"]: row["mend"] for row in json.loads(run(capsys, "doctor", "--json")[1])["missing"] if row["needed"]
+    }
     assert missing == {"nowhere-a": 'pip install "nowhere-a<2,>=1"', "nowhere-d": 'pip install "nowhere-d"'}
     assert "Something that is needed is missing" in run(capsys, "doctor")[1]
 
@@ -296,7 +308,18 @@ def test_continue_writes_midi_wav_and_picture_and_reports(folder, tmp_path, caps
 
 
 def test_tokenize_keeps_to_the_corpus_and_continues(folder, tmp_path, capsys):
-    command = ["tokenize", "--preset", "nano", "--data", folder / "corpus", "--out", tmp_path / "tokens", "--workers", 1, "--json"]
+    command = [
+        "tokenize",
+        "--preset",
+        "nano",
+        "--data",
+        folder / "corpus",
+        "--out",
+        tmp_path / "tokens",
+        "--workers",
+        1,
+        "--json",
+    ]
     code, out, err = run(capsys, *command)
     assert code == 0, err
     report = json.loads(out)
@@ -313,9 +336,21 @@ def test_train_evaluate_and_go_on(folder, tmp_path, capsys):
     json.loads(out.splitlines()[-1])
     assert (tmp_path / "run" / "config.json").is_file()
     refused(capsys, *train, "--steps", 3)  # a run that stands is not overwritten
-    code, out, err = run(capsys, "train", "--resume", "--steps", 5, "--data", folder / "corpus", "--out", tmp_path / "run")
+    code, out, err = run(
+        capsys, "train", "--resume", "--steps", 5, "--data", folder / "corpus", "--out", tmp_path / "run"
+    )
     assert code == 0, err
-    evaluate = ["evaluate", tmp_path / "run", "--data", folder / "corpus", "--split", "validation", "--limit", 1, "--json"]
+    evaluate = [
+        "evaluate",
+        tmp_path / "run",
+        "--data",
+        folder / "corpus",
+        "--split",
+        "validation",
+        "--limit",
+        1,
+        "--json",
+    ]
     code, out, err = run(capsys, *evaluate, "--record", "figures.json")
     assert code == 0, err
     assert "commit" in (tmp_path / "figures.json").read_text()
@@ -369,7 +404,9 @@ def test_export_is_a_model_that_plays(folder, tmp_path, capsys):
 
 def bad_seeds(folder: Path) -> dict[str, bytes]:
     good = (folder / "seed.mid").read_bytes()
-    header = lambda kind, tracks, division: b"MThd" + (6).to_bytes(4, "big") + b"".join(n.to_bytes(2, "big") for n in (kind, tracks, division))
+    header = lambda kind, tracks, division: (
+        b"MThd" + (6).to_bytes(4, "big") + b"".join(n.to_bytes(2, "big") for n in (kind, tracks, division))
+    )
     track = lambda events: b"MTrk" + (len(events)).to_bytes(4, "big") + events
     end = b"\x00\xff\x2f\x00"
     note = b"\x00\x90\x3c\x40\x60\x80\x3c\x40"
@@ -387,7 +424,9 @@ def bad_seeds(folder: Path) -> dict[str, bytes]:
 def test_a_bad_seed_is_refused_and_what_stood_before_stays(name, folder, tmp_path, capsys):
     (tmp_path / name).write_bytes(bad_seeds(folder)[name])
     (tmp_path / "out.mid").write_text("before")
-    line = refused(capsys, "continue", name, "-o", "out.mid", "--model", folder / "run", "--tokens", 8, "--wav", "out.wav")
+    line = refused(
+        capsys, "continue", name, "-o", "out.mid", "--model", folder / "run", "--tokens", 8, "--wav", "out.wav"
+    )
     assert name in line
     assert (tmp_path / "out.mid").read_text() == "before"
     assert set(os.listdir(tmp_path)) == {name, "out.mid"}
@@ -442,13 +481,29 @@ def test_a_warning_is_a_line_for_people(folder, tmp_path, capsys):
     song = pretty_midi.PrettyMIDI(str(folder / "seed.mid"))
     song.instruments[0].notes.append(pretty_midi.Note(64, 12, 0.2, 0.4))  # below A0
     song.write(str(tmp_path / "seed.mid"))
-    code, _, err = run(capsys, "continue", "seed.mid", "-o", "out.mid", "--model", folder / "run", "--tokens", 40, "--seed", 0)
+    code, _, err = run(
+        capsys, "continue", "seed.mid", "-o", "out.mid", "--model", folder / "run", "--tokens", 40, "--seed", 0
+    )
     said = [line for line in err.splitlines() if "off the piano" in line]
-    assert code == 0 and said and all(line.startswith("ittybitty: seed.mid: 1 of ") for line in said) and ".py" not in err
+    assert (
+        code == 0 and said and all(line.startswith("ittybitty: seed.mid: 1 of ") for line in said) and ".py" not in err
+    )
 
 
 def test_a_continuation_without_a_note_names_no_hidden_file(folder, tmp_path, capsys):
-    command = ["continue", folder / "seed.mid", "-o", "out.mid", "--model", folder / "run", "--tokens", 1, "--seed", 0, "--only-new"]
+    command = [
+        "continue",
+        folder / "seed.mid",
+        "-o",
+        "out.mid",
+        "--model",
+        folder / "run",
+        "--tokens",
+        1,
+        "--seed",
+        0,
+        "--only-new",
+    ]
     line = refused(capsys, *command)
     assert "holds no note yet" in line and ".mid" not in line and not os.listdir(tmp_path)
 
@@ -471,23 +526,48 @@ def test_an_option_reaches_the_music(words, wanted, folder, monkeypatch, capsys)
         raise ConfigError("seen")
 
     monkeypatch.setattr("ittybitty.generation.Piano.continue_", seen)
-    assert "seen" in refused(capsys, "continue", folder / "seed.mid", "-o", "out.mid", "--model", folder / "run", *words.split())
+    assert "seen" in refused(
+        capsys, "continue", folder / "seed.mid", "-o", "out.mid", "--model", folder / "run", *words.split()
+    )
     assert wanted.items() <= asked.items()
 
 
 def test_options_of_train_reach_the_stage(monkeypatch, capsys):
     asked = {}
     monkeypatch.setattr("ittybitty.stages.train", lambda *given, **options: asked.update(options) or {"steps": 1})
-    assert run(capsys, *"train mamba --out r --data d --from tiny --parallel dp --max-hours 2 --resume --seed 3".split())[0] == 0
-    assert (asked["init_from"], asked["parallel"], asked["max_hours"], asked["resume"], asked["data"]) == ("tiny", "dp", 2, True, "d")
+    assert (
+        run(capsys, *"train mamba --out r --data d --from tiny --parallel dp --max-hours 2 --resume --seed 3".split())[
+            0
+        ]
+        == 0
+    )
+    assert (asked["init_from"], asked["parallel"], asked["max_hours"], asked["resume"], asked["data"]) == (
+        "tiny",
+        "dp",
+        2,
+        True,
+        "d",
+    )
 
 
 def test_an_experiment_is_recorded_once(folder, tmp_path, capsys):
     small = {"data.context": 32, "train.batch_size": 4, "train.validate_every": 4, "train.warmup": 1}
-    recipe = {"question": "?", "kind": "compare", "preset": "nano", "steps": 2, "pieces": 1, "set": small, "rows": {"mamba": {}, "hybrid": {}}}
+    recipe = {
+        "question": "?",
+        "kind": "compare",
+        "preset": "nano",
+        "steps": 2,
+        "pieces": 1,
+        "set": small,
+        "rows": {"mamba": {}, "hybrid": {}},
+    }
     (tmp_path / "mine.yaml").write_text(json.dumps(recipe))
     places = ["--data", folder / "corpus", "--runs", tmp_path / "runs", "--results", tmp_path / "results", "--json"]
-    for more, state in (([], "recorded"), ([], "recorded before"), (["--again", "--max-hours", "1e-9"], "not run: no time left")):
+    for more, state in (
+        ([], "recorded"),
+        ([], "recorded before"),
+        (["--again", "--max-hours", "1e-9"], "not run: no time left"),
+    ):
         out = run(capsys, "experiment", tmp_path / "mine.yaml", "--row", "mamba", *places, *more)[1]
         assert [row["state"] for row in json.loads(out)] == [state]
 
@@ -511,7 +591,11 @@ def test_reproduce_runs_what_is_named_and_says_where_the_music_lies(tmp_path, mo
     monkeypatch.setattr(reproduce, "repository_root", lambda: tmp_path)
     monkeypatch.setenv("ITTYBITTY_DATA", "of the user")  # undone afterwards
     code, out, _ = run(capsys, "reproduce", "--only", "quick")
-    assert code == 0 and ran == ["00_quickstart"] and out.splitlines()[-1] == "continuation: build/00_quickstart/continuation.mid"
+    assert (
+        code == 0
+        and ran == ["00_quickstart"]
+        and out.splitlines()[-1] == "continuation: build/00_quickstart/continuation.mid"
+    )
     assert "11_figures" in refused(capsys, "reproduce", "--only", "nothing")
 
 
@@ -577,7 +661,12 @@ def test_a_damaged_run_is_refused(how, word, folder, tmp_path, capsys):
 def test_a_corpus_that_is_not_there_is_refused(tmp_path, capsys):
     (tmp_path / "void").mkdir()
     for data in ("nowhere", "void"):
-        for verb in (["tokenize", "--out", "tokens"], ["train", "hybrid", "--out", "run"], ["evaluate", "tiny"], ["data", "stats"]):
+        for verb in (
+            ["tokenize", "--out", "tokens"],
+            ["train", "hybrid", "--out", "run"],
+            ["evaluate", "tiny"],
+            ["data", "stats"],
+        ):
             assert "ittybitty: " in refused(capsys, *verb, "--data", data)
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
     refused(capsys, "train", "hybird", "--out", "run")
@@ -586,7 +675,9 @@ def test_a_corpus_that_is_not_there_is_refused(tmp_path, capsys):
 
 
 def test_params_of_a_system_are_those_of_its_published_size(capsys):
-    counted = {name: json.loads(run(capsys, "params", name, "--json")[1])["total"] for name in ("mamba-paper", "V7", "V8")}
+    counted = {
+        name: json.loads(run(capsys, "params", name, "--json")[1])["total"] for name in ("mamba-paper", "V7", "V8")
+    }
     assert (counted["V7"], counted["V8"]) == (33_825_280, 34_087_424) and abs(counted["mamba-paper"] / 249e6 - 1) < 0.01
     assert json.loads(run(capsys, "params", "tiny", "--system", "mamba", "--json")[1])["system"] == "mamba"
 
@@ -595,15 +686,21 @@ def test_the_smoke_test_is_one_line_a_system(capsys, monkeypatch, folder):
     from ittybitty import smoke, systems
 
     monkeypatch.setattr(smoke, "STEPS", 2)
-    monkeypatch.setattr(systems, "SYSTEMS", {name: systems.SYSTEMS[name] for name in ("lstm-pitch", "llama-512", "beat-base")})
+    monkeypatch.setattr(
+        systems, "SYSTEMS", {name: systems.SYSTEMS[name] for name in ("lstm-pitch", "llama-512", "beat-base")}
+    )
     code, out, _ = run(capsys, "systems", "--smoke", "--data", str(folder / "corpus"), "--json")
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and [row["row"] for row in rows] == ["lstm-pitch", "llama-512", "beat-base"]
     assert not list(folder.glob("corpus-*")) and not list(folder.glob(".corpus-*")), "written beside the user's folder"
-    assert all(set(row) >= {"row", "params", "tokens_per_note", "keeps", "bits_per_note", "ci95", "new_notes"} for row in rows)
+    assert all(
+        set(row) >= {"row", "params", "tokens_per_note", "keeps", "bits_per_note", "ci95", "new_notes"} for row in rows
+    )
     for row in rows:
         assert row["ci95"][0] <= row["bits_per_note"] <= row["ci95"][1] and row["params"] > 0 and row["new_notes"] > 0
     assert rows[0]["keeps"] == ["pitch"] and "tempo" in rows[2]["keeps"]
-    assert rows[0]["corpus"] == rows[1]["corpus"] != rows[2]["corpus"] == "embedded"  # the folder has no annotated beats
+    assert (
+        rows[0]["corpus"] == rows[1]["corpus"] != rows[2]["corpus"] == "embedded"
+    )  # the folder has no annotated beats
     code, out, _ = run(capsys, "systems", "--smoke", "--data", str(folder / "corpus"))
     assert code == 0 and "embedded" in out and "bits a note" in out

@@ -132,7 +132,9 @@ def test_the_embedded_corpus_is_not_fetched(by, tmp_path, monkeypatch):
     if by == "environment":
         monkeypatch.setenv("ITTYBITTY_DATA", "embedded")
     with pytest.raises(CorpusError, match="nothing to fetch"):
-        maestro.fetch("embedded" if by == "argument" else None, progress=False, archive=Archive("http://127.0.0.1:1/", 1, ""))
+        maestro.fetch(
+            "embedded" if by == "argument" else None, progress=False, archive=Archive("http://127.0.0.1:1/", 1, "")
+        )
 
 
 def test_broken_transfer_is_resumed(tmp_path, server, zipped):
@@ -195,7 +197,14 @@ def link(name: str) -> zipfile.ZipInfo:
     return member
 
 
-HOSTILE = ["../evil.midi", "/tmp/evil.midi", "maestro-v3.0.0/../../evil.midi", "..\\evil.midi", "C:/evil.midi", link("maestro-v3.0.0/link")]
+HOSTILE = [
+    "../evil.midi",
+    "/tmp/evil.midi",
+    "maestro-v3.0.0/../../evil.midi",
+    "..\\evil.midi",
+    "C:/evil.midi",
+    link("maestro-v3.0.0/link"),
+]
 
 
 @pytest.mark.parametrize("member", HOSTILE, ids=lambda m: getattr(m, "filename", m))
@@ -262,7 +271,9 @@ def test_verification_names_what_is_missing_or_damaged(maestro_folder):
     assert len(found.damaged) == 1 and files[1].name in found.damaged[0]
 
 
-@pytest.mark.parametrize("row", ["A,B,train,2004,../../etc/passwd,x,1", "A,B,holdout,2004,2004/a.midi,x,1", "A,B,train,2004,/etc/passwd,x,1"])
+@pytest.mark.parametrize(
+    "row", ["A,B,train,2004,../../etc/passwd,x,1", "A,B,holdout,2004,2004/a.midi,x,1", "A,B,train,2004,/etc/passwd,x,1"]
+)
 def test_table_that_makes_no_sense_is_refused(maestro_folder, row):
     with (maestro_folder / paths.MAESTRO_CSV).open("a") as table:
         table.write(row + "\n")
@@ -356,7 +367,9 @@ def asap_folder(tmp_path, performance) -> Path:
     place = tmp_path / "asap"
     (place / "Bach" / "Fugue").mkdir(parents=True)
     write_midi(performance, place / "Bach" / "Fugue" / "A01.mid")
-    (place / "Bach" / "Fugue" / "A01_annotations.txt").write_text("0.5\t0.5\tb,3/4,0\n1.0\t1.0\tdb\n1.5\t1.5\tbR\n\n2.0\t2.0\tdb,4/4\n")
+    (place / "Bach" / "Fugue" / "A01_annotations.txt").write_text(
+        "0.5\t0.5\tb,3/4,0\n1.0\t1.0\tdb\n1.5\t1.5\tbR\n\n2.0\t2.0\tdb,4/4\n"
+    )
     (place / "metadata.csv").write_text(
         "split,maestro_midi_filename,composer,title,midi_performance,performance_annotations,midi_score,midi_score_annotations\n"
         "validation,2006/x.midi,Bach,Fugue,Bach/Fugue/A01.mid,Bach/Fugue/A01_annotations.txt,s.mid,s.txt\n"
@@ -370,7 +383,12 @@ def test_asap_pairs_performance_and_beats(asap_folder, performance):
     assert len(piece.load()) == len(performance)
     beats = asap.beats(piece)
     assert beats.times.tolist() == [0.5, 1.0, 1.5, 2.0]
-    assert beats.downbeats.tolist() == [False, True, False, True] and beats.rubato.tolist() == [False, False, True, False]
+    assert beats.downbeats.tolist() == [False, True, False, True] and beats.rubato.tolist() == [
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_maestro_goes_before_asap(asap_folder, maestro_folder):

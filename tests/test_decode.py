@@ -44,7 +44,9 @@ def test_decoder_is_the_models_own_step(precision, B):
 
 
 @needs_compiler
-@pytest.mark.parametrize("changes", [{"attn_bias": "alibi"}, {"attn_bias": "none"}, {"d_state": 5, "d_conv": 2}, {"d_model": 44, "d_ff": 51}])
+@pytest.mark.parametrize(
+    "changes", [{"attn_bias": "alibi"}, {"attn_bias": "none"}, {"d_state": 5, "d_conv": 2}, {"d_model": 44, "d_ff": 51}]
+)
 def test_decoder_follows_every_setting(changes):
     made, x = model(**changes), ids(2, 120)
     fast = decoder(made)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import small_store, train_group
 from safetensors.torch import load_file
 
 from ittybitty import checkpoint
 from ittybitty.journal import read_log
 from ittybitty.notes import Performance
-from runs import small_store, train_group
 
 CHANGES = {"train.steps": 12, "train.checkpoint_every": 3, "train.validate_every": 6}
 KILLED_AT = 7  # steps; the last checkpoint is that of step 6
@@ -94,7 +94,9 @@ def survivor(folder):
         "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")]),
     }
     command += [str(folder / "worker.py"), json.dumps(arguments)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as group:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as group:
         try:
             said = group.communicate(timeout=600)[1]
         finally:
@@ -114,7 +116,9 @@ def test_a_killed_worker_costs_only_the_steps_since_the_last_checkpoint(whole, s
 
 
 def test_the_log_tells_each_step_once(whole, survivor):
-    steps = [[record["step"] for record in read_log(run / "log.jsonl") if "loss" in record] for run in (whole, survivor[0])]
+    steps = [
+        [record["step"] for record in read_log(run / "log.jsonl") if "loss" in record] for run in (whole, survivor[0])
+    ]
     assert steps[0] == steps[1] == sorted(set(steps[0]))
 
 

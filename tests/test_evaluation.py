@@ -8,6 +8,7 @@ from functools import reduce
 import numpy as np
 import pytest
 import torch
+from conftest import make_maestro
 
 from ittybitty import checkpoint, evaluation
 from ittybitty.config import preset
@@ -16,7 +17,6 @@ from ittybitty.errors import CheckpointError, ConfigError, CorpusError, MidiErro
 from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance, join, shift, transpose
 from ittybitty.tokenizers import PianoTokenizer
-from conftest import make_maestro
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,15 @@ def test_summary_is_a_ratio_of_sums():
     errors = {"onset_error_ms": 4.0, "duration_error_ms": 6.0, "velocity_error": 1.0, "notes_lost": 0}
     rows = [
         {"bits": 1000.0, "notes": 100, "tokens": 250, "seconds": 10.0, "model_seconds": 1.0, **errors},
-        {"bits": 9000.0, "notes": 300, "tokens": 700, "seconds": 20.0, "model_seconds": 1.0, **errors, "onset_error_ms": 8.0},
+        {
+            "bits": 9000.0,
+            "notes": 300,
+            "tokens": 700,
+            "seconds": 20.0,
+            "model_seconds": 1.0,
+            **errors,
+            "onset_error_ms": 8.0,
+        },
     ]
     figures = evaluation.summary(rows)
     assert figures["bits_per_note"] == 25 and figures["ci95"] == [10, 30] and figures["onset_error_ms"] == 7
@@ -99,7 +107,9 @@ def test_shares_of_the_attributes_add_up(run, data):
     results = evaluation.evaluate(run, data, "test", progress=False)
     assert sum(results["bits_per_note_by_attribute"].values()) == pytest.approx(results["bits_per_note"])
     assert sum(results["share_by_attribute"].values()) == pytest.approx(1)
-    assert min(results["share_by_attribute"][what] for what in ("pitch", "time", "duration", "velocity", "pedal")) > 0.01
+    assert (
+        min(results["share_by_attribute"][what] for what in ("pitch", "time", "duration", "velocity", "pedal")) > 0.01
+    )
     assert "chain rule" in results["attribute_rule"]
 
 
@@ -108,7 +118,9 @@ def test_bits_by_position_are_those_of_the_whole_piece(run, tmp_path, performanc
     results = evaluation.by_position(run, data, "test", length=300, progress=False)
     assert [(bin["from_token"], bin["to_token"]) for bin in results["bins"]] == [(0, 128), (128, 256), (256, 300)]
     first = results["bins"][0]
-    assert first["bits_per_note"] == pytest.approx(first["windowed_bits_per_note"], rel=1e-3)  # one window sees all of it
+    assert first["bits_per_note"] == pytest.approx(
+        first["windowed_bits_per_note"], rel=1e-3
+    )  # one window sees all of it
     found = checkpoint.load(run)
     ids = [found.tokenizer.encode(p.load())[:301] for p in evaluation.open_corpus(data).split("test")]
     spent = sum(evaluation.unbroken_bits(found.model, one).sum() for one in ids)
@@ -189,5 +201,7 @@ def test_lower_bits_for_a_model_that_has_learnt(run, performance):
     counts = torch.full((380, 380), 0.1)
     counts.index_put_((torch.tensor(ids[:-1]), torch.tensor(ids[1:])), torch.ones(len(ids) - 1), accumulate=True)
     table = counts.log()
-    learnt, flat = (evaluation.score(m, tokenizer, piece_of(performance))["bits"] for m in (lambda x: table[x], uniform(380)))
+    learnt, flat = (
+        evaluation.score(m, tokenizer, piece_of(performance))["bits"] for m in (lambda x: table[x], uniform(380))
+    )
     assert learnt < flat

@@ -51,7 +51,9 @@ def test_a_row_is_trained_evaluated_and_recorded_once(recipe_file, places, maest
     assert first["state"] == "recorded"
     result = json.loads((places["results"] / "small_hybrid.json").read_text())
     assert result["bits_per_note"] > 0 and len(result["ci95"]) == 2 and result["provenance"]["commit"]
-    assert result["training"]["steps"] == pytest.approx(0.5 * result["training"]["steps"] / result["training"]["passes"], abs=1)
+    assert result["training"]["steps"] == pytest.approx(
+        0.5 * result["training"]["steps"] / result["training"]["passes"], abs=1
+    )
     [second] = experiments.run(recipe, maestro_folder, **places)
     assert second["state"] == "recorded before"
 
@@ -79,13 +81,19 @@ def test_what_is_cut_off_goes_on_where_it_stopped(recipe_file, places, maestro_f
     train = stages.train
 
     def told_to_end(*given, **options):
-        return train(*given, **options, on_step=lambda step, record: os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None)
+        return train(
+            *given, **options, on_step=lambda step, record: os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None
+        )
 
     monkeypatch.setattr(stages, "train", told_to_end)
     cut, after = experiments.run(recipe, maestro_folder, **places)
     assert cut["state"].startswith("unfinished") and after["state"].startswith("not run")
     taken = []
-    monkeypatch.setattr(stages, "train", lambda *given, **options: train(*given, **options, on_step=lambda step, record: taken.append(step)))
+    monkeypatch.setattr(
+        stages,
+        "train",
+        lambda *given, **options: train(*given, **options, on_step=lambda step, record: taken.append(step)),
+    )
     assert [row["state"] for row in experiments.run(recipe, maestro_folder, **places)] == ["recorded", "recorded"]
     assert taken == [3, 4, 5, 6, 1, 2, 3, 4, 5, 6]
     assert json.loads((places["results"] / "small_mamba.json").read_text())["training"]["steps"] == 6
@@ -98,9 +106,16 @@ def test_a_row_begins_with_the_weights_of_another(recipe_file, places, maestro_f
     with pytest.raises(CheckpointError, match="small --row first"):
         experiments.run(recipe, maestro_folder, **places, only=["second"])
     started, train = [], stages.train
-    monkeypatch.setattr(stages, "train", lambda *given, **options: started.append(options["init_from"]) or train(*given, **options))
-    done = experiments.run(recipe, maestro_folder, **places, only=["first"]) + experiments.run(recipe, maestro_folder, **places, only=["second"])
-    assert [row["state"] for row in done] == ["recorded", "recorded"] and started == [None, places["runs"] / "small" / "first"]
+    monkeypatch.setattr(
+        stages, "train", lambda *given, **options: started.append(options["init_from"]) or train(*given, **options)
+    )
+    done = experiments.run(recipe, maestro_folder, **places, only=["first"]) + experiments.run(
+        recipe, maestro_folder, **places, only=["second"]
+    )
+    assert [row["state"] for row in done] == ["recorded", "recorded"] and started == [
+        None,
+        places["runs"] / "small" / "first",
+    ]
 
 
 def test_fewer_training_pieces_are_another_store(recipe_file, places, maestro_folder):
@@ -113,18 +128,26 @@ def test_fewer_training_pieces_are_another_store(recipe_file, places, maestro_fo
 
 def test_the_leaking_split_shares_tokens_and_the_official_one_does_not(recipe_file, maestro_folder):
     recipe = recipe_file(kind="leak", system="mamba", training_pieces=3, steps=2, rows={"windows": {}, "official": {}})
-    configs = systems.build("mamba", "nano", {**SMALL, "data.stride": 8, "data.pitch_shift": 0, "data.velocity_shift": 0, "data.tempo_stretch": 0.0})
+    configs = systems.build(
+        "mamba",
+        "nano",
+        {**SMALL, "data.stride": 8, "data.pitch_shift": 0, "data.velocity_shift": 0, "data.tempo_stretch": 0.0},
+    )
     store = leak._leaking(leak._store("windows", configs, recipe.rows[0], maestro_folder), configs)
     train, held_out = ([store.tokens(i) for i in store.split(name)] for name in ("train", "validation"))
     assert len(train) > len(held_out) > 0
     runs = {bytes(np.asarray(ids[8:16])) for ids in train}
-    assert any(bytes(np.asarray(ids[:8])) in runs for ids in held_out)  # a held-out window begins inside a training window
+    assert any(
+        bytes(np.asarray(ids[:8])) in runs for ids in held_out
+    )  # a held-out window begins inside a training window
     official = leak._store("official", configs, recipe.rows[1], maestro_folder)
     assert {piece.split for piece in official.pieces} == {"train", "validation"}
 
 
 def test_the_leak_reports_what_was_claimed_and_what_is_true(recipe_file, places, maestro_folder):
-    recipe = recipe_file(kind="leak", system="mamba", training_pieces=3, steps=4, set=SMALL | {"data.stride": 16}, rows={"windows": {}})
+    recipe = recipe_file(
+        kind="leak", system="mamba", training_pieces=3, steps=4, set=SMALL | {"data.stride": 16}, rows={"windows": {}}
+    )
     experiments.run(recipe, maestro_folder, **places)
     result = json.loads((places["results"] / "small_windows.json").read_text())
     assert result["claimed_bits_per_note"] > 0 and result["bits_per_note"] > 0
@@ -132,7 +155,11 @@ def test_the_leak_reports_what_was_claimed_and_what_is_true(recipe_file, places,
 
 def test_a_short_sequence_is_memorised(recipe_file, places, monkeypatch):
     monkeypatch.setattr("ittybitty.experiments.overfit.LENGTH", 24)
-    recipe = recipe_file(kind="overfit", system="mamba", rows={"synthetic": {"task": "synthetic", "steps": 200, "set": {"train.learning_rate": 1e-2}}})
+    recipe = recipe_file(
+        kind="overfit",
+        system="mamba",
+        rows={"synthetic": {"task": "synthetic", "steps": 200, "set": {"train.learning_rate": 1e-2}}},
+    )
     experiments.run(recipe, None, **places)
     result = json.loads((places["results"] / "small_synthetic.json").read_text())
     assert result["memorised"] and result["given_back"] == 1.0 and result["steps"] <= 200
@@ -142,7 +169,10 @@ def test_a_bigger_corpus_has_more_events(recipe_file, places, maestro_folder):
     recipe = recipe_file(kind="vocabulary", system="lstm-pitch", training_pieces=[1, 3], rows={"all": {}})
     experiments.run(recipe, maestro_folder, **places)
     small, large = json.loads((places["results"] / "small_all.json").read_text())["sizes"]
-    assert small["events"] <= large["events"] and large["held_out_tokens_never_seen"] <= small["held_out_tokens_never_seen"]
+    assert (
+        small["events"] <= large["events"]
+        and large["held_out_tokens_never_seen"] <= small["held_out_tokens_never_seen"]
+    )
 
 
 @pytest.mark.parametrize(

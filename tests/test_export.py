@@ -28,7 +28,9 @@ RESULTS = {
 @pytest.fixture(scope="module")
 def tokenizer():
     rng = np.random.default_rng(0)
-    return PianoTokenizer().train([Performance.of((0.1 * i, 0.2, int(p), 80) for i, p in enumerate(rng.integers(40, 90, 300)))], 380)
+    return PianoTokenizer().train(
+        [Performance.of((0.1 * i, 0.2, int(p), 80) for i, p in enumerate(rng.integers(40, 90, 300)))], 380
+    )
 
 
 @pytest.fixture
@@ -64,7 +66,9 @@ def test_weights_are_float16_in_small_shards(run, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD_BYTES", 60_000)
     report = export(run, tmp_path / "hub")
     shards = sorted((tmp_path / "hub").glob("model-*.safetensors"))
-    assert {path.stat().st_mode for path in (tmp_path / "hub").iterdir()} == {(tmp_path / "hub" / "README.md").stat().st_mode}
+    assert {path.stat().st_mode for path in (tmp_path / "hub").iterdir()} == {
+        (tmp_path / "hub" / "README.md").stat().st_mode
+    }
     assert len(shards) >= 3 and shards[0].name == f"model-00001-of-{len(shards):05d}.safetensors"
     assert all(s.stat().st_size <= 60_000 + 4_000 for s in shards) and set(report["files"]) >= {s.name for s in shards}
     for shard in shards:
@@ -87,7 +91,10 @@ def test_what_was_not_measured_is_not_guessed(run, tmp_path):
     assert "| bits per note | not measured |" in (tmp_path / "hub" / "README.md").read_text()
 
 
-MAESTRO, SONGS = {"corpus": "maestro", "licence": "CC BY-NC-SA 4.0"}, {"corpus": "songs", "licence": "as their owner decides"}
+MAESTRO, SONGS = (
+    {"corpus": "maestro", "licence": "CC BY-NC-SA 4.0"},
+    {"corpus": "songs", "licence": "as their owner decides"},
+)
 
 
 @pytest.mark.parametrize("corpora, slug, words", [
@@ -134,7 +141,10 @@ def test_a_card_tells_no_figures_of_other_weights(run, results, tmp_path):
     assert not (tmp_path / "hub").exists()
 
 
-@pytest.mark.parametrize("change, lacking", [({"tokens_per_note": None}, "tokens_per_note"), ({"ci95": [1.0]}, "ci95"), ({"corpus": 3}, "corpus")])
+@pytest.mark.parametrize(
+    "change, lacking",
+    [({"tokens_per_note": None}, "tokens_per_note"), ({"ci95": [1.0]}, "ci95"), ({"corpus": 3}, "corpus")],
+)
 def test_a_record_that_lacks_a_figure_is_named(run, results, tmp_path, change, lacking):
     with pytest.raises(CheckpointError, match=f"it has no {lacking}; evaluate"):
         export(run, tmp_path / "hub", {**results, **change})
@@ -164,7 +174,10 @@ def test_what_no_export_wrote_is_kept(run, tmp_path, file):
     assert mine.read_text() == "mine"
 
 
-@pytest.mark.parametrize("place, word", [("file/hub", "cannot be written"), ("file", "is a file"), ("run", "run itself"), (".", "holds the run")])
+@pytest.mark.parametrize(
+    "place, word",
+    [("file/hub", "cannot be written"), ("file", "is a file"), ("run", "run itself"), (".", "holds the run")],
+)
 def test_wrong_places_are_named(run, tmp_path, place, word):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match=word):

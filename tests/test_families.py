@@ -45,7 +45,10 @@ def test_recurrent_cfc_is_ncps_in_value_and_gradient(reference):
     a, (b, last) = ours(x), theirs(x)
     torch.testing.assert_close(a, b)
     weight = torch.randn_like(a)
-    for one, two in zip(torch.autograd.grad((a * weight).sum(), [x, *ours.parameters()]), torch.autograd.grad((b * weight).sum(), [x, *theirs.parameters()])):
+    for one, two in zip(
+        torch.autograd.grad((a * weight).sum(), [x, *ours.parameters()]),
+        torch.autograd.grad((b * weight).sum(), [x, *theirs.parameters()]),
+    ):
         torch.testing.assert_close(one, two)
     state = ours.init_state(2)
     ours(x.detach(), state)
@@ -101,7 +104,12 @@ def test_llama_is_transformers_llama_for_causal_lm():
         rms_norm_eps=1e-5, tie_word_embeddings=True, pad_token_id=None, bos_token_id=None, eos_token_id=None,
     )).eval()  # fmt: skip
     names = {"backbone.llama.": "model.", "embedding.": "model.embed_tokens."}
-    weights = {name.replace(a, b): value for name, value in ours.state_dict().items() for a, b in names.items() if name.startswith(a)}
+    weights = {
+        name.replace(a, b): value
+        for name, value in ours.state_dict().items()
+        for a, b in names.items()
+        if name.startswith(a)
+    }
     assert theirs.load_state_dict(weights, strict=False) == (["lm_head.weight"], [])  # which is the embedding
     x = torch.randint(0, 60, (2, NANO.attn_reach))
     with torch.no_grad():
@@ -148,7 +156,9 @@ def test_lstm_of_equal_layers_is_torchs_stack_of_them():
     made = build(dataclasses.replace(NANO, family="lstm", lstm_sizes=(24, 24, 24))).eval()
     whole = torch.nn.LSTM(NANO.d_embedding, 24, num_layers=3, batch_first=True)
     layers = enumerate(made.backbone.layers)
-    whole.load_state_dict({name.replace("_l0", f"_l{i}"): value for i, layer in layers for name, value in layer.state_dict().items()})
+    whole.load_state_dict(
+        {name.replace("_l0", f"_l{i}"): value for i, layer in layers for name, value in layer.state_dict().items()}
+    )
     x = torch.randint(0, 60, (2, 30))
     with torch.no_grad():
         torch.testing.assert_close(made(x), made.head(whole(made.embedding(x))[0]))

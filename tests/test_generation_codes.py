@@ -80,7 +80,9 @@ def test_prompts_keep_within_their_tokens_and_end_with_the_seed(tokenizer, seed)
 
 
 def test_seconds_are_of_the_seeds_clock(model, tokenizer, seed):
-    made = generation.continuation(model, tokenizer, seed, DATA, GenerationConfig(max_new_tokens=4000, seconds=4.0, seed=1))
+    made = generation.continuation(
+        model, tokenizer, seed, DATA, GenerationConfig(max_new_tokens=4000, seconds=4.0, seed=1)
+    )
     onsets = made.new.notes["onset"] - seed.notes["onset"].max()
     assert onsets.max() < 4.0 and made.tokens < 4000
 
@@ -96,12 +98,18 @@ def test_streaming_is_the_continuation(model, tokenizer, seed):
 
 
 def test_a_piece_from_nothing_begins_at_nothing(model, tokenizer):
-    notes = list(islice(generation.stream(model, tokenizer, Performance(), DATA, GenerationConfig(max_new_tokens=200, seed=3)), 5))
+    notes = list(
+        islice(
+            generation.stream(model, tokenizer, Performance(), DATA, GenerationConfig(max_new_tokens=200, seed=3)), 5
+        )
+    )
     assert len(notes) == 5 and min(note.onset for note in notes) >= 0
 
 
 def test_a_file_is_written_and_read_again(model, tokenizer, seed, tmp_path):
     write_midi(seed, tmp_path / "seed.mid")
     settings = GenerationConfig(max_new_tokens=100, seed=4)
-    made = generation.generate_continuation(model, tokenizer, tmp_path / "seed.mid", tmp_path / "out.mid", DATA, settings)
+    made = generation.generate_continuation(
+        model, tokenizer, tmp_path / "seed.mid", tmp_path / "out.mid", DATA, settings
+    )
     assert abs(len(read_midi(tmp_path / "out.mid")) - len(made.joined)) <= 2  # a key still down when it is struck again

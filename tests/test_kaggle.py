@@ -17,10 +17,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from runs import small_configs, small_store
 
 from ittybitty import REPOSITORY, checkpoint, paths, systems, training
 from ittybitty.errors import CheckpointError, ConfigError
-from runs import small_configs, small_store
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "kaggle"
@@ -56,7 +56,9 @@ def header(name: str) -> dict:
 @pytest.fixture(scope="module")
 def client():
     """The official client, not logged in, with nothing behind it."""
-    extended = pytest.importorskip("kaggle.api.kaggle_api_extended", reason="the official client is not here: pip install kaggle six")
+    extended = pytest.importorskip(
+        "kaggle.api.kaggle_api_extended", reason="the official client is not here: pip install kaggle six"
+    )
     api = extended.KaggleApi()
     api.config_values = {api.CONFIG_NAME_USER: "someone"}
     return api
@@ -107,7 +109,10 @@ def test_the_official_client_accepts_the_data_set(client, monkeypatch, tmp_path,
     (tmp_path / "dataset-metadata.json").write_text(json.dumps(head))
     with pytest.raises(Reached):
         client.dataset_create_new(str(tmp_path))
-    assert head["licenses"] == [{"name": {"package": "CC-BY-NC-SA-4.0", "weights": "other"}[name]}] and 20 <= len(head["subtitle"]) <= 80
+    assert (
+        head["licenses"] == [{"name": {"package": "CC-BY-NC-SA-4.0", "weights": "other"}[name]}]
+        and 20 <= len(head["subtitle"]) <= 80
+    )
     (tmp_path / "dataset-metadata.json").write_text(json.dumps({**head, "subtitle": "short"}))
     with pytest.raises(ValueError, match="Subtitle"):
         client.dataset_create_new(str(tmp_path))
@@ -116,7 +121,12 @@ def test_the_official_client_accepts_the_data_set(client, monkeypatch, tmp_path,
 def test_the_official_client_can_be_imported_beside_our_folder():
     if importlib.util.find_spec("kagglesdk") is None:
         pytest.skip("the official client is not here: pip install kaggle six")
-    run = subprocess.run([sys.executable, "-c", "import kaggle; print(kaggle.KaggleApi.__name__)"], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", "import kaggle; print(kaggle.KaggleApi.__name__)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert run.stdout.split()[-1:] == ["KaggleApi"], run.stderr  # before it stands how to log in
 
 
@@ -125,7 +135,9 @@ def test_no_key_or_machine_is_one_that_kaggle_would_ignore(name):
     """The client takes any key and any machine; Kaggle then silently runs on another."""
     head = header(name)
     assert head.keys() <= KEYS
-    assert head.get("machine_shape") == ("NvidiaTeslaT4" if head["enable_gpu"] else None)  # 2xT4; its default P100 is too old for this torch
+    assert head.get("machine_shape") == (
+        "NvidiaTeslaT4" if head["enable_gpu"] else None
+    )  # 2xT4; its default P100 is too old for this torch
     assert isinstance(head["enable_internet"], bool) and head["is_private"]
     assert head["id"].startswith("OWNER/") and f"{bundle.OWNER}/itty-bitty-package" in head["dataset_sources"]
 
@@ -145,11 +157,19 @@ def test_full_size_is_the_published_recipe():
     changes = {**parameters["CHANGES"], "train.epochs": parameters["EPOCHS"]}  # as the notebook joins them
     train = systems.build(parameters["SYSTEM"], parameters["PRESET"], changes)["train"]
     assert parameters["PRESET"] == "small" and train.epochs == 235
-    assert (train.batch_size, train.warmup, train.schedule, train.label_smoothing, train.precision) == (64, 200, "cosine", 0.1, "auto")
+    assert (train.batch_size, train.warmup, train.schedule, train.label_smoothing, train.precision) == (
+        64,
+        200,
+        "cosine",
+        0.1,
+        "auto",
+    )
     notebook = (ROOT / "notebooks" / header("train")["code_file"]).read_text(encoding="utf-8")
-    assert "{\\\"train.epochs\\\": EPOCHS}" in notebook
+    assert '{\\"train.epochs\\": EPOCHS}' in notebook
     windows = 15_226  # of MAESTRO's training split at context 1,024
-    assert f"{train.epochs * -(-windows // train.batch_size):,} steps" in (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert f"{train.epochs * -(-windows // train.batch_size):,} steps" in (FOLDER / "README.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_prepared_kernel_is_complete(tmp_path):
@@ -157,7 +177,9 @@ def test_a_prepared_kernel_is_complete(tmp_path):
     head = json.loads((tmp_path / "kernel-metadata.json").read_text())
     assert notebook.name == head["code_file"] and head["kernel_sources"] == [head["id"]] == ["someone/itty-bitty-train"]
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    (injected,) = ["".join(cell["source"]) for cell in cells if "injected-parameters" in cell["metadata"].get("tags", [])]
+    (injected,) = [
+        "".join(cell["source"]) for cell in cells if "injected-parameters" in cell["metadata"].get("tags", [])
+    ]
     assert "MAX_HOURS = 2" in injected and '"small"' in injected and "DATA = None" in injected
     assert "OWNER" not in json.dumps(head)
 
@@ -177,9 +199,15 @@ def test_what_the_package_needs_is_bundled_or_in_the_image():
     def canonical(name):
         return re.sub(r"[-_.]+", "-", name).lower()
 
-    bundled = {canonical(pin.split("==")[0]) for pin in bundle.pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))}
+    bundled = {
+        canonical(pin.split("==")[0]) for pin in bundle.pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    }
     image = {canonical(name) for name in bundle.IN_IMAGE}
-    needed = [re.match(r"[\w.-]+", line)[0] for line in (ROOT / "requirements.txt").read_text().splitlines() if re.match(r"\w", line)]
+    needed = [
+        re.match(r"[\w.-]+", line)[0]
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if re.match(r"\w", line)
+    ]
     assert needed and {canonical(name) for name in needed} <= bundled | image
 
 
@@ -219,7 +247,10 @@ def test_a_bundle_holds_its_wheels_and_no_others(pip, tmp_path):
     assert pip == ["ittybitty==0.1.0"], "wheels for any Python are taken from beside"
 
 
-@pytest.mark.parametrize("name", ["mamba_ssm.whl", MAMBA.replace("cp312", "cp311"), MAMBA.replace("linux", "win"), MAMBA.replace("mamba", "mumba")])
+@pytest.mark.parametrize(
+    "name",
+    ["mamba_ssm.whl", MAMBA.replace("cp312", "cp311"), MAMBA.replace("linux", "win"), MAMBA.replace("mamba", "mumba")],
+)
 def test_a_wheel_that_is_not_mambas_is_refused(name, pip, tmp_path):
     (tmp_path / name).touch()
     with pytest.raises(ConfigError, match=re.escape(name)):
@@ -237,7 +268,9 @@ def test_the_command_ends_with_one_line(monkeypatch, tmp_path, capsys):
 
 
 def test_pip_that_fails_says_why(monkeypatch, tmp_path):
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stderr="WARNING: old\nERROR: No network\n"))
+    monkeypatch.setattr(
+        subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stderr="WARNING: old\nERROR: No network\n")
+    )
     with pytest.raises(ConfigError, match="No network"):
         bundle.package(tmp_path / "package", "someone")
 
@@ -265,7 +298,10 @@ def test_first_cell_installs_offline_from_an_attached_bundle(monkeypatch, tmp_pa
     assert f"torch=={metadata.version('torch')}" in command  # pip may not put another in its place
     assert "offline" in capsys.readouterr().out
     (folder / "mamba_ssm-2.3.2-cp312-cp312-linux_x86_64.whl").touch()
-    assert install(monkeypatch, tmp_path)[1][-2:] == ["--no-deps", str(folder / "mamba_ssm-2.3.2-cp312-cp312-linux_x86_64.whl")]
+    assert install(monkeypatch, tmp_path)[1][-2:] == [
+        "--no-deps",
+        str(folder / "mamba_ssm-2.3.2-cp312-cp312-linux_x86_64.whl"),
+    ]
 
 
 def test_first_cell_installs_by_pip_without_one(monkeypatch, tmp_path, capsys):
@@ -302,7 +338,9 @@ def session(monkeypatch, tmp_path, performance):
 
 
 def train(store, run_dir, steps):
-    return training.train("hybrid", small_configs(**{"train.steps": steps}), store, run_dir, resume=True, progress=False)
+    return training.train(
+        "hybrid", small_configs(**{"train.steps": steps}), store, run_dir, resume=True, progress=False
+    )
 
 
 def end_session(session, mount: str) -> Path:
@@ -363,7 +401,9 @@ def test_a_run_keeps_to_its_disk_budget(monkeypatch, tmp_path, performance):
 
     monkeypatch.setattr(os, "fsync", measured)
     configs = small_configs(**{"train.checkpoint_every": 1, "train.validate_every": 2})
-    summary = training.train("hybrid", configs, small_store(tmp_path / "tokens", performance), tmp_path / "run", progress=False)
+    summary = training.train(
+        "hybrid", configs, small_store(tmp_path / "tokens", performance), tmp_path / "run", progress=False
+    )
     budget = 4 * (2 * 3 + 2)  # bytes a parameter
     extra = 50_000  # less than one more checkpoint: headers of safetensors, tokenizer.json, log
     assert len(sizes) > 30 and max(sizes) < budget * summary["parameters"] + extra < 12 * 4 * 3 * summary["parameters"]
@@ -380,7 +420,11 @@ def test_exported_weights_are_a_data_set(session):
     assert head["licenses"] == [{"name": "other"}] and "## Data and licence" in head["description"]
     bundle.weights(paths.pretrained_dir() / "tiny", session.root / "build" / "tiny", "someone")
     tiny = json.loads((session.root / "build" / "tiny" / "dataset-metadata.json").read_text())
-    assert tiny["licenses"] == [{"name": "CC-BY-NC-SA-4.0"}] and tiny["description"].startswith("# ") and "MAESTRO" in tiny["description"]
+    assert (
+        tiny["licenses"] == [{"name": "CC-BY-NC-SA-4.0"}]
+        and tiny["description"].startswith("# ")
+        and "MAESTRO" in tiny["description"]
+    )
     slug = head["id"].split("/")[1]
     shutil.copytree(out, session.root / "input" / "datasets" / "someone" / slug)
     loaded = checkpoint.load(slug)

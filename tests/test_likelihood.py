@@ -104,7 +104,9 @@ class ThreeWords:
 def test_bits_are_divided_by_the_chain_rule():
     """By hand: P(begins with P) = 0.4 + 0.1, P(V | P) = 0.1 / 0.5, and P alone ends there with 0.4 / 0.5."""
     logits = torch.tensor([0.2, 0.4, 0.3, 0.1]).log()
-    bits = piece_bits_by_attribute(lambda x: logits.expand(*x.shape, 4), np.array([0, 3, 1, 2, 0]), Spelling.of(ThreeWords))
+    bits = piece_bits_by_attribute(
+        lambda x: logits.expand(*x.shape, 4), np.array([0, 3, 1, 2, 0]), Spelling.of(ThreeWords)
+    )
     pitch, velocity, other = (ATTRIBUTES.index(name) for name in ("pitch", "velocity", "other"))
     assert bits[0, pitch] == pytest.approx(1) and bits[0, velocity] == pytest.approx(-math.log2(0.2))  # PV
     assert bits[1, pitch] == pytest.approx(1)  # P
@@ -114,8 +116,8 @@ def test_bits_are_divided_by_the_chain_rule():
 
 
 def test_attributes_add_up_to_all_bits_with_a_real_vocabulary():
-    from ittybitty.tokenizers import load_tokenizer
     from ittybitty.paths import pretrained_dir
+    from ittybitty.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(pretrained_dir() / "tiny")
     size = tokenizer.vocab_size
@@ -130,7 +132,10 @@ def test_attributes_add_up_to_all_bits_with_a_real_vocabulary():
 
 def test_an_id_says_nothing_of_what_it_does_not_spell():
     bits = piece_bits_by_attribute(lambda x: torch.zeros(*x.shape, 4), np.array([0, 1, 1]), Spelling.of(ThreeWords))
-    assert set(np.flatnonzero(bits.sum(0))) == {ATTRIBUTES.index("pitch"), ATTRIBUTES.index("other")}  # other: no id after the last
+    assert set(np.flatnonzero(bits.sum(0))) == {
+        ATTRIBUTES.index("pitch"),
+        ATTRIBUTES.index("other"),
+    }  # other: no id after the last
 
 
 @pytest.mark.parametrize("chunk", [7, 64, 1000])

@@ -20,7 +20,10 @@ from ittybitty.yardsticks import listening, memorisation, mgeval, trials
 def music(seed, low=40, gap=0.2, notes=80):
     rng = np.random.default_rng(seed)
     onsets = np.cumsum(rng.exponential(gap, notes))
-    return Performance.of((t, rng.uniform(0.1, 1), int(p), int(v)) for t, p, v in zip(onsets, rng.integers(low, low + 30, notes), rng.integers(30, 90, notes)))
+    return Performance.of(
+        (t, rng.uniform(0.1, 1), int(p), int(v))
+        for t, p, v in zip(onsets, rng.integers(low, low + 30, notes), rng.integers(30, 90, notes))
+    )
 
 
 def long_piece(seconds=60.0):
@@ -45,7 +48,11 @@ def corpus(tmp_path_factory):
     """Eight long pieces of which most are held out."""
     from ittybitty.corpora import Corpus
 
-    pieces = [Piece(f"{split} {i}", "", "", split, source=lambda i=i: music(i, notes=300)) for split, n in (("train", 2), ("test", 8)) for i in range(n)]
+    pieces = [
+        Piece(f"{split} {i}", "", "", split, source=lambda i=i: music(i, notes=300))
+        for split, n in (("train", 2), ("test", 8))
+        for i in range(n)
+    ]
     return Corpus("test corpus", "CC0", tuple(pieces))
 
 
@@ -81,7 +88,10 @@ def test_a_cut_has_the_prompt_before_it_and_the_seconds_after():
     whole = np.concatenate([seed.notes["onset"], shift(truth, join).notes["onset"]])
     expected = long_piece().notes["onset"]
     assert whole == pytest.approx(expected[: len(whole)])
-    for short in (Piece("short", "", "", "test", source=lambda: long_piece(20.0)), Piece("none", "", "", "test", source=Performance)):
+    for short in (
+        Piece("short", "", "", "test", source=lambda: long_piece(20.0)),
+        Piece("none", "", "", "test", source=Performance),
+    ):
         with pytest.raises(MidiError, match="shorter than a prompt|no notes"):
             trials.cut(short, 10.0, 20.0, np.random.default_rng(3))
 
@@ -95,14 +105,18 @@ def test_trials_are_listened_to_and_compared_with_training(run, corpus):
     heard = listening.listen(made)
     assert heard["trials"] == 4 and heard["sampling"]["top_k"] == 5 and heard["excerpts"]["generated"] == 4
     for name in listening.SETS:
-        assert heard["metrics"][name]["note_density"]["mean"] > 0 and heard["metrics"][name]["note_density"]["pieces"] == 4
+        assert (
+            heard["metrics"][name]["note_density"]["mean"] > 0 and heard["metrics"][name]["note_density"]["pieces"] == 4
+        )
     assert heard["histograms"]["iois"]["other_humans"]["overlap"] > heard["histograms"]["iois"]["generated"]["overlap"]
     # weights know nothing of grammar: most of what is likely is forbidden
     assert 0.2 < heard["invalid"]["probability"] < 1 and 0 < heard["invalid"]["draws"] < 1
     assert heard["invalid"]["tokens"] == sum(len(trial.ids) for trial in made.trials)
 
     copied = replace(made.trials[0], generated=shift(corpus.split("train")[0].load(), 1.0))
-    found = memorisation.memorisation(replace(made, trials=(copied, *made.trials[1:])), corpus.split("train"), progress=False)
+    found = memorisation.memorisation(
+        replace(made, trials=(copied, *made.trials[1:])), corpus.split("train"), progress=False
+    )
     for kind in memorisation.KINDS:
         first = found["longest"][kind]["per_trial"][0]
         assert first["generated"]["notes"] > 250 and first["generated"]["piece"] == "train 0"
@@ -116,8 +130,20 @@ def test_a_grid_is_not_held_against_the_model(run, corpus):
     made = trials.make_trials(run, corpus, "test", pieces=4, seconds=8, progress=False)
     copied = [replace(trial, generated=listening.as_code_says(made.tokenizer, trial.truth)) for trial in made.trials]
     heard = listening.listen(replace(made, trials=tuple(copied)))
-    assert heard["histograms"]["iois"]["generated"]["overlap"] > 0.999 > heard["histograms"]["iois"]["other_humans"]["overlap"]
-    assert metrics.overlapped_area(*(np.mean([metrics.ioi_histogram(p) for p in part], 0) for part in (made.truth, [t.generated for t in copied]))) < 0.95
+    assert (
+        heard["histograms"]["iois"]["generated"]["overlap"]
+        > 0.999
+        > heard["histograms"]["iois"]["other_humans"]["overlap"]
+    )
+    assert (
+        metrics.overlapped_area(
+            *(
+                np.mean([metrics.ioi_histogram(p) for p in part], 0)
+                for part in (made.truth, [t.generated for t in copied])
+            )
+        )
+        < 0.95
+    )
 
 
 def test_the_same_seed_gives_the_same_trials(run, corpus):
@@ -147,7 +173,9 @@ def test_what_is_forbidden_is_weighed_exactly():
 
     trial = trials.Trial("one", Performance(), Performance(), Performance(), np.array([0]), np.array([1, 0, 1]), 0.0)
     found = listening.invalid_tokens(Half(), Code, [trial], GenerationConfig(temperature=1.0, top_k=0, top_p=1.0))
-    assert found["probability"] == pytest.approx(1 / 3) and found["draws"] == pytest.approx(1 / 3) and found["tokens"] == 3
+    assert (
+        found["probability"] == pytest.approx(1 / 3) and found["draws"] == pytest.approx(1 / 3) and found["tokens"] == 3
+    )
 
 
 def test_trouble_is_named(run, corpus, tmp_path, performance):
@@ -166,5 +194,11 @@ def test_a_generated_piece_without_notes_is_named(run):
     found = checkpoint.load(run)
     with pytest.raises(MidiError, match="quiet: the generated piece holds no notes"):
         trials.continue_seed(
-            found.model, found.tokenizer, found.configs["data"], "quiet", long_piece(), music(0), GenerationConfig(max_new_tokens=1, seed=0)
+            found.model,
+            found.tokenizer,
+            found.configs["data"],
+            "quiet",
+            long_piece(),
+            music(0),
+            GenerationConfig(max_new_tokens=1, seed=0),
         )

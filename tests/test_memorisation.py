@@ -5,8 +5,8 @@ import pytest
 
 from ittybitty.corpora import Piece
 from ittybitty.errors import CorpusError
-from ittybitty.yardsticks.memorisation import KINDS, Match, TrainingIndex, symbols
 from ittybitty.notes import Performance, between, shift, stretch, transpose
+from ittybitty.yardsticks.memorisation import KINDS, Match, TrainingIndex, symbols
 
 
 def music(notes=300, seed=0):
@@ -71,7 +71,9 @@ def test_a_changed_note_ends_a_run_and_another_rhythm_ends_only_the_timed_one():
     (match,) = index_of(piece).longest([symbols(Performance(notes))])
     assert match.notes == 40  # 0 … 39; the other half has 39
     slow = stretch(piece, 1.9)
-    (timed,), (untimed,) = (index_of(piece, kind=kind).longest([symbols(slow, kind)]) for kind in ("pitch and time", "pitch"))
+    (timed,), (untimed,) = (
+        index_of(piece, kind=kind).longest([symbols(slow, kind)]) for kind in ("pitch and time", "pitch")
+    )
     assert untimed.notes == 80 and timed.notes < 20
 
 

@@ -10,7 +10,8 @@ from ittybitty.notes import Performance, shift, stretch, transpose
 def piece(notes=200, seed=0):
     rng = np.random.default_rng(seed)
     return Performance.of(
-        (t, rng.uniform(0.05, 1), int(rng.integers(40, 80)), int(rng.integers(20, 110))) for t in np.cumsum(rng.uniform(0.05, 0.3, notes))
+        (t, rng.uniform(0.05, 1), int(rng.integers(40, 80)), int(rng.integers(20, 110)))
+        for t in np.cumsum(rng.uniform(0.05, 0.3, notes))
     )
 
 
@@ -54,7 +55,11 @@ def test_losing_everything_is_not_a_number():
 def test_histograms_of_a_scale():
     scale = Performance.of((0.5 * i, 0.4, 60 + p, 80) for i, p in enumerate([0, 2, 4, 5, 7, 9, 11, 12]))
     classes = metrics.pitch_class_histogram(scale)
-    assert classes[0] == 0.25 and classes[[2, 4, 5, 7, 9, 11]] == pytest.approx(0.125) and classes.sum() == pytest.approx(1)
+    assert (
+        classes[0] == 0.25
+        and classes[[2, 4, 5, 7, 9, 11]] == pytest.approx(0.125)
+        and classes.sum() == pytest.approx(1)
+    )
     steps = metrics.interval_histogram(scale)
     assert steps[24 + 2] == pytest.approx(5 / 7) and steps[24 + 1] == pytest.approx(2 / 7)
     gaps = metrics.ioi_histogram(scale)
@@ -115,13 +120,17 @@ def test_histograms_are_shares():
     for histogram in (metrics.duration_histogram, metrics.velocity_histogram, metrics.pitch_class_transitions):
         assert histogram(piece()).sum() == pytest.approx(1) and histogram(Performance()).sum() == 0
     two = Performance.of([(0, 1, 60, 8), (1, 1, 67, 127)])
-    assert metrics.pitch_class_transitions(two)[12 * 0 + 7] == 1 and metrics.velocity_histogram(two)[[1, 15]].tolist() == [0.5, 0.5]
+    assert metrics.pitch_class_transitions(two)[12 * 0 + 7] == 1 and metrics.velocity_histogram(two)[
+        [1, 15]
+    ].tolist() == [0.5, 0.5]
 
 
 def test_distances_of_histograms():
     p, q = np.array([0.5, 0.5, 0]), np.array([0, 0.5, 0.5])
     assert metrics.overlapped_area(p, p) == 1 and metrics.overlapped_area(p, q) == 0.5
-    assert metrics.kl_divergence(p, p) == 0 and metrics.kl_divergence(np.array([1, 0]), np.array([0.5, 0.5])) == pytest.approx(1, abs=1e-3)
+    assert metrics.kl_divergence(p, p) == 0 and metrics.kl_divergence(
+        np.array([1, 0]), np.array([0.5, 0.5])
+    ) == pytest.approx(1, abs=1e-3)
     assert np.isfinite(metrics.kl_divergence(p, q))
 
 

@@ -68,7 +68,10 @@ UNREADABLE = {
     "type 3": (header(3) + ONE_NOTE, "type 3"),
     "SMPTE": (header(division=0xE728) + ONE_NOTE, "SMPTE"),
     "no division": (header(division=0) + ONE_NOTE, "0 ticks per quarter"),
-    "all off the piano": (header() + track((0, on(5)), (10, off(5)), (0, on(120)), (10, off(120))), "none of its 2 notes"),
+    "all off the piano": (
+        header() + track((0, on(5)), (10, off(5)), (0, on(120)), (10, off(120))),
+        "none of its 2 notes",
+    ),
     "beyond counting": (header() + track(*[(0x0FFFFFFF, on(60)), (0x0FFFFFFF, off(60))] * 8), "2 billion ticks"),
 }
 
@@ -127,7 +130,9 @@ def test_notes_off_the_piano_are_left_out_with_a_warning():
 
 
 def test_zero_length_note_lasts_a_tick():
-    performance = read_midi_bytes(header() + track((0, on(60)), (0, off(60)), (480, on(62)), (480, off(62))), "zero.mid")
+    performance = read_midi_bytes(
+        header() + track((0, on(60)), (0, off(60)), (480, on(62)), (480, off(62))), "zero.mid"
+    )
     assert [note.pitch for note in performance] == [60, 62]
     assert performance.notes["duration"][0] == pytest.approx(0.5 / 480)
 
@@ -160,7 +165,15 @@ def test_pitched_tracks_are_merged_and_drums_ignored():
 
 
 def test_sustain_controller_becomes_pedal():
-    events = [(0, sustain(127)), (0, on(60)), (480, sustain(64)), (480, sustain(63)), (480, sustain(0)), (480, sustain(90)), (960, off(60))]
+    events = [
+        (0, sustain(127)),
+        (0, on(60)),
+        (480, sustain(64)),
+        (480, sustain(63)),
+        (480, sustain(0)),
+        (480, sustain(90)),
+        (960, off(60)),
+    ]
     pedals = read_midi_bytes(header() + track(*events), "pedal.mid").pedals
     assert pedals.tolist() == [(0.0, 1.0), (2.0, 1.0)]  # the last is never released: the last key's release ends it
 
@@ -188,14 +201,19 @@ def test_mido_reads_the_same(midi_file):
             start, velocity = held.pop(message.note)
             played.append((start, now - start, message.note, velocity))
     ours, theirs = read_midi(midi_file).notes, Performance.of(played).notes
-    assert ours["pitch"].tolist() == theirs["pitch"].tolist() and ours["velocity"].tolist() == theirs["velocity"].tolist()
+    assert (
+        ours["pitch"].tolist() == theirs["pitch"].tolist() and ours["velocity"].tolist() == theirs["velocity"].tolist()
+    )
     assert np.allclose(ours["onset"], theirs["onset"]) and np.allclose(ours["duration"], theirs["duration"])
 
 
 def assert_same_within_a_tick(read: Performance, written: Performance) -> None:
     assert len(read) == len(written) and len(read.pedals) == len(written.pedals)
     for array in ("notes", "pedals"):
-        ours, theirs = (np.sort(getattr(p, array), order=("pitch", "onset") if array == "notes" else "onset") for p in (read, written))
+        ours, theirs = (
+            np.sort(getattr(p, array), order=("pitch", "onset") if array == "notes" else "onset")
+            for p in (read, written)
+        )
         for field in ours.dtype.names:
             assert np.abs(ours[field] - theirs[field]).max() <= (1.01 * TICK if field in ("onset", "duration") else 0)
 
@@ -284,4 +302,3 @@ def test_odd_beats_move_no_note(performance, beats):
     read = read_midi_bytes(midi_bytes(Performance(performance.notes, performance.pedals, np.array(beats))), "odd.mid")
     assert len(read) == len(performance)
     assert np.abs(read.notes["onset"] - performance.notes["onset"]).max() <= TICK
-

@@ -29,9 +29,16 @@ def ids(B=2, L=150):
     return torch.randint(0, 60, (B, L), generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name, millions, tolerance", [
-    ("nano", 0.09, 0.05), ("tiny", 2.87, 0.01), ("small", 25.6, 0.01), ("medium", 60, 0.02), ("large", 100, 0.05),
-])
+@pytest.mark.parametrize(
+    "name, millions, tolerance",
+    [
+        ("nano", 0.09, 0.05),
+        ("tiny", 2.87, 0.01),
+        ("small", 25.6, 0.01),
+        ("medium", 60, 0.02),
+        ("large", 100, 0.05),
+    ],
+)
 def test_presets_have_the_stated_size(name, millions, tolerance):
     with torch.device("meta"):
         made = PianoHybridModel(SCALE_PRESETS[name]["model"])
@@ -107,8 +114,15 @@ def test_mamba_has_the_names_and_shapes_of_mamba_ssm():
     block = Mamba(ModelConfig(d_model=64))
     shapes = {name: tuple(p.shape) for name, p in block.state_dict().items()}
     assert shapes == {
-        "A_log": (128, 16), "D": (128,), "in_proj.weight": (256, 64), "conv1d.weight": (128, 1, 4), "conv1d.bias": (128,),
-        "x_proj.weight": (36, 128), "dt_proj.weight": (128, 4), "dt_proj.bias": (128,), "out_proj.weight": (64, 128),
+        "A_log": (128, 16),
+        "D": (128,),
+        "in_proj.weight": (256, 64),
+        "conv1d.weight": (128, 1, 4),
+        "conv1d.bias": (128,),
+        "x_proj.weight": (36, 128),
+        "dt_proj.weight": (128, 4),
+        "dt_proj.bias": (128,),
+        "out_proj.weight": (64, 128),
     }
     step = torch.nn.functional.softplus(block.dt_proj.bias)
     assert step.min() >= 1e-4 and step.max() <= 0.11
@@ -182,9 +196,15 @@ def test_a_state_dict_that_does_not_fit_is_refused_and_a_partial_one_reported():
         made.load_state_dict(made.state_dict())
 
 
-@pytest.mark.parametrize("changes, word", [
-    ({"pattern": "MXF"}, "pattern"), ({"pattern": ""}, "pattern"), ({"attn_bias": "rope"}, "attn_bias"), ({"n_heads": 5}, "heads"),
-])
+@pytest.mark.parametrize(
+    "changes, word",
+    [
+        ({"pattern": "MXF"}, "pattern"),
+        ({"pattern": ""}, "pattern"),
+        ({"attn_bias": "rope"}, "attn_bias"),
+        ({"n_heads": 5}, "heads"),
+    ],
+)
 def test_nonsense_configurations_are_refused(changes, word):
     with pytest.raises(ConfigError, match=word):
         PianoHybridModel(dataclasses.replace(NANO, **changes))

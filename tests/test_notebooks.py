@@ -50,7 +50,9 @@ def test_opens_with_badge_promise_and_what_it_needs(path):
 
 @every_notebook
 def test_names_no_other_repository(path):
-    named = re.findall(r"github\.com/([\w.-]+/[\w.-]+)/blob/main/notebooks", "\n".join(map(source, cells(path, "markdown"))))
+    named = re.findall(
+        r"github\.com/([\w.-]+/[\w.-]+)/blob/main/notebooks", "\n".join(map(source, cells(path, "markdown")))
+    )
     assert set(named) == {REPOSITORY}
 
 
@@ -71,7 +73,9 @@ def test_reads_as_prose_and_code_in_turn(path):
 
 @every_notebook
 def test_asserts_what_it_claims(path):
-    assert any(re.search(r"^\s*assert\b|assert_close|assert_allclose", source(cell), re.M) for cell in cells(path, "code"))
+    assert any(
+        re.search(r"^\s*assert\b|assert_close|assert_allclose", source(cell), re.M) for cell in cells(path, "code")
+    )
 
 
 @every_notebook
@@ -79,7 +83,9 @@ def test_was_run_from_top_to_bottom_without_an_error(path):
     counts = [cell["execution_count"] for cell in cells(path, "code") if source(cell).strip()]
     assert counts == list(range(1, len(counts) + 1))
     assert not [output for output in outputs(path) if output["output_type"] == "error"]
-    assert not [output["text"] for output in outputs(path) if output.get("name") == "stderr"]  # no warnings, no progress bars
+    assert not [
+        output["text"] for output in outputs(path) if output.get("name") == "stderr"
+    ]  # no warnings, no progress bars
 
 
 @every_notebook

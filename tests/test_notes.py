@@ -19,7 +19,12 @@ def test_performance_is_sorted_and_yields_notes():
 def test_empty_performance_is_no_special_case():
     empty = Performance()
     assert len(empty) == 0 and empty.end == 0.0 and list(empty) == []
-    for same in (notes.shift(empty, 1), notes.transpose(empty, 3), notes.without_overlaps(empty), notes.join(empty, empty)):
+    for same in (
+        notes.shift(empty, 1),
+        notes.transpose(empty, 3),
+        notes.without_overlaps(empty),
+        notes.join(empty, empty),
+    ):
         assert same == empty
     assert notes.transposition_range(empty) == (-6, 6)
 
@@ -86,7 +91,14 @@ def test_double_strike_is_one_note():
 
 def test_no_two_strikes_overlap_in_any_performance():
     chance = np.random.default_rng(0)
-    made = Performance.of(zip(chance.uniform(0, 10, 500), chance.uniform(0, 2, 500), chance.integers(60, 66, 500), chance.integers(1, 127, 500)))
+    made = Performance.of(
+        zip(
+            chance.uniform(0, 10, 500),
+            chance.uniform(0, 2, 500),
+            chance.integers(60, 66, 500),
+            chance.integers(1, 127, 500),
+        )
+    )
     clean = notes.without_overlaps(made)
     for pitch in range(60, 66):
         line = clean.notes[clean.notes["pitch"] == pitch]
@@ -103,7 +115,12 @@ def test_beats_go_with_the_notes(performance):
     assert timed == performance  # a clock laid over the music, not part of it
     assert notes.shift(timed, 1.5).beats.tolist() == (beats + 1.5).tolist()
     assert notes.stretch(timed, 1.1).beats.tolist() == (beats * 1.1).tolist()
-    for same in (notes.transpose(timed, 2), notes.louder(timed, 5), notes.between(timed, 2, 3), notes.without_overlaps(timed)):
+    for same in (
+        notes.transpose(timed, 2),
+        notes.louder(timed, 5),
+        notes.between(timed, 2, 3),
+        notes.without_overlaps(timed),
+    ):
         assert same.beats.tolist() == beats.tolist()
     assert notes.shift(performance, 1).beats is None
 
@@ -112,5 +129,8 @@ def test_beats_of_the_second_take_over_where_two_are_joined(performance):
     first = Performance(performance.notes, performance.pedals, np.arange(0.0, 9.0))
     second = Performance(beats=np.array([4.5, 5.25]))
     assert notes.join(first, second).beats.tolist() == [0, 1, 2, 3, 4, 4.5, 5.25]
-    assert notes.join(first, Performance()).beats is first.beats and notes.join(Performance(), second).beats is second.beats
+    assert (
+        notes.join(first, Performance()).beats is first.beats
+        and notes.join(Performance(), second).beats is second.beats
+    )
     assert notes.join(performance, Performance()).beats is None

@@ -27,7 +27,10 @@ def results() -> dict:
 
 
 def test_every_file_that_the_text_includes_exists():
-    inputs, pictures = re.findall(r"\\input\{([^}]+)\}", TEXT), re.findall(r"\\includegraphics\[[^]]*\]\{([^}]+)\}", TEXT)
+    inputs, pictures = (
+        re.findall(r"\\input\{([^}]+)\}", TEXT),
+        re.findall(r"\\includegraphics\[[^]]*\]\{([^}]+)\}", TEXT),
+    )
     assert "numbers" in inputs and len(pictures) >= 3
     assert not [name for name in inputs if not (FOLDER / f"{name}.tex").is_file()]
     assert not [name for name in pictures if not (FOLDER / f"{name}.pdf").is_file()]
@@ -98,11 +101,15 @@ def test_results_of_a_shipped_model_are_of_the_weights_that_ship():
     assert not [stem for stem, result in of_shipped.items() if result["weights_hash"] != hashes[result["model"]]]
     for name in shipped:
         told = json.loads((paths.pretrained_dir() / name / "results.json").read_text(encoding="utf-8"))
-        assert told == {key: value for key, value in found[f"evaluate_{name}"].items() if key not in ("per_piece", "skipped")}
+        assert told == {
+            key: value for key, value in found[f"evaluate_{name}"].items() if key not in ("per_piece", "skipped")
+        }
 
 
 def test_numbers_and_tables_are_what_the_results_give(results):
-    made = {"numbers.tex": paper.macros(results)} | {f"tables/{name}.tex": text for name, text in paper.tables(results).items()}
+    made = {"numbers.tex": paper.macros(results)} | {
+        f"tables/{name}.tex": text for name, text in paper.tables(results).items()
+    }
     assert {path.stem for path in (FOLDER / "tables").glob("*.tex")} == set(paper.tables(results))
     for name, text in made.items():
         assert (FOLDER / name).read_bytes() == text.encode(), f"{name} is not what the results give: run make paper"
@@ -152,10 +159,14 @@ def test_rows_stand_in_order_and_one_not_run_says_so(results):
     recipe = [row.name for row in results["recipes"]["all_rows"].rows]
     assert {row["name"] for row in rows if row["group"] == "tenth"} == set(recipe)
     whole = [row["bits_per_note"] for row in rows if set(row.get("keeps", ())) == set(EVERYTHING)]
-    assert whole == sorted(whole) and rows[: len(whole)] == [row for row in rows if set(row.get("keeps", ())) == set(EVERYTHING)]
+    assert whole == sorted(whole) and rows[: len(whole)] == [
+        row for row in rows if set(row.get("keeps", ())) == set(EVERYTHING)
+    ]
     one = next(name for name in recipe if name != "hybrid" and f"all_rows_{name}" in results)
     without = {key: value for key, value in results.items() if key != f"all_rows_{one}"}
-    assert "keeps" not in paper.systems(without)[-1] and rf"\texttt{{{one}}} & not run" in paper.tables(without)["systems"]
+    assert (
+        "keeps" not in paper.systems(without)[-1] and rf"\texttt{{{one}}} & not run" in paper.tables(without)["systems"]
+    )
     assert f"| `{one}` | not run |" in paper.readme_table(without)
 
 
@@ -177,7 +188,9 @@ def test_every_row_was_recorded_under_the_recipe_that_stands_there(results):
 
 def test_the_readme_holds_the_table_that_the_results_give(results):
     text = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
-    assert text == paper.fill(text, paper.readme_table(results)), "README.md is not what the results give: run make paper"
+    assert text == paper.fill(text, paper.readme_table(results)), (
+        "README.md is not what the results give: run make paper"
+    )
     with pytest.raises(ResultError, match="lacks the two lines"):
         paper.fill("# A README", "a table")
 
@@ -190,9 +203,9 @@ def test_overtaking_is_for_good():
 
 
 def test_pictures_are_the_same_every_time(tmp_path):
-    from ittybitty import figures
-
     import matplotlib
+
+    from ittybitty import figures
 
     matplotlib.use("Agg")
     for name in ("a", "b"):

@@ -23,7 +23,11 @@ if importlib.util.find_spec("mamba_ssm") is None or torch.cuda.is_available():
     pytest.skip("mamba-ssm without CUDA is not installed here: run make test-parity", allow_module_level=True)
 
 CONFIG = dataclasses.replace(SCALE_PRESETS["nano"]["model"], vocab_size=61, pattern="MF MFA M")
-PATHS = ["sequential", "chunked", pytest.param("native", marks=pytest.mark.skipif(not native.status()[0], reason="no native scan here"))]
+PATHS = [
+    "sequential",
+    "chunked",
+    pytest.param("native", marks=pytest.mark.skipif(not native.status()[0], reason="no native scan here")),
+]
 SEED, NEW = 32, 256
 
 

@@ -50,7 +50,10 @@ def test_maestro_is_found_in_a_named_folder(monkeypatch, tmp_path):
     assert paths.find_maestro(tmp_path / "elsewhere") is None  # a named folder is the only one looked at
 
 
-@pytest.mark.parametrize("mount", ["datasets/owner/slug/maestro-v3.0.0", "slug/maestro-v3.0.0", "datasets/owner/slug", "slug/a/maestro-v3.0.0"])
+@pytest.mark.parametrize(
+    "mount",
+    ["datasets/owner/slug/maestro-v3.0.0", "slug/maestro-v3.0.0", "datasets/owner/slug", "slug/a/maestro-v3.0.0"],
+)
 def test_maestro_is_found_on_a_kaggle_mount(monkeypatch, tmp_path, mount):
     monkeypatch.setenv("ITTYBITTY_KAGGLE_ROOT", str(tmp_path))
     assert paths.find_maestro() is None
@@ -116,7 +119,9 @@ def test_atomic_path_follows_a_link(tmp_path):
     assert (tmp_path / "link.mid").is_symlink() and (tmp_path / "real.mid").read_text() == "new"
 
 
-@pytest.mark.parametrize("target, says", [(".", "is a folder"), ("no/such/out.mid", "does not exist"), ("/dev/null", "not a regular file")])
+@pytest.mark.parametrize(
+    "target, says", [(".", "is a folder"), ("no/such/out.mid", "does not exist"), ("/dev/null", "not a regular file")]
+)
 def test_unwritable_place_gets_one_clear_line(tmp_path, target, says):
     place = tmp_path / target
     with pytest.raises(OutputError, match=says) as caught, paths.atomic_path(place):

@@ -8,7 +8,14 @@ from performances import random_performance
 
 from ittybitty.errors import ConfigError
 from ittybitty.notes import Performance, transpose
-from ittybitty.tokenizers.pitch_string import FIRST_CHORD, PitchStringTokenizer, Settings, chord_name, gap_density, normal_order
+from ittybitty.tokenizers.pitch_string import (
+    FIRST_CHORD,
+    PitchStringTokenizer,
+    Settings,
+    chord_name,
+    gap_density,
+    normal_order,
+)
 
 onsets = st.floats(0, 20, allow_nan=False)
 notes = st.tuples(onsets, st.floats(0.01, 5), st.integers(21, 108), st.integers(1, 127))
@@ -47,8 +54,15 @@ def test_a_chord_ends_with_the_tolerance_after_its_first_note():
 
 def test_decoding_is_one_event_a_step_and_all_alike():
     tokenizer = c_major()
-    decoded = tokenizer.decode(tokenizer.encode(Performance.of([(0, 9, 61, 3), *((5, 1, p, 99) for p in (48, 52, 79))])))
-    assert decoded.notes.tolist() == [(0, 0.25, 61, 90), (0.25, 0.25, 60, 90), (0.25, 0.25, 64, 90), (0.25, 0.25, 67, 90)]
+    decoded = tokenizer.decode(
+        tokenizer.encode(Performance.of([(0, 9, 61, 3), *((5, 1, p, 99) for p in (48, 52, 79))]))
+    )
+    assert decoded.notes.tolist() == [
+        (0, 0.25, 61, 90),
+        (0.25, 0.25, 60, 90),
+        (0.25, 0.25, 64, 90),
+        (0.25, 0.25, 67, 90),
+    ]
 
 
 def test_an_octave_is_a_chord_of_one_pitch_class():

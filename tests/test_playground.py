@@ -82,7 +82,9 @@ def address(chromium, tmp_path_factory):
 def browser(chromium, address, tmp_path_factory):
     with playwright.sync_playwright() as driver:
         folder = tmp_path_factory.mktemp("profile")
-        context = driver.chromium.launch_persistent_context(folder, executable_path=chromium, args=FLAGS.split(), accept_downloads=True)
+        context = driver.chromium.launch_persistent_context(
+            folder, executable_path=chromium, args=FLAGS.split(), accept_downloads=True
+        )
         context.set_default_timeout(SOON)
         yield context
         context.close()
@@ -191,11 +193,16 @@ def same_notes(shown: np.ndarray, played: Performance) -> bool:
         return False
     order = [np.lexsort((rows[:, 0], rows[:, 1])) for rows in (shown, expected)]
     shown, expected = shown[order[0]], expected[order[1]]
-    return bool((shown[:, 1] == expected[:, 1]).all() and np.abs(shown[:, 0] - expected[:, 0]).max() < 0.002 * max(played.end, 4.0))
+    return bool(
+        (shown[:, 1] == expected[:, 1]).all()
+        and np.abs(shown[:, 0] - expected[:, 0]).max() < 0.002 * max(played.end, 4.0)
+    )
 
 
 def test_the_page_asks_nothing_of_other_places(tab, address):
-    foreign = [url for url in tab.asked if not url.startswith((address, address.replace("http", "ws"), "data:", "blob:"))]
+    foreign = [
+        url for url in tab.asked if not url.startswith((address, address.replace("http", "ws"), "data:", "blob:"))
+    ]
     assert len(tab.asked) > 10 and not foreign and not tab.errors
     assert tab.page.title() == "Itty Bitty playground" and tab.text(".ib h1") == "Itty Bitty playground"
 
@@ -299,7 +306,10 @@ def test_a_bad_upload_is_said_and_a_good_one_played(tab, midi_file, tmp_path):
     tab.press("Generate")
     tab.wait_for_take(4)
     made = read_midi_bytes(tab.download("MIDI"), "download")
-    assert midi_file.name in tab.text(".ib-stage .ib-settings") and seed.end < made.notes["onset"].max() <= seed.notes["onset"].max() + 5.1
+    assert (
+        midi_file.name in tab.text(".ib-stage .ib-settings")
+        and seed.end < made.notes["onset"].max() <= seed.notes["onset"].max() + 5.1
+    )
     assert np.array_equal(made.notes["pitch"][:20], seeds.ending(seed).notes["pitch"][:20])
 
 
@@ -328,7 +338,11 @@ def test_two_tabs_play_at_once_and_neither_hears_the_other(browser, address):
         each.wait_for_take(1)
         assert same_notes(each.strokes("seed"), seeds.piece(seeds.titles()[2 + number]))
         words = each.text(".ib-stage .ib-settings")
-        assert seeds.titles()[2 + number] in words and f"seed number {number + 5}" in words and len(each.strokes("new")) == 50
+        assert (
+            seeds.titles()[2 + number] in words
+            and f"seed number {number + 5}" in words
+            and len(each.strokes("new")) == 50
+        )
     assert not np.array_equal(tabs[0].strokes("new"), tabs[1].strokes("new"))
     for each in tabs:
         assert not each.errors
@@ -352,7 +366,11 @@ def test_it_looks_finished_on_a_laptop_and_on_a_phone(browser, address, scheme):
         tab.page.wait_for_timeout(300)
         assert tab.page.evaluate(RIGHT_EDGE) <= width
         assert tab.page.evaluate(CUT_LABELS) == []
-        assert contrast(tab.page, ".ib h1") > 7 and contrast(tab.page, ".ib .ib-note") > 4.5 and contrast(tab.page, ".ib-generate") > 4.5
+        assert (
+            contrast(tab.page, ".ib h1") > 7
+            and contrast(tab.page, ".ib .ib-note") > 4.5
+            and contrast(tab.page, ".ib-generate") > 4.5
+        )
         tab.page.screenshot(path=PICTURES / f"{name}-{scheme}.png")
     tab.page.close()
 

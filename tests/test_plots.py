@@ -59,14 +59,23 @@ def test_a_long_seed_does_not_hide_the_continuation(performance):
     assert plots.piano_roll(seed).get_xlim()[1] > 500
 
 
-@pytest.mark.parametrize("seed, new", [(Performance(), None), (Performance(), Performance.of([(1, 1, 60, 80)])), (Performance.of([(0, 1, 60, 80)]), Performance())])
+@pytest.mark.parametrize(
+    "seed, new",
+    [
+        (Performance(), None),
+        (Performance(), Performance.of([(1, 1, 60, 80)])),
+        (Performance.of([(0, 1, 60, 80)]), Performance()),
+    ],
+)
 def test_nothing_to_show_is_no_error(seed, new, tmp_path):
     assert drawn(plots.piano_roll(seed, new).figure, tmp_path).size
 
 
 def test_training_curve_reads_a_log_that_is_being_written(tmp_path):
     log = tmp_path / "log.jsonl"
-    rows = [{"step": i, "tokens": 100 * i, "nll": 5 - 0.01 * i} for i in range(0, 100, 10)] + [{"step": 50, "validation_nll": 4.6}]
+    rows = [{"step": i, "tokens": 100 * i, "nll": 5 - 0.01 * i} for i in range(0, 100, 10)] + [
+        {"step": 50, "validation_nll": 4.6}
+    ]
     log.write_text("\n".join(map(json.dumps, rows)) + '\n{"step": 100, "nl')
     ax = plots.training_curve(log)
     faint, smooth, held_out = ax.lines
@@ -74,14 +83,21 @@ def test_training_curve_reads_a_log_that_is_being_written(tmp_path):
     assert plots.training_curve(rows, x="tokens").lines[0].get_xdata()[-1] == 9000
     assert plots.training_curve([]).texts
     ax = plots.learning_curves({"this": rows, "that": rows})
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["this", "that"] and len({line.get_color() for line in ax.lines}) == 2
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["this", "that"] and len(
+        {line.get_color() for line in ax.lines}
+    ) == 2
 
 
 def test_other_pictures_draw(tmp_path):
     mask = np.tril(np.ones((8, 8), bool))
     rows = [
         {"system": "a", "bits_per_note": 5.0, "ci95": [4, 6], "keeps": ["pitch"]},
-        {"system": "b", "bits_per_note": 9.0, "ci95": [8, 11], "keeps": ["pitch", "onset", "duration", "velocity", "pedal"]},
+        {
+            "system": "b",
+            "bits_per_note": 9.0,
+            "ci95": [8, 11],
+            "keeps": ["pitch", "onset", "duration", "velocity", "pedal"],
+        },
     ]
     axes = [
         plots.attention_mask(mask),
@@ -104,12 +120,18 @@ def test_shares_add_up_to_the_row(tmp_path):
     ]
     ax = plots.shares(rows)
     ends = sorted(round(patch.get_x() + patch.get_width(), 3) for patch in ax.patches)
-    assert ends == [1.0, 1.5, 3.0, 5.0] and [label.get_text().split()[0] for label in ax.get_yticklabels()] == ["a", "b"]
+    assert ends == [1.0, 1.5, 3.0, 5.0] and [label.get_text().split()[0] for label in ax.get_yticklabels()] == [
+        "a",
+        "b",
+    ]
     drawn(ax.figure, tmp_path)
 
 
 def test_positions_overlaps_and_shared_runs_draw_what_is_recorded(tmp_path):
-    bins = [{"from_token": a, "to_token": b, "bits_per_note": 15.0, "windowed_bits_per_note": 16.0, "ci95": [14, 16]} for a, b in ((0, 128), (128, 256))]
+    bins = [
+        {"from_token": a, "to_token": b, "bits_per_note": 15.0, "windowed_bits_per_note": 16.0, "ci95": [14, 16]}
+        for a, b in ((0, 128), (128, 256))
+    ]
     ax = plots.by_position([{"system": "a", "bins": bins, "trained_context": 1024}])
     assert [list(line.get_ydata()) for line in ax.lines[:2]] == [[15.0, 15.0], [16.0, 16.0]]
     drawn(ax.figure, tmp_path)
@@ -118,7 +140,9 @@ def test_positions_overlaps_and_shared_runs_draw_what_is_recorded(tmp_path):
     assert [label.get_text() for label in ax.get_yticklabels()] == ["iois", "density"]
     drawn(ax.figure, tmp_path)
     shares = {"share_of_runs": {"4": 0.5, "8": 0.01, "16": 0.0, "32": None}}
-    ax = plots.shared_runs({"longest": {"pitch and time": {name: shares for name in ("generated", "truth", "other_humans")}}})
+    ax = plots.shared_runs(
+        {"longest": {"pitch and time": dict.fromkeys(("generated", "truth", "other_humans"), shares)}}
+    )
     assert len(ax.lines) == 3 and list(ax.lines[0].get_xdata()) == [4, 8]  # what no run has cannot stand on a logarithm
     drawn(ax.figure, tmp_path)
 
@@ -147,7 +171,10 @@ def test_colours_differ_in_grey_too():
 
 
 def test_claims_show_what_was_said_beside_what_is_true():
-    rows = [{"row": name, "claimed_bits_per_note": said, "bits_per_note": true, "ci95": [true - 0.5, true + 0.5]} for name, said, true in (("windows", 12, 18), ("official", 17, 17.2))]
+    rows = [
+        {"row": name, "claimed_bits_per_note": said, "bits_per_note": true, "ci95": [true - 0.5, true + 0.5]}
+        for name, said, true in (("windows", 12, 18), ("official", 17, 17.2))
+    ]
     ax = plots.claims(rows)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["windows", "official"]
     said = next(line for line in ax.get_lines() if str(line.get_label()).startswith("claimed"))

@@ -84,7 +84,9 @@ def test_table_of_notebooks_is_the_folder():
     assert [row[1] for row in rows] == [path.stem for path in NOTEBOOKS]
     for name, file, seconds in rows:
         assert name == file and re.fullmatch(r"not measured|\d+ s", seconds)
-        assert f"kaggle.com/kernels/welcome?src=https://github.com/{REPOSITORY}/blob/main/notebooks/{file}.ipynb" in README
+        assert (
+            f"kaggle.com/kernels/welcome?src=https://github.com/{REPOSITORY}/blob/main/notebooks/{file}.ipynb" in README
+        )
 
 
 def test_links_inside_the_repository_lead_somewhere():
@@ -100,7 +102,9 @@ def test_make_targets_exist():
 
 def commands() -> list[str]:
     lines = [line.strip() for block in blocks("sh") for line in block.splitlines()]
-    return [line.removeprefix(".venv/bin/") for line in lines if line.removeprefix(".venv/bin/").startswith("ittybitty ")]
+    return [
+        line.removeprefix(".venv/bin/") for line in lines if line.removeprefix(".venv/bin/").startswith("ittybitty ")
+    ]
 
 
 @pytest.mark.parametrize("command", commands())
@@ -166,11 +170,16 @@ def test_nothing_in_the_project_names_the_machine_it_was_made_on():
     if files is None:
         pytest.skip("not a git clone: nothing says which files belong to the project")
     home = re.compile(r"(?<![\w.$~])/(?:root|work|home/\w+|Users/\w+)/")
-    texts = [ROOT / name for name in files if name.endswith((".py", ".md", ".txt", ".toml", ".yml", ".json", ".tex", ".cff"))]
+    texts = [
+        ROOT / name for name in files if name.endswith((".py", ".md", ".txt", ".toml", ".yml", ".json", ".tex", ".cff"))
+    ]
     found = [path.name for path in texts if path.is_file() and home.search(path.read_text(encoding="utf-8"))]
     assert not found
 
 
 def test_help_answers_at_once():
     program = "import sys; from ittybitty import cli; cli.build_parser().format_help(); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+        == "False"
+    )

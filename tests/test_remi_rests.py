@@ -57,7 +57,9 @@ def names(tokenizer, ids) -> list[str]:
 def test_the_published_vocabulary_is_miditoks_own():
     from miditok import REMI, TokenizerConfig
 
-    assert len(REMI(TokenizerConfig(use_chords=True, use_rests=True, use_tempos=True, use_time_signatures=False))) == 362
+    assert (
+        len(REMI(TokenizerConfig(use_chords=True, use_rests=True, use_tempos=True, use_time_signatures=False))) == 362
+    )
 
 
 def test_names_are_miditoks(tokenizer, miditok):

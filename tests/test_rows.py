@@ -8,6 +8,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from performances import random_performance
+from runs import Played
 
 from ittybitty import checkpoint, generation, likelihood, systems, training
 from ittybitty.config import SCALE_PRESETS, GenerationConfig, from_json, to_json
@@ -18,8 +20,6 @@ from ittybitty.models import native
 from ittybitty.models.decode import Decoder, decoder, quantized
 from ittybitty.tokenizers import VARIANTS
 from ittybitty.tokenizers.store import tokenize_corpus
-from performances import random_performance
-from runs import Played
 
 ROWS = list(systems.SYSTEMS)
 V, REACH = 60, 64  # tokens; of a llama: short, so that the tests go past it
@@ -77,7 +77,9 @@ def test_step_read_and_prefill_are_forward(name):
         torch.testing.assert_close(steps, whole, atol=1e-4, rtol=1e-4)
         state = made.init_state(2)
         torch.testing.assert_close(made.prefill(x[:, :40], state), whole[:, 39], atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(made.read(x[:, 40:130], state), whole[:, 40:130], atol=1e-4, rtol=1e-4)  # beyond the reach too
+        torch.testing.assert_close(
+            made.read(x[:, 40:130], state), whole[:, 40:130], atol=1e-4, rtol=1e-4
+        )  # beyond the reach too
         torch.testing.assert_close(made.step(x[:, 130], state), whole[:, 130], atol=1e-4, rtol=1e-4)
 
 
@@ -101,13 +103,32 @@ def test_memory_never_grows(name):
     assert numbers(state) == before
 
 
-NOT_NATIVE = {"hybrid-cfc", "ssm", "lstm-pitch", "lstm-pitch-wide", "lstm-remi", "llama-512", "llama-1024", "beat-base", "beat-velocity"}
+NOT_NATIVE = {
+    "hybrid-cfc",
+    "ssm",
+    "lstm-pitch",
+    "lstm-pitch-wide",
+    "lstm-remi",
+    "llama-512",
+    "llama-1024",
+    "beat-base",
+    "beat-velocity",
+}
 
 
 def rounds_all_matrices(rounded, model) -> bool:
     """Is each row of each matrix of linear maps, embeddings and LSTMs moved to the nearest of its 255 levels?"""
-    matrices = [(q, p) for q, p in zip(rounded.modules(), model.modules()) if isinstance(p, torch.nn.Linear | torch.nn.Embedding | torch.nn.LSTM)]
-    pairs = [(q, p) for ours, theirs in matrices for q, p in zip(ours.parameters(recurse=False), theirs.parameters(recurse=False)) if p.dim() == 2]
+    matrices = [
+        (q, p)
+        for q, p in zip(rounded.modules(), model.modules())
+        if isinstance(p, torch.nn.Linear | torch.nn.Embedding | torch.nn.LSTM)
+    ]
+    pairs = [
+        (q, p)
+        for ours, theirs in matrices
+        for q, p in zip(ours.parameters(recurse=False), theirs.parameters(recurse=False))
+        if p.dim() == 2
+    ]
     moved = [(q - p).abs() for q, p in pairs]
     steps = [p.abs().amax(1, keepdim=True) / 127 for _, p in pairs]
     large = sum(p.numel() for _, p in pairs) > 0.7 * sum(p.numel() for p in model.parameters() if p.dim() == 2)
@@ -203,8 +224,18 @@ def test_a_row_reads_a_code_that_there_is_and_is_sampled_as_published(name):
 def test_published_recipes():
     lstm, llama = systems.build("V6", "published"), systems.build("V8", "published")
     assert (lstm["model"].lstm_sizes, lstm["model"].d_embedding) == ((512, 512, 512), 128)
-    assert (lstm["data"].context, lstm["data"].stride, lstm["train"].batch_size, lstm["train"].learning_rate) == (100, 1, 256, 4e-3)
-    assert (llama["data"].context, llama["data"].stride, llama["data"].copies, llama["data"].pitch_shift) == (256, 64, 2, 6)
+    assert (lstm["data"].context, lstm["data"].stride, lstm["train"].batch_size, lstm["train"].learning_rate) == (
+        100,
+        1,
+        256,
+        4e-3,
+    )
+    assert (llama["data"].context, llama["data"].stride, llama["data"].copies, llama["data"].pitch_shift) == (
+        256,
+        64,
+        2,
+        6,
+    )
     assert (llama["train"].batch_size, llama["train"].accumulation, llama["train"].warmup) == (128, 2, 4000)
     assert systems.build("V3", "published")["model"].lstm_sizes == (256, 512, 256)
     mamba = systems.build("mamba-paper", "published")
@@ -254,9 +285,13 @@ def store(tmp_path_factory):
     def made(variant: str):
         pieces = tuple(Played(f"piece {i}", "validation" if i > 3 else "train", performance(i)) for i in range(6))
         corpus = Corpus(name="test", licence="CC0", pieces=pieces)
-        tokenizer = systems.build_tokenizer(systems.build(next(n for n in ROWS if systems.SYSTEMS[n].tokenizer == variant), "nano"))
+        tokenizer = systems.build_tokenizer(
+            systems.build(next(n for n in ROWS if systems.SYSTEMS[n].tokenizer == variant), "nano")
+        )
         tokenizer.train((p.performance for p in pieces[:4]), 400)
-        return tokenize_corpus(corpus, tokenizer, tmp_path_factory.mktemp("tokens") / variant, workers=1, progress=False)
+        return tokenize_corpus(
+            corpus, tokenizer, tmp_path_factory.mktemp("tokens") / variant, workers=1, progress=False
+        )
 
     return made
 
@@ -270,7 +305,14 @@ def run(store, tmp_path_factory):
     @cache
     def made(name: str):
         folder = tmp_path_factory.mktemp("runs") / name
-        training.train(name, systems.build(name, "nano", TRAIN), store(systems.SYSTEMS[name].tokenizer), folder, progress=False, preset="nano")
+        training.train(
+            name,
+            systems.build(name, "nano", TRAIN),
+            store(systems.SYSTEMS[name].tokenizer),
+            folder,
+            progress=False,
+            preset="nano",
+        )
         return folder
 
     yield made
@@ -314,7 +356,9 @@ def test_a_seed_is_continued_within_the_grammar(name, run):
     assert made.new.notes["onset"].min() >= performance(5).notes["onset"].max()
     grammar = piano.tokenizer.grammar()
     state = grammar.start([piano.tokenizer.bos_id])
-    for id in generation.generate_tokens(piano.model, piano.tokenizer, [piano.tokenizer.bos_id], GenerationConfig(100, seed=2)):
+    for id in generation.generate_tokens(
+        piano.model, piano.tokenizer, [piano.tokenizer.bos_id], GenerationConfig(100, seed=2)
+    ):
         assert grammar.mask(state)[id]
         state = grammar.advance(state, id)
 
@@ -329,6 +373,15 @@ def test_held_out_music_has_finite_bits(name, run):
 
 def test_a_run_of_another_row_is_not_gone_on_with(store, run):
     with pytest.raises(ConfigError, match="is a run of hybrid, not of mamba"):
-        training.train("mamba", systems.build("mamba", "nano", TRAIN), store("remi"), run("hybrid"), progress=False, resume=True)
+        training.train(
+            "mamba", systems.build("mamba", "nano", TRAIN), store("remi"), run("hybrid"), progress=False, resume=True
+        )
     with pytest.raises(CheckpointError, match="of another model|trained with tokenizer"):
-        training.train("lstm-remi", systems.build("lstm-remi", "nano", TRAIN), store("remi"), run("hybrid").parent / "new", progress=False, init_from=run("hybrid"))
+        training.train(
+            "lstm-remi",
+            systems.build("lstm-remi", "nano", TRAIN),
+            store("remi"),
+            run("hybrid").parent / "new",
+            progress=False,
+            init_from=run("hybrid"),
+        )

@@ -93,5 +93,7 @@ def test_int8_gives_a_piece_that_may_differ(model, seed, truth, record_property)
     music = greedy(decoder(model, "int8"), seed)
     first = next((i for i, (a, b) in enumerate(zip(music, truth)) if a != b), NEW)
     record_property("tokens until int8 differs", first)
-    print(f"int8 and float32 agree for the first {first} of {NEW} tokens, and in {sum(a == b for a, b in zip(music, truth))} of all")
+    print(
+        f"int8 and float32 agree for the first {first} of {NEW} tokens, and in {sum(a == b for a, b in zip(music, truth))} of all"
+    )
     assert len(music) == NEW and all(0 <= token < model.config.vocab_size for token in music)

@@ -24,7 +24,16 @@ def arguments(B, L, E, N, kind=torch.float64, largest_step=1.0, seed=0):
 
     delta = torch.rand(B, L, E, generator=g, dtype=kind) * largest_step
     A = -torch.rand(E, N, generator=g, dtype=kind) * 16
-    return [normal(B, L, E), delta, A, normal(B, L, N), normal(B, L, N), normal(E), normal(B, E, N), 3 * normal(B, L, E)]
+    return [
+        normal(B, L, E),
+        delta,
+        A,
+        normal(B, L, N),
+        normal(B, L, N),
+        normal(E),
+        normal(B, E, N),
+        3 * normal(B, L, E),
+    ]
 
 
 def values_and_gradients(path, args):
@@ -60,8 +69,13 @@ def test_scan_is_the_recurrence_written_by_hand():
 @pytest.mark.parametrize("path", FAST)
 @settings(max_examples=20, deadline=None)
 @given(
-    B=st.integers(1, 3), L=st.integers(1, 130), E=st.integers(1, 40), N=st.integers(1, 20),
-    largest_step=st.sampled_from([0.1, 1.0, 50.0]), gated=st.booleans(), seed=st.integers(0, 999),
+    B=st.integers(1, 3),
+    L=st.integers(1, 130),
+    E=st.integers(1, 40),
+    N=st.integers(1, 20),
+    largest_step=st.sampled_from([0.1, 1.0, 50.0]),
+    gated=st.booleans(),
+    seed=st.integers(0, 999),
 )
 def test_fast_path_equals_truth_in_value_and_gradient(path, B, L, E, N, largest_step, gated, seed):
     needs(path)

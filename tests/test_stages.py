@@ -15,7 +15,9 @@ BY_TOKENIZER = {row.tokenizer: row.name for row in systems.SYSTEMS.values() if r
 @pytest.fixture(scope="module")
 def corpus():
     splits = ["train"] * 4 + ["validation", "test"]
-    pieces = [Played(f"piece {i}", split, random_performance(i, notes=120, seconds=30.0)) for i, split in enumerate(splits)]
+    pieces = [
+        Played(f"piece {i}", split, random_performance(i, notes=120, seconds=30.0)) for i, split in enumerate(splits)
+    ]
     return Corpus(name="test", licence="CC0", pieces=tuple(pieces))
 
 

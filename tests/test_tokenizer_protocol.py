@@ -22,7 +22,11 @@ def performances():
     return [random_performance(seed) for seed in range(6)]
 
 
-@pytest.fixture(scope="module", params=[(name, trained) for name in VARIANTS for trained in (False, True)], ids=lambda p: f"{p[0]}-{'trained' if p[1] else 'untrained'}")
+@pytest.fixture(
+    scope="module",
+    params=[(name, trained) for name in VARIANTS for trained in (False, True)],
+    ids=lambda p: f"{p[0]}-{'trained' if p[1] else 'untrained'}",
+)
 def tokenizer(request, performances):
     name, trained = request.param
     tokenizer = make_tokenizer(name)
@@ -94,7 +98,9 @@ def test_a_second_trip_changes_nothing(tokenizer, performances):
         ids = tokenizer.encode(performance)
         again = tokenizer.encode(tokenizer.decode(ids))
         if tokenizer.variant in APPROXIMATE:
-            ids, again = (np.array([i for i in these if tokenizer.attributes(int(i)) != ["velocity"]]) for these in (ids, again))
+            ids, again = (
+                np.array([i for i in these if tokenizer.attributes(int(i)) != ["velocity"]]) for these in (ids, again)
+            )
         assert np.array_equal(again, ids)
 
 
@@ -211,7 +217,9 @@ def test_any_prompt_is_taken(tokenizer):
 def test_shift_is_what_the_shifted_piece_is_given(tokenizer):
     if tokenizer.variant in DRIFTING:
         pytest.skip("its decoded pieces drift")
-    performance = Performance.of([n for n in random_performance(5) if 30 <= n.pitch <= 100], random_performance(5).pedals.tolist())
+    performance = Performance.of(
+        [n for n in random_performance(5) if 30 <= n.pitch <= 100], random_performance(5).pedals.tolist()
+    )
     ids = tokenizer.encode(performance)
     for semitones in (-6, 1, 6):
         assert np.array_equal(tokenizer.augment(ids, semitones), tokenizer.encode(transpose(performance, semitones)))
@@ -247,7 +255,11 @@ def test_a_changed_window_is_still_music(tokenizer, performances, change):
 
 def test_loaded_is_saved(tokenizer, performances, tmp_path):
     tokenizer.save(tmp_path / "tokenizer.json")
-    for loaded in (load_tokenizer(tmp_path), load_tokenizer(tmp_path / "tokenizer.json"), pickle.loads(pickle.dumps(tokenizer))):
+    for loaded in (
+        load_tokenizer(tmp_path),
+        load_tokenizer(tmp_path / "tokenizer.json"),
+        pickle.loads(pickle.dumps(tokenizer)),
+    ):
         assert type(loaded) is type(tokenizer) and loaded.variant == tokenizer.variant
         assert loaded.content_hash == tokenizer.content_hash and loaded.vocab_size == tokenizer.vocab_size
         assert loaded.keeps == tokenizer.keeps and loaded.exact_clock == tokenizer.exact_clock
@@ -261,7 +273,9 @@ def test_learning_again_gives_the_same(tokenizer, performances):
     if tokenizer.vocab_size == make_tokenizer(tokenizer.variant).vocab_size:
         return  # nothing was learnt
     assert make_tokenizer(tokenizer.variant).train(performances, vocab_size=700).content_hash == tokenizer.content_hash
-    assert make_tokenizer(tokenizer.variant).train(performances[:2], vocab_size=600).content_hash != tokenizer.content_hash
+    assert (
+        make_tokenizer(tokenizer.variant).train(performances[:2], vocab_size=600).content_hash != tokenizer.content_hash
+    )
 
 
 def test_another_kind_is_refused_by_load_and_read_by_load_tokenizer(tokenizer, tmp_path):

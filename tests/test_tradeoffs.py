@@ -40,7 +40,9 @@ def test_published_settings_drift(table):
 
 
 def test_rests_save_nothing(table):
-    assert table["24 positions, rests"]["onset_error_ms"] == pytest.approx(table["24 positions"]["onset_error_ms"], abs=0.1)
+    assert table["24 positions, rests"]["onset_error_ms"] == pytest.approx(
+        table["24 positions"]["onset_error_ms"], abs=0.1
+    )
     assert table["24 positions, rests"]["base_tokens"] > table["24 positions"]["base_tokens"]
 
 
@@ -73,6 +75,9 @@ def test_errors_are_given_of_what_is_kept_alone(codes):
     strings = codes["pitch-string, 1,279"]
     assert strings["keeps"] == ["pitch"] and strings["onset_error_ms"] is strings["late_at_end_s"] is None
     assert 0.3 < strings["keys_kept"] < 0.9  # random keys are rarely near middle C
-    assert codes["remi"]["keys_kept"] > 0.999 and codes["remi"]["onset_error_ms"] == codes["remi, 512"]["onset_error_ms"] <= 6
+    assert (
+        codes["remi"]["keys_kept"] > 0.999
+        and codes["remi"]["onset_error_ms"] == codes["remi, 512"]["onset_error_ms"] <= 6
+    )
     assert 14 < codes["remi-rests"]["onset_error_ms"] < 17 and codes["remi-rests"]["late_at_end_s"] < 0.04
     assert codes["remi-published, 2,000"]["late_at_end_s"] > 0.3

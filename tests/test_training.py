@@ -12,6 +12,7 @@ import time
 
 import pytest
 import torch
+from runs import processes, small_configs, small_store, train_group, train_process
 from safetensors.torch import load_file
 
 from ittybitty import checkpoint, parallel, session, training
@@ -20,14 +21,15 @@ from ittybitty.errors import CheckpointError, ConfigError, OutputError
 from ittybitty.export import export
 from ittybitty.journal import Journal, read_log
 from ittybitty.models import PianoHybridModel
-from ittybitty.optimizer import Autocast, learning_rate, parameter_groups, precision
 from ittybitty.notes import Performance
-from runs import processes, small_configs, small_store, train_group, train_process
+from ittybitty.optimizer import Autocast, learning_rate, parameter_groups, precision
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    played = Performance.of([(0.25 * i, 0.2, 40 + 7 * i % 40, 40 + i % 60) for i in range(60)], [(1.0 * i, 0.8) for i in range(12)])
+    played = Performance.of(
+        [(0.25 * i, 0.2, 40 + 7 * i % 40, 40 + i % 60) for i in range(60)], [(1.0 * i, 0.8) for i in range(12)]
+    )
     return small_store(tmp_path_factory.mktemp("tokens") / "remi", played)
 
 
@@ -116,7 +118,9 @@ def test_twenty_kills_lose_nothing_but_time(store, tmp_path):
     context, dice, killed, reached = processes(), random.Random(7), 0, set()
 
     def start(run_dir, delay):
-        process = context.Process(target=train_process, args=(str(store.path), str(run_dir), changes, {}, {"resume": True}))
+        process = context.Process(
+            target=train_process, args=(str(store.path), str(run_dir), changes, {}, {"resume": True})
+        )
         began = time.monotonic()
         process.start()
         process.join(delay)
@@ -265,7 +269,9 @@ def test_torchrun_is_recognised(monkeypatch):
 
 
 def test_training_learns_and_says_so(store, tmp_path):
-    summary = train(store, tmp_path / "run", {"train.steps": 60, "train.learning_rate": 1e-2, "train.validate_every": 20})
+    summary = train(
+        store, tmp_path / "run", {"train.steps": 60, "train.learning_rate": 1e-2, "train.validate_every": 20}
+    )
     log = read_log(tmp_path / "run" / "log.jsonl")
     steps, validations = [r for r in log if "loss" in r], [r for r in log if "validation_nll" in r]
     assert steps[-1]["nll"] < steps[0]["nll"] - 0.8
@@ -290,9 +296,18 @@ def test_tokens_count_targets_not_padding(store, tmp_path):
 
 
 def test_patience_stops_a_run_that_gains_nothing(store, tmp_path):
-    summary = train(store, tmp_path / "run", {"train.learning_rate": 0.0, "train.min_learning_rate": 0.0, "train.validate_every": 1, "train.patience": 3})
+    summary = train(
+        store,
+        tmp_path / "run",
+        {"train.learning_rate": 0.0, "train.min_learning_rate": 0.0, "train.validate_every": 1, "train.patience": 3},
+    )
     assert (summary["stopped"], summary["steps"], summary["best_step"]) == ("patience", 4, 1)
-    again = train(store, tmp_path / "run", {"train.learning_rate": 0.0, "train.min_learning_rate": 0.0, "train.validate_every": 1, "train.patience": 3}, resume=True)
+    again = train(
+        store,
+        tmp_path / "run",
+        {"train.learning_rate": 0.0, "train.min_learning_rate": 0.0, "train.validate_every": 1, "train.patience": 3},
+        resume=True,
+    )
     assert (again["stopped"], again["steps"]) == ("patience", 4)
 
 
@@ -304,7 +319,12 @@ def test_without_a_validation_split_the_last_weights_are_played(tmp_path, perfor
 
 
 def test_a_run_can_start_from_another(store, straight, tmp_path):
-    train(store, tmp_path / "run", {"train.steps": 1, "train.learning_rate": 0.0, "train.min_learning_rate": 0.0}, init_from=straight[0])
+    train(
+        store,
+        tmp_path / "run",
+        {"train.steps": 1, "train.learning_rate": 0.0, "train.min_learning_rate": 0.0},
+        init_from=straight[0],
+    )
     assert same(weights(tmp_path / "run"), load_file(straight[0] / checkpoint.MODEL))
 
 
@@ -363,7 +383,9 @@ def test_weights_without_a_checkpoint_are_never_lost(store, straight, tmp_path, 
         whole = run_dir / checkpoint.LAST / "optimizer.safetensors"
         whole.write_bytes(whole.read_bytes()[:100])
     before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
-    with pytest.raises(CheckpointError, match="cannot go on; give another folder, and --from .*run to start from its weights"):
+    with pytest.raises(
+        CheckpointError, match="cannot go on; give another folder, and --from .*run to start from its weights"
+    ):
         train(store, run_dir, resume=True)
     assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
     train(store, tmp_path / "next", {"train.steps": 1}, init_from=run_dir)
@@ -373,12 +395,21 @@ def test_the_best_weights_never_stand_without_a_checkpoint(store, tmp_path):
     """So that a run killed before its first regular checkpoint goes on too."""
     changes = {"train.validate_every": 2, "train.checkpoint_every": 100}
     seen = []
-    train(store, tmp_path / "run", changes, on_step=lambda step, _: seen.append((step, (tmp_path / "run" / checkpoint.MODEL).exists(), checkpoint.newest(tmp_path / "run"))))
+    train(
+        store,
+        tmp_path / "run",
+        changes,
+        on_step=lambda step, _: seen.append(
+            (step, (tmp_path / "run" / checkpoint.MODEL).exists(), checkpoint.newest(tmp_path / "run"))
+        ),
+    )
     assert [step for step, model, _ in seen if model][0] == 2
     assert all(last is not None for _, model, last in seen if model)
 
 
-@pytest.mark.parametrize("change", [{"model.d_ff": 20}, {"train.seed": 1}, {"train.batch_size": 2}, {"data.context": 16}])
+@pytest.mark.parametrize(
+    "change", [{"model.d_ff": 20}, {"train.seed": 1}, {"train.batch_size": 2}, {"data.context": 16}]
+)
 def test_a_resumed_run_cannot_become_another(store, straight, change):
     with pytest.raises(ConfigError, match=next(iter(change))):
         train(store, straight[0], change, resume=True)
@@ -392,7 +423,11 @@ def test_a_finished_run_can_be_made_longer(store, straight, tmp_path):
 def test_a_loss_that_is_not_a_number_stops_the_run_before_it_is_saved(store, tmp_path):
     run_dir = tmp_path / "run"
     with pytest.raises(ConfigError, match="not a number"):
-        train(store, run_dir, {"train.learning_rate": 1e38, "train.warmup": 1, "train.validate_every": 100, "train.checkpoint_every": 1})
+        train(
+            store,
+            run_dir,
+            {"train.learning_rate": 1e38, "train.warmup": 1, "train.validate_every": 100, "train.checkpoint_every": 1},
+        )
     last = checkpoint.newest(run_dir)
     assert last is None or all(bool(torch.isfinite(value).all()) for value in weights(run_dir).values())
 
@@ -429,7 +464,11 @@ def test_weight_decay_falls_on_matrices_only():
     names = {id(p): name for name, p in model.named_parameters()}
     decayed, plain = ({names[id(p)] for p in group["params"]} for group in (decayed, plain))
     assert decayed | plain == set(names.values()) and not decayed & plain
-    assert not [n for n in decayed if "embedding" in n or "A_log" in n or "conv" in n or n.endswith((".bias", ".D", "norm.weight"))]
+    assert not [
+        n
+        for n in decayed
+        if "embedding" in n or "A_log" in n or "conv" in n or n.endswith((".bias", ".D", "norm.weight"))
+    ]
     assert [n for n in decayed if "in_proj" in n] and [n for n in plain if "A_log" in n]
 
 

@@ -15,7 +15,9 @@ from ittybitty.config import SCALE_PRESETS
 from ittybitty.errors import ConfigError
 from ittybitty.models import scan
 
-needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install .[triton]")
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install .[triton]"
+)
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 
@@ -24,7 +26,9 @@ def child(call: str, **environment) -> dict:
     """The value of a call into tests/interpreted.py, in a fresh process."""
     program = f"import json, interpreted; print(json.dumps(interpreted.{call}))"
     env = {**os.environ, "TRITON_DEFAULT_FP_FUSION": "1", "OMP_NUM_THREADS": "1", **environment}
-    done = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parent, env=env, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -60,7 +64,9 @@ def test_a_cpu_tensor_is_refused_in_one_line(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     one = torch.ones(1, 2, 3)
     with pytest.raises(ConfigError, match="needs a CUDA device"):
-        scan.selective_scan(one, one, -torch.ones(3, 2), torch.ones(1, 2, 2), torch.ones(1, 2, 2), torch.ones(3), path="triton")
+        scan.selective_scan(
+            one, one, -torch.ones(3, 2), torch.ones(1, 2, 2), torch.ones(1, 2, 2), torch.ones(3), path="triton"
+        )
 
 
 @pytest.mark.parametrize("available", [True, False])
@@ -74,7 +80,9 @@ def test_warm_up_compiles_once_for_each_size_of_block(monkeypatch):
     from ittybitty.models import build, mamba
 
     calls = []
-    monkeypatch.setitem(sys.modules, "ittybitty.models.triton_scan", types.SimpleNamespace(warm_up=lambda *given: calls.append(given)))
+    monkeypatch.setitem(
+        sys.modules, "ittybitty.models.triton_scan", types.SimpleNamespace(warm_up=lambda *given: calls.append(given))
+    )
     model = build(SCALE_PRESETS["nano"]["model"])
     mamba.warm_up(model, ["cuda:0", "cuda:1"])
     assert calls == []  # another path is chosen here

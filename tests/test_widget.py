@@ -28,8 +28,8 @@ from ittybitty.widget.next_token import NextToken
 from ittybitty.widget.takes import Job, Request, keep
 
 pytest.importorskip("ipywidgets")
-from ittybitty.widget import Playground  # noqa: E402
-from ittybitty.widget.page import SETTLED  # noqa: E402
+from ittybitty.widget import Playground
+from ittybitty.widget.page import SETTLED
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,13 @@ def piano():
 
 
 def request(**changes) -> Request:
-    usual = {"model": "test", "place": paths.pretrained_dir(), "seed_name": "Rag in F", "seed": seeds.piece("Rag in F"), "notes": 50}
+    usual = {
+        "model": "test",
+        "place": paths.pretrained_dir(),
+        "seed_name": "Rag in F",
+        "seed": seeds.piece("Rag in F"),
+        "notes": 50,
+    }
     return Request(**{**usual, **changes})
 
 
@@ -87,7 +93,9 @@ def test_an_upload_of_too_many_notes_or_one_endless_note_is_held_in_bounds():
     assert seeds.ending(endless).end <= 1 + seeds.LONGEST_NOTE and len(seeds.ending(endless)) == 2
 
 
-@pytest.mark.parametrize("data, said", [(b"", "empty"), (b"<html>", "not a MIDI file"), (bytes(seeds.LARGEST_UPLOAD + 1), "1 MiB")])
+@pytest.mark.parametrize(
+    "data, said", [(b"", "empty"), (b"<html>", "not a MIDI file"), (bytes(seeds.LARGEST_UPLOAD + 1), "1 MiB")]
+)
 def test_a_bad_upload_is_one_clear_line(data, said):
     with pytest.raises(MidiError, match=said) as caught:
         seeds.uploaded(data, "mine.mid")
@@ -171,7 +179,9 @@ def test_the_sentence_says_what_each_slider_did():
     assert "lowers the likeliest token from 64.4% to" in next_token.sentence(four, 2.0, 0, 1.0)
     assert "top-k 2 leaves 2 of 4" in next_token.sentence(four, 1.0, 2, 1.0)
     assert "no choice left" in next_token.sentence(four, 0.1, 0, 0.5)
-    assert all(next_token.sentence(four, t, k, p).count(". ") == 0 for t in (0.1, 2.0) for k in (0, 3) for p in (0.01, 1.0))
+    assert all(
+        next_token.sentence(four, t, k, p).count(". ") == 0 for t in (0.1, 2.0) for k in (0, 3) for p in (0.01, 1.0)
+    )
 
 
 def test_tokens_are_spelt_for_musicians(piano):
@@ -205,7 +215,9 @@ class Balanced(HTMLParser):
     def handle_starttag(self, tag, attributes):
         if tag not in ("br", "img", "input"):
             self.open.append(tag)
-        self.fetched += [value for name, value in attributes if name in ("src", "href") and not value.startswith(("data:", "#"))]
+        self.fetched += [
+            value for name, value in attributes if name in ("src", "href") and not value.startswith(("data:", "#"))
+        ]
 
     def handle_endtag(self, tag):
         if not self.open or self.open.pop() != tag:
@@ -224,7 +236,10 @@ def test_a_roll_has_a_stroke_a_note_in_two_colours(performance):
     new = Performance.of((9 + i * 0.1, 0.1, 110 - i, 1 + 6 * i) for i in range(20)).notes
     drawn = pictures.roll(performance, new)
     paths_of = {kind: re.findall(rf'class="ib-{kind} ib-v\d" d="([^"]*)"', drawn) for kind in ("seed", "new")}
-    assert {kind: "".join(found).count("M") for kind, found in paths_of.items()} == {"seed": len(performance), "new": 20} and sound(drawn)
+    assert {kind: "".join(found).count("M") for kind, found in paths_of.items()} == {
+        "seed": len(performance),
+        "new": 20,
+    } and sound(drawn)
     assert "20 new notes" in drawn and len(set(re.findall(r'class="ib-new (ib-v\d)"', drawn))) == pictures.LOUDNESSES
     heights = [float(y) for y in re.findall(r"M[\d.]+ (-?[\d.]+)h", drawn)]
     assert min(heights) >= 0 and max(heights) <= int(re.search(r'viewBox="0 0 1000 (\d+)"', drawn)[1])
@@ -262,7 +277,15 @@ def test_settings_mark_what_differs():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"notes": 49}, {"notes": 2001}, {"notes": None}, {"seconds": 10.0}, {"notes": None, "seconds": 1.0}, {"temperature": 0}, {"top_p": 0}],
+    [
+        {"notes": 49},
+        {"notes": 2001},
+        {"notes": None},
+        {"seconds": 10.0},
+        {"notes": None, "seconds": 1.0},
+        {"temperature": 0},
+        {"top_p": 0},
+    ],
 )
 def test_a_request_that_cannot_be_is_named(changes):
     with pytest.raises(ConfigError):
@@ -281,7 +304,11 @@ def test_a_take_is_what_continue_gives(piano):
     take = keep(job, 3)
     made = piano.continue_(seeds.piece("Rag in F"), notes=50, temperature=1.1, top_k=50, top_p=0.95, seed=5)
     assert len(take.new) == 50 and np.array_equal(take.new, made.new.notes) and take.joined == made.joined
-    assert len(read_midi_bytes(take.midi, "take")) == len(made.joined) and take.wav[:4] == b"RIFF" and take.title == "Take 3"
+    assert (
+        len(read_midi_bytes(take.midi, "take")) == len(made.joined)
+        and take.wav[:4] == b"RIFF"
+        and take.title == "Take 3"
+    )
 
 
 def test_a_take_grows_while_it_is_played(piano, monkeypatch):
@@ -291,8 +318,14 @@ def test_a_take_grows_while_it_is_played(piano, monkeypatch):
         seen.clear()
         play(piano, asked, lambda job, heard: seen.append(heard))
         counts, shares = [len(heard.notes) for heard in seen], [heard.share for heard in seen]
-        assert len(counts) > 10 and counts == sorted(counts) and shares == sorted(shares) and 0 <= shares[0] and shares[-1] <= 1.05
-        assert seen[-1].left is not None and seen[-1].left >= 0 or shares[-1] > 1
+        assert (
+            len(counts) > 10
+            and counts == sorted(counts)
+            and shares == sorted(shares)
+            and shares[0] >= 0
+            and shares[-1] <= 1.05
+        )
+        assert (seen[-1].left is not None and seen[-1].left >= 0) or shares[-1] > 1
 
 
 def test_stop_keeps_what_was_played(piano, monkeypatch):
@@ -304,7 +337,11 @@ def test_stop_keeps_what_was_played(piano, monkeypatch):
 
 @pytest.mark.parametrize(
     "error, said",
-    [(CheckpointError("runs/x: damaged; get it again"), "runs/x: damaged"), (RuntimeError("odd"), "RuntimeError: odd"), (MemoryError(), "not enough")],
+    [
+        (CheckpointError("runs/x: damaged; get it again"), "runs/x: damaged"),
+        (RuntimeError("odd"), "RuntimeError: odd"),
+        (MemoryError(), "not enough"),
+    ],
 )
 def test_trouble_in_the_thread_is_one_line_and_always_ends(error, said):
     def load(place):
@@ -445,7 +482,12 @@ def test_a_damaged_model_leaves_the_last_take_where_it_was(page, monkeypatch):
     monkeypatch.setattr(models.Shelf, "load", refuse)
     page.generate()
     settled(page)
-    assert len(page.takes) == 1 and page._roll.value == shown and "runs/x: damaged" in page._trouble.value and not page._generate.disabled
+    assert (
+        len(page.takes) == 1
+        and page._roll.value == shown
+        and "runs/x: damaged" in page._trouble.value
+        and not page._generate.disabled
+    )
 
 
 def test_only_so_many_takes_are_kept(page, monkeypatch):
@@ -465,7 +507,10 @@ def test_two_pages_do_not_share_anything(piano, monkeypatch):
         made.generate()
     settled(one)
     settled(two)
-    alone = [piano.continue_(seeds.piece(seeds.titles()[0]), notes=50, temperature=0.8, seed=number).new.notes for number in (1, 2)]
+    alone = [
+        piano.continue_(seeds.piece(seeds.titles()[0]), notes=50, temperature=0.8, seed=number).new.notes
+        for number in (1, 2)
+    ]
     assert np.array_equal(one.takes[0].new, alone[0]) and np.array_equal(two.takes[0].new, alone[1])
 
 
@@ -502,7 +547,9 @@ def test_the_page_leaves_out_what_is_for_the_notebook_only():
 
     notebook = nbformat.read(serve.notebook(), as_version=4)
     left = serve.page_cells(None, notebook, "").cells
-    assert [cell for cell in left if "Playground(" in cell.source] and not [cell for cell in left if "kaggle.com" in cell.source]
+    assert [cell for cell in left if "Playground(" in cell.source] and not [
+        cell for cell in left if "kaggle.com" in cell.source
+    ]
     assert all(cell.cell_type == "code" for cell in left)
 
 

@@ -156,7 +156,9 @@ def test_nonsense_is_refused(options):
 
 def test_overlapping_windows_begin_every_stride_and_end_with_their_piece():
     store = Store([7, 30, 101])
-    windows = Windows(store, "train", 20, 4, None, DataConfig(stride=6, pitch_shift=0, velocity_shift=0, tempo_stretch=0), seed=1)
+    windows = Windows(
+        store, "train", 20, 4, None, DataConfig(stride=6, pitch_shift=0, velocity_shift=0, tempo_stretch=0), seed=1
+    )
     spans = [windows.span(0, i) for i in range(len(windows))]
     for piece in windows.pieces:
         own, targets = sorted(span[1:] for span in spans if span[0] == piece), store.pieces[piece].length - 1

@@ -107,7 +107,9 @@ def memory(name: str, lengths: Sequence[int], width: int, threads: int) -> list[
     return [peak_memory(training_step(name, width, length)) for length in lengths]
 
 
-def complexity(lengths: Sequence[int] = LENGTHS, width: int = WIDTH, turns: int = 5, threads: int | None = None) -> dict:
+def complexity(
+    lengths: Sequence[int] = LENGTHS, width: int = WIDTH, turns: int = 5, threads: int | None = None
+) -> dict:
     """Seconds, peak bytes and fitted exponents of every mixer: what figure 3 and table 1 of the paper are made of.
 
     {"lengths", "fitted_from", "mixers": {name: {"seconds", "spread", "bytes", "time_exponent", "memory_exponent",

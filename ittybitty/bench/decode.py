@@ -91,8 +91,13 @@ def _llama(vocabulary: int) -> Callable[[], None]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=512, intermediate_size=2048, num_hidden_layers=8, num_attention_heads=8,
-        tie_word_embeddings=True, max_position_embeddings=4096,
+        vocab_size=vocabulary,
+        hidden_size=512,
+        intermediate_size=2048,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        tie_word_embeddings=True,
+        max_position_embeddings=4096,
     )
     model, generator = LlamaForCausalLM(config).eval(), torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -115,5 +120,8 @@ def int8_change(name: str = "tiny") -> float:
     loaded = load(name)
     pieces = [piece.load() for piece in open_corpus("embedded").split("validation")[:PIECES]]
     ids = [loaded.tokenizer.encode(performance)[: CONTEXT + 1] for performance in pieces]
-    bits = [sum(float(piece_bits(m, each, CONTEXT, CONTEXT // 2).sum()) for each in ids) for m in (loaded.model, quantized(loaded.model))]
+    bits = [
+        sum(float(piece_bits(m, each, CONTEXT, CONTEXT // 2).sum()) for each in ids)
+        for m in (loaded.model, quantized(loaded.model))
+    ]
     return bits[1] / bits[0] - 1

@@ -24,7 +24,12 @@ MARKS: dict[str, tuple[Mark, ...]] = {
         Mark("ratio_vs_no_scan", 2.0, "x the time of the same stack with its scan left out"),
         Mark("ratio_vs_transformers", 20.0, "x faster than transformers' layer", at_least=True),
         Mark("memory_share", 0.25, "of the memory of transformers' layer"),
-        Mark("torch_only_ratio_vs_transformers", 8.0, "x faster than transformers' layer with nothing but PyTorch", at_least=True),
+        Mark(
+            "torch_only_ratio_vs_transformers",
+            8.0,
+            "x faster than transformers' layer with nothing but PyTorch",
+            at_least=True,
+        ),
     ),
     "decode": (
         Mark("ratio_to_floor", 1.5, "x the time of reading the float32 weights"),
@@ -47,7 +52,9 @@ def report(verb: str, result: dict) -> str:
         value = derived(result).get(mark.key)
         state = "not measured" if value is None else "held" if mark.held(value) else "MISSED"
         shown = "-" if value is None else f"{value:.4g}"
-        lines.append(f"{state:<13}{shown:>8} {mark.says} (mark: {'at least' if mark.at_least else 'at most'} {mark.limit:g})")
+        lines.append(
+            f"{state:<13}{shown:>8} {mark.says} (mark: {'at least' if mark.at_least else 'at most'} {mark.limit:g})"
+        )
     width = max(map(len, result))
     lines += ["", *(f"{key:<{width}}  {_shown(value)}" for key, value in result.items())]
     return "\n".join(lines).strip()

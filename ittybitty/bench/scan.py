@@ -59,7 +59,9 @@ def layer(kind: str) -> nn.Module:
         from transformers import MambaConfig
         from transformers.models.mamba.modeling_mamba import MambaMixer
 
-        theirs = MambaMixer(MambaConfig(hidden_size=WIDTH, state_size=16, expand=2, conv_kernel=4, use_mambapy=False), layer_idx=0)
+        theirs = MambaMixer(
+            MambaConfig(hidden_size=WIDTH, state_size=16, expand=2, conv_kernel=4, use_mambapy=False), layer_idx=0
+        )
     else:
         from mambapy.mamba import MambaBlock
         from mambapy.mamba import MambaConfig as Config
@@ -98,10 +100,13 @@ def bench_scan(turns: int = 3) -> dict:
     """See the module's text; times in s (medians), memory in MB, ratios as medians over turns."""
     layers = {name: layer(name) for name in ["ours", *peers()]}
     _check_same(layers)
-    stacks = in_turns({
-        "ours": training_step(stack(), STACK_BATCH, STACK_LENGTH),
-        "no_scan": training_step(stack(scanless=True), STACK_BATCH, STACK_LENGTH),
-    }, max(turns, 5))
+    stacks = in_turns(
+        {
+            "ours": training_step(stack(), STACK_BATCH, STACK_LENGTH),
+            "no_scan": training_step(stack(scanless=True), STACK_BATCH, STACK_LENGTH),
+        },
+        max(turns, 5),
+    )
     steps = {name: training_step(module, 1, LAYER_LENGTH) for name, module in layers.items()}
     steps["torch_only"] = training_step(layers["ours"], 1, LAYER_LENGTH, "chunked")
     times = in_turns(steps, turns)
@@ -135,4 +140,6 @@ def _check_same(layers: dict[str, nn.Module]) -> None:
         for name, module in layers.items():
             error = float((module(x) - truth).abs().max() / truth.abs().max())
             if error > 1e-4:
-                raise ResultError(f"{name}: its Mamba layer differs from ours by {error:.1e}; its version is not the one measured here")
+                raise ResultError(
+                    f"{name}: its Mamba layer differs from ours by {error:.1e}; its version is not the one measured here"
+                )

@@ -126,5 +126,7 @@ def child(module: str, function: str, allocator: Mapping[str, str] = RETURNING, 
     run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **allocator})
     if run.returncode:
         why = (run.stderr.strip().splitlines() or [f"ended with {run.returncode}"])[-1]
-        raise ResultError(f"{module}.{function} failed in its own process: {why}; give it a smaller size, or close other programs")
+        raise ResultError(
+            f"{module}.{function} failed in its own process: {why}; give it a smaller size, or close other programs"
+        )
     return json.loads(run.stdout.splitlines()[-1])

@@ -46,10 +46,13 @@ def _beside_miditok(corpus, tokenizer, turns: int) -> dict:
     performances = [piece.load() for piece in corpus.pieces[:: max(1, len(corpus) // PEER_PIECES)][:PEER_PIECES]]
     peer, vocabulary = tokenizer.settings.miditok(), tokenizer.vocabulary
     scores = [to_score(grid.quantise(p, vocabulary), vocabulary.positions_per_beat) for p in performances]
-    times = in_turns({
-        "ours": lambda: [tokenizer.encode_base(p) for p in performances],
-        "miditok": lambda: [peer.encode(score, encode_ids=False) for score in scores],
-    }, turns)
+    times = in_turns(
+        {
+            "ours": lambda: [tokenizer.encode_base(p) for p in performances],
+            "miditok": lambda: [peer.encode(score, encode_ids=False) for score in scores],
+        },
+        turns,
+    )
     notes = sum(map(len, performances))
     return {
         "one_process_notes_per_s": notes / times["ours"].median,

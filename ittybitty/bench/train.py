@@ -35,9 +35,16 @@ class _LSTM(nn.Module):
 def _llama(vocabulary: int) -> nn.Module:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=vocabulary, hidden_size=512, intermediate_size=2048, num_hidden_layers=8, num_attention_heads=8, tie_word_embeddings=True,
-    ))
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=512,
+            intermediate_size=2048,
+            num_hidden_layers=8,
+            num_attention_heads=8,
+            tie_word_embeddings=True,
+        )
+    )
 
 
 def bench_train(name: str = "small", turns: int = 5) -> dict:
@@ -55,11 +62,14 @@ def bench_train(name: str = "small", turns: int = 5) -> dict:
 
         return run
 
-    times = in_turns({
-        "ours": step(ours, lambda: ours(x, y, 0.1)[0]),
-        "llama": step(llama, lambda: F.cross_entropy(llama(x).logits[0], y[0], reduction="sum")),
-        "lstm": step(lstm, lambda: F.cross_entropy(lstm(x)[0], y[0], reduction="sum")),
-    }, turns)
+    times = in_turns(
+        {
+            "ours": step(ours, lambda: ours(x, y, 0.1)[0]),
+            "llama": step(llama, lambda: F.cross_entropy(llama(x).logits[0], y[0], reduction="sum")),
+            "lstm": step(lstm, lambda: F.cross_entropy(lstm(x)[0], y[0], reduction="sum")),
+        },
+        turns,
+    )
     return {
         "preset": name,
         "path": chosen(),
@@ -69,6 +79,8 @@ def bench_train(name: str = "small", turns: int = 5) -> dict:
         "lstm_tokens_per_s": LENGTH / times["lstm"].median,
         "ratio_vs_llama": times["llama"].ratio(times["ours"]),
         "ratio_vs_lstm": times["lstm"].ratio(times["ours"]),
-        "parameters": {n: sum(p.numel() for p in m.parameters()) for n, m in (("ours", ours), ("llama", llama), ("lstm", lstm))},
+        "parameters": {
+            n: sum(p.numel() for p in m.parameters()) for n, m in (("ours", ours), ("llama", llama), ("lstm", lstm))
+        },
         "matmul_gflops": matmul_rate() / 1e9,
     }

@@ -33,16 +33,34 @@ def add_verbs(verbs) -> None:
         "ittybitty beats codebook --cells cells.npz --out codebook.npz",
         "ittybitty beats velocity --cells cells.npz --out velocity.safetensors",
     )
-    parser.add_argument("action", choices=tuple(_OPTIONS), help="all cells of a split in one file; k-means; VQ-VAE (an interrupted training goes on); the figures")
+    parser.add_argument(
+        "action",
+        choices=tuple(_OPTIONS),
+        help="all cells of a split in one file; k-means; VQ-VAE (an interrupted training goes on); the figures",
+    )
     add_data(parser)
-    parser.add_argument("--split", metavar="NAME", help="cache, verify: a value of the corpus's split column (cache: train, verify: validation)")
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        help="cache, verify: a value of the corpus's split column (cache: train, verify: validation)",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="verify: only N pieces, evenly spaced over the split")
     parser.add_argument("--cells", metavar="CELLS.npz", help="codebook, velocity: what `ittybitty beats cache` wrote")
     parser.add_argument("--out", metavar="FILE", help="cache, codebook, velocity: where to write")
-    parser.add_argument("--codebook", metavar="FILE.npz", help="cache, verify: another codebook than the one that ships")
-    parser.add_argument("--velocity", metavar="FILE.safetensors", help="cache, verify: another velocity code than the one that ships")
-    parser.add_argument("--record", metavar="FILE.json", help="verify: also write the figures there, with codes in use and how well beats are estimated, date, commit, versions")
-    parser.add_argument("--seed", type=whole(0), metavar="N", help="codebook, velocity: number that chance is drawn from (0)")
+    parser.add_argument(
+        "--codebook", metavar="FILE.npz", help="cache, verify: another codebook than the one that ships"
+    )
+    parser.add_argument(
+        "--velocity", metavar="FILE.safetensors", help="cache, verify: another velocity code than the one that ships"
+    )
+    parser.add_argument(
+        "--record",
+        metavar="FILE.json",
+        help="verify: also write the figures there, with codes in use and how well beats are estimated, date, commit, versions",
+    )
+    parser.add_argument(
+        "--seed", type=whole(0), metavar="N", help="codebook, velocity: number that chance is drawn from (0)"
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="velocity: training steps")
     parser.add_argument("--batch-size", type=int, metavar="N", help="velocity: cells a step")
 
@@ -141,13 +159,25 @@ def _velocity(options: argparse.Namespace) -> Result:
     training = Path(options.out).expanduser().with_suffix(".training.safetensors")
     began = training.exists()
     with outputs(options.cells, options.out) as (place,), bar(recipe.steps, "steps") as tick:
-        model = velocity.train(rows, counts, recipe, state=training, on_step=(lambda step, _: tick(step)) if tick else None)
+        model = velocity.train(
+            rows, counts, recipe, state=training, on_step=(lambda step, _: tick(step)) if tick else None
+        )
         model.write(place)
     training.unlink(missing_ok=True)
     error = velocity.mean_absolute_error(model, rows, counts)
     used = len(set(model.codes(rows).tolist()))
-    result = {"out": options.out, "hash": model.content_hash, "velocity_mae": error, "codes_used": used, "rows": len(rows), "resumed": began}
-    return result, f"{options.out}: off by {error:.3f} MIDI steps on its own cells; {used} of {model.config.codes} codes are used"
+    result = {
+        "out": options.out,
+        "hash": model.content_hash,
+        "velocity_mae": error,
+        "codes_used": used,
+        "rows": len(rows),
+        "resumed": began,
+    }
+    return (
+        result,
+        f"{options.out}: off by {error:.3f} MIDI steps on its own cells; {used} of {model.config.codes} codes are used",
+    )
 
 
 def _verify(options: argparse.Namespace) -> Result:
@@ -169,7 +199,12 @@ def _verify(options: argparse.Namespace) -> Result:
         if place:
             with _watched(pieces[::ESTIMATED]) as shown:
                 estimated = estimate.against_annotations(shown)
-            about = {"corpus": corpus, "split": split, "codebook": codes[0].content_hash, "velocity": codes[1].content_hash}
+            about = {
+                "corpus": corpus,
+                "split": split,
+                "codebook": codes[0].content_hash,
+                "velocity": codes[1].content_hash,
+            }
             record({**about, "verify": result, "use": cells.usage(use), "estimated_beats": estimated}, place)
     notes = result.pop("notes")
     text = (

@@ -27,7 +27,9 @@ def add_verbs(verbs) -> None:
     )
     kinds = parser.add_subparsers(dest="kind", metavar="WHAT", required=True, parser_class=type(parser))
     for kind, summary in SUMMARIES.items():
-        one = add_verb(kinds, kind, run, summary, f"ittybitty bench {kind}{' --data DIR' if kind == 'tokenize' else ''}")
+        one = add_verb(
+            kinds, kind, run, summary, f"ittybitty bench {kind}{' --data DIR' if kind == 'tokenize' else ''}"
+        )
         one.set_defaults(kind=kind)
         one.add_argument("--turns", type=int, metavar="N", help="rounds in which all contestants are timed once")
         if kind == "tokenize":

@@ -20,7 +20,11 @@ def add_verbs(verbs) -> None:
         "ittybitty data verify --root ~/music",
         "ittybitty data stats --root embedded",
     )
-    parser.add_argument("action", choices=("fetch", "verify", "stats"), help="download and unpack; check every file; count pieces, notes and hours")
+    parser.add_argument(
+        "action",
+        choices=("fetch", "verify", "stats"),
+        help="download and unpack; check every file; count pieces, notes and hours",
+    )
     parser.add_argument(
         "--root",
         "--data",
@@ -37,12 +41,23 @@ def add_verbs(verbs) -> None:
         "turn a corpus into a folder of tokens; the tokenizer learns from its training pieces only",
         "ittybitty tokenize --system hybrid --data ~/music --out tokens/remi",
     )
-    parser.add_argument("--system", default="hybrid", metavar="NAME", help="a row of `ittybitty systems`; it names the tokenizer (%(default)s)")
-    parser.add_argument("--preset", default="tiny", metavar="NAME", help="its size decides the vocabulary (%(default)s)")
+    parser.add_argument(
+        "--system",
+        default="hybrid",
+        metavar="NAME",
+        help="a row of `ittybitty systems`; it names the tokenizer (%(default)s)",
+    )
+    parser.add_argument(
+        "--preset", default="tiny", metavar="NAME", help="its size decides the vocabulary (%(default)s)"
+    )
     add_data(parser)
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the tokens; an interrupted run is continued")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder for the tokens; an interrupted run is continued"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
-    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, such as model.vocab_size=4000")
+    parser.add_argument(
+        "--set", action="append", metavar="KEY=VALUE", help="change a setting, such as model.vocab_size=4000"
+    )
 
 
 def data(options: argparse.Namespace) -> Result:
@@ -64,7 +79,9 @@ def _verify(options: argparse.Namespace) -> Result:
     if not found.complete:
         first = next(iter([*found.missing, *found.damaged]), "its CSV is not the official one")
         bad = f"{len(found.missing)} files missing, {len(found.damaged)} damaged"
-        raise CorpusError(f"{found.folder}: {bad} (the first: {first}); delete the folder and run 'ittybitty data fetch'")
+        raise CorpusError(
+            f"{found.folder}: {bad} (the first: {first}); delete the folder and run 'ittybitty data fetch'"
+        )
     counts = ", ".join(f"{count} {split}" for split, count in found.counts.items())
     return {"folder": found.folder, "complete": True, "counts": found.counts}, f"{found.folder} is complete: {counts}"
 
@@ -96,7 +113,14 @@ def _describe(tokens) -> Result:
     rows = []
     for split in dict.fromkeys([*SPLITS, *(piece.split for piece in tokens.pieces)]):
         pieces = [piece for piece in tokens.pieces if piece.split == split]
-        rows.append({"split": split, "pieces": len(pieces), "notes": sum(p.notes for p in pieces), "tokens": sum(p.length for p in pieces)})
+        rows.append(
+            {
+                "split": split,
+                "pieces": len(pieces),
+                "notes": sum(p.notes for p in pieces),
+                "tokens": sum(p.length for p in pieces),
+            }
+        )
     total = {key: sum(row[key] for row in rows) for key in ("pieces", "notes", "tokens")}
     result = {"out": tokens.path, **total, "tokens_per_note": total["tokens"] / max(1, total["notes"]), "splits": rows}
     result |= {"tokenizer_hash": tokens.tokenizer_hash, "skipped": [asdict(piece) for piece in tokens.skipped]}

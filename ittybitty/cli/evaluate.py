@@ -10,7 +10,12 @@ from .parser import Result, add_data, add_verb, outputs, table, terminal, whole
 # which options belong to which yardstick; the others refuse them
 _OF_TRIALS = ("pieces", "seconds", "seed")
 BASELINES = ("ngram", "xz")
-_OPTIONS = {"by_position": ("limit", "length"), "music": _OF_TRIALS, "memorisation": _OF_TRIALS, "bits": ("limit", "tokenizer", "order")}
+_OPTIONS = {
+    "by_position": ("limit", "length"),
+    "music": _OF_TRIALS,
+    "memorisation": _OF_TRIALS,
+    "bits": ("limit", "tokenizer", "order"),
+}
 
 
 def add_verbs(verbs) -> None:
@@ -25,21 +30,51 @@ def add_verbs(verbs) -> None:
         "ittybitty evaluate tiny --data ~/music --by-position",
         "ittybitty evaluate tiny --data ~/music --music --pieces 40 --record music.json",
     )
-    parser.add_argument("model", metavar="NAME|RUN_DIR", help="a model that ships with the package, a run folder, or a baseline: ngram, xz")
+    parser.add_argument(
+        "model",
+        metavar="NAME|RUN_DIR",
+        help="a model that ships with the package, a run folder, or a baseline: ngram, xz",
+    )
     add_data(parser)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="validation", help="(%(default)s)")
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--by-position", action="store_true", help="bits per note by position in the piece, with the whole past and with windows")
-    kind.add_argument("--music", action="store_true", help="continue seeds and compare the music with what the pianists played")
-    kind.add_argument("--memorisation", action="store_true", help="continue seeds and look for the music in the training pieces")
+    kind.add_argument(
+        "--by-position",
+        action="store_true",
+        help="bits per note by position in the piece, with the whole past and with windows",
+    )
+    kind.add_argument(
+        "--music", action="store_true", help="continue seeds and compare the music with what the pianists played"
+    )
+    kind.add_argument(
+        "--memorisation", action="store_true", help="continue seeds and look for the music in the training pieces"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="only N pieces, evenly spaced over the split")
     parser.add_argument("--length", type=int, metavar="N", help="with --by-position: tokens of each piece (8192)")
-    parser.add_argument("--pieces", type=int, metavar="N", help="with --music, --memorisation: pieces that give a seed (40)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="with --music, --memorisation: seconds that are continued (30)")
-    parser.add_argument("--seed", type=whole(0), metavar="N", help="with --music, --memorisation: number that cuts and music are drawn from (0)")
-    parser.add_argument("--tokenizer", metavar="NAME|RUN_DIR", help="of a baseline: whose tokens and grid it is given (tiny)")
-    parser.add_argument("--order", type=whole(1), metavar="N", help="of ngram: tokens of an n-gram (default: the best on training pieces held back)")
-    parser.add_argument("--record", metavar="FILE.json", help="also write the figures there, with date, commit, device and versions")
+    parser.add_argument(
+        "--pieces", type=int, metavar="N", help="with --music, --memorisation: pieces that give a seed (40)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, metavar="S", help="with --music, --memorisation: seconds that are continued (30)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole(0),
+        metavar="N",
+        help="with --music, --memorisation: number that cuts and music are drawn from (0)",
+    )
+    parser.add_argument(
+        "--tokenizer", metavar="NAME|RUN_DIR", help="of a baseline: whose tokens and grid it is given (tiny)"
+    )
+    parser.add_argument(
+        "--order",
+        type=whole(1),
+        metavar="N",
+        help="of ngram: tokens of an n-gram (default: the best on training pieces held back)",
+    )
+    parser.add_argument(
+        "--record", metavar="FILE.json", help="also write the figures there, with date, commit, device and versions"
+    )
 
 
 def evaluate(options: argparse.Namespace) -> Result:
@@ -49,7 +84,9 @@ def evaluate(options: argparse.Namespace) -> Result:
     kind = next((name for name in ("by_position", "music", "memorisation") if getattr(options, name)), "bits")
     given = _given(options, kind)
     with outputs(None, options.record) as (place,):
-        result, describe = {"by_position": _by_position, "music": _music, "memorisation": _memorisation, "bits": _bits}[kind](options, given)
+        result, describe = {"by_position": _by_position, "music": _music, "memorisation": _memorisation, "bits": _bits}[
+            kind
+        ](options, given)
         if place:
             result = evaluation.record(result, place)
     return result, describe(result)
@@ -60,10 +97,16 @@ def _given(options: argparse.Namespace, kind: str) -> dict:
     known = {name for names in _OPTIONS.values() for name in names}
     given = {name: value for name in sorted(known) if (value := getattr(options, name)) is not None}
     if wrong := [name for name in given if name not in _OPTIONS[kind]]:
-        homes = ["plain bits per note" if one == "bits" else f"--{one.replace('_', '-')}" for one, names in _OPTIONS.items() if wrong[0] in names]
+        homes = [
+            "plain bits per note" if one == "bits" else f"--{one.replace('_', '-')}"
+            for one, names in _OPTIONS.items()
+            if wrong[0] in names
+        ]
         raise ConfigError(f"--{wrong[0]} goes with {' or '.join(homes)}: leave it out here")
     if kind != "bits" and options.model in BASELINES:
-        raise ConfigError(f"{options.model} is a baseline, measured in bits per note alone: leave out --{kind.replace('_', '-')}, or give a model")
+        raise ConfigError(
+            f"{options.model} is a baseline, measured in bits per note alone: leave out --{kind.replace('_', '-')}, or give a model"
+        )
     return given
 
 
@@ -72,9 +115,13 @@ def _bits(options: argparse.Namespace, given: dict):
     from ..yardsticks import baselines
 
     if options.model in BASELINES:
-        return baselines.evaluate_baseline(options.model, options.data, options.split, progress=terminal(), **given), _describe_bits
+        return baselines.evaluate_baseline(
+            options.model, options.data, options.split, progress=terminal(), **given
+        ), _describe_bits
     if given.keys() & {"tokenizer", "order"}:
-        raise ConfigError(f"{options.model} has a tokenizer of its own: --tokenizer and --order are for {' and '.join(BASELINES)}")
+        raise ConfigError(
+            f"{options.model} has a tokenizer of its own: --tokenizer and --order are for {' and '.join(BASELINES)}"
+        )
     return evaluation.evaluate(options.model, options.data, options.split, progress=terminal(), **given), _describe_bits
 
 
@@ -86,7 +133,9 @@ def _describe_bits(result: dict) -> str:
         f"{result['duration_error_ms']:.1f} ms in duration, {result['velocity_error']:.2f} in velocity, on average",
     ]
     if "bits_per_note_by_attribute" in result:
-        shares = [f"{what} {100 * share:.0f}%" for what, share in result["share_by_attribute"].items() if share >= 0.005]
+        shares = [
+            f"{what} {100 * share:.0f}%" for what, share in result["share_by_attribute"].items() if share >= 0.005
+        ]
         lines.append("of the bits: " + ", ".join(shares))
     if (tokens := result["tokens_per_note"]) is not None and tokens == tokens:  # xz has none
         lines.append(f"{tokens:.2f} tokens a note; {result['notes_per_second']:,.0f} notes scored a second")
@@ -96,13 +145,22 @@ def _describe_bits(result: dict) -> str:
 def _by_position(options: argparse.Namespace, given: dict):
     from .. import evaluation
 
-    return evaluation.by_position(options.model, options.data, options.split, progress=terminal(), **given), _describe_positions
+    return evaluation.by_position(
+        options.model, options.data, options.split, progress=terminal(), **given
+    ), _describe_positions
 
 
 def _describe_positions(result: dict) -> str:
     rows = [{**one, "tokens": f"{one['from_token']:,} to {one['to_token']:,}"} for one in result["bins"]]
-    columns = {"tokens": "tokens", "bits_per_note": "bits a note", "windowed_bits_per_note": "in windows", "notes": "notes"}
-    head = f"{result['pieces']} pieces of {result['length']:,} tokens; trained on windows of {result['trained_context']:,}"
+    columns = {
+        "tokens": "tokens",
+        "bits_per_note": "bits a note",
+        "windowed_bits_per_note": "in windows",
+        "notes": "notes",
+    }
+    head = (
+        f"{result['pieces']} pieces of {result['length']:,} tokens; trained on windows of {result['trained_context']:,}"
+    )
     return f"{head}\n\n{table(rows, columns)}"
 
 
@@ -120,9 +178,15 @@ def _music(options: argparse.Namespace, given: dict):
 
 def _describe_music(result: dict) -> str:
     sets = {"generated": "generated", "truth": "the pianists", "other_humans": "other humans"}
-    means = [{"metric": name, **{one: result["metrics"][one][name]["mean"] for one in sets}} for name in result["metrics"]["truth"]]
+    means = [
+        {"metric": name, **{one: result["metrics"][one][name]["mean"] for one in sets}}
+        for name in result["metrics"]["truth"]
+    ]
     near = [
-        {"feature": name, **{one: found and found["overlap"] for one in result["mgeval"] for found in [result["mgeval"][one][name]]}}
+        {
+            "feature": name,
+            **{one: found and found["overlap"] for one in result["mgeval"] for found in [result["mgeval"][one][name]]},
+        }
         for name in result["mgeval"]["generated"]
     ]
     invalid = result["invalid"]
@@ -132,7 +196,14 @@ def _describe_music(result: dict) -> str:
             "",
             table(means, {"metric": "mean", **sets}),
             "",
-            table(near, {"feature": "overlap with the pianists' distances", "generated": "generated", "other_humans": "other humans"}),
+            table(
+                near,
+                {
+                    "feature": "overlap with the pianists' distances",
+                    "generated": "generated",
+                    "other_humans": "other humans",
+                },
+            ),
             "",
             f"without its grammar {100 * invalid['draws']:.2f}% of the draws would be invalid ({100 * invalid['probability']:.2f}% of the probability)",
             *_skipped(result),
@@ -151,7 +222,11 @@ def _memorisation(options: argparse.Namespace, given: dict):
 
 def _describe_memorisation(result: dict) -> str:
     rows = [
-        {"runs of": kind, "excerpts": name.replace("_", " "), **{key: found.get(key) for key in ("mean", "median", "longest")}}
+        {
+            "runs of": kind,
+            "excerpts": name.replace("_", " "),
+            **{key: found.get(key) for key in ("mean", "median", "longest")},
+        }
         for kind, sets in result["longest"].items()
         for name, found in sets.items()
         if name != "per_trial"

@@ -19,13 +19,24 @@ def add_verbs(verbs) -> None:
         "ittybitty experiment attention --data ~/music",
         "ittybitty experiment attention --row hybrid-alibi --max-hours 1 --data ~/music",
     )
-    parser.add_argument("names", metavar="NAME|FILE.yaml", nargs="*", help="experiments of paper/experiments/, or recipes of your own")
+    parser.add_argument(
+        "names", metavar="NAME|FILE.yaml", nargs="*", help="experiments of paper/experiments/, or recipes of your own"
+    )
     parser.add_argument("--list", action="store_true", help="say which there are and what is recorded of them")
     add_data(parser)
-    parser.add_argument("--row", action="append", default=[], metavar="ROW", help="only this row (may be given several times)")
-    parser.add_argument("--runs", default="runs/experiments", metavar="DIR", help="where the trainings lie, so that a call goes on with them (%(default)s)")
+    parser.add_argument(
+        "--row", action="append", default=[], metavar="ROW", help="only this row (may be given several times)"
+    )
+    parser.add_argument(
+        "--runs",
+        default="runs/experiments",
+        metavar="DIR",
+        help="where the trainings lie, so that a call goes on with them (%(default)s)",
+    )
     parser.add_argument("--results", metavar="DIR", help="where rows are recorded (paper/results of the clone)")
-    parser.add_argument("--max-hours", type=float, metavar="H", help="stop cleanly after H hours in all; call again to go on")
+    parser.add_argument(
+        "--max-hours", type=float, metavar="H", help="stop cleanly after H hours in all; call again to go on"
+    )
     parser.add_argument("--again", action="store_true", help="measure rows that are recorded already once more")
 
 
@@ -40,10 +51,17 @@ def experiment(options: argparse.Namespace) -> Result:
     results = Path(options.results) if options.results else folder().parent / "results"
     if options.list or not options.names:
         rows = [
-            {"experiment": name, "rows": len(recipe.rows), "recorded": sum(recipe.recorded(row, recipe.place(row, results)) for row in recipe.rows), "question": recipe.question}
+            {
+                "experiment": name,
+                "rows": len(recipe.rows),
+                "recorded": sum(recipe.recorded(row, recipe.place(row, results)) for row in recipe.rows),
+                "question": recipe.question,
+            }
             for name, recipe in ((name, experiments.read_recipe(name)) for name in experiments.recipes())
         ]
-        return rows, table(rows, {"experiment": "experiment", "rows": "rows", "recorded": "recorded", "question": "question"})
+        return rows, table(
+            rows, {"experiment": "experiment", "rows": "rows", "recorded": "recorded", "question": "question"}
+        )
     if options.row and len(options.names) > 1:
         raise ConfigError("--row belongs to one experiment: name one at a time")
     recipes = [experiments.read_recipe(name) for name in options.names]  # all are read before any is run

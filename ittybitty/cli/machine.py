@@ -19,7 +19,9 @@ def add_verbs(verbs) -> None:
         "ittybitty reproduce",
         "ittybitty reproduce --only 04 --only figures",
     )
-    parser.add_argument("--only", action="append", metavar="NAME", help="only notebooks whose name contains this; may be repeated")
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="only notebooks whose name contains this; may be repeated"
+    )
 
 
 def doctor(options: argparse.Namespace) -> Result:

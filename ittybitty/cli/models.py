@@ -21,14 +21,29 @@ def add_verbs(verbs) -> None:
         "ittybitty systems --preset small",
         "ittybitty systems --smoke --data ~/music",
     )
-    parser.add_argument("--preset", metavar="NAME", help="size at which parameters are counted (small; with --smoke nano)")
-    parser.add_argument("--smoke", action="store_true", help="take every system through training, resuming, continuing and evaluating, on a few pieces")
+    parser.add_argument(
+        "--preset", metavar="NAME", help="size at which parameters are counted (small; with --smoke nano)"
+    )
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="take every system through training, resuming, continuing and evaluating, on a few pieces",
+    )
     add_data(parser)
 
     parser = add_verb(
-        verbs, "params", params, "count the parameters of a preset or of a published system by part", "ittybitty params small", "ittybitty params mamba-paper"
+        verbs,
+        "params",
+        params,
+        "count the parameters of a preset or of a published system by part",
+        "ittybitty params small",
+        "ittybitty params mamba-paper",
     )
-    parser.add_argument("preset", metavar="PRESET|SYSTEM", help="nano, tiny, small, medium or large; or a system, at its published size (of the shipped model `tiny`: tiny --system mamba)")
+    parser.add_argument(
+        "preset",
+        metavar="PRESET|SYSTEM",
+        help="nano, tiny, small, medium or large; or a system, at its published size (of the shipped model `tiny`: tiny --system mamba)",
+    )
     parser.add_argument("--system", metavar="NAME", help="a row of `ittybitty systems` (hybrid)")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, such as model.d_ff=2048")
 
@@ -43,17 +58,31 @@ def _add_train(verbs) -> None:
         "ittybitty train hybrid --preset nano --data embedded --out runs/try --steps 50",
         "ittybitty train --resume --out runs/first --data ~/music",
     )
-    parser.add_argument("system", metavar="SYSTEM", nargs="?", help="a row of `ittybitty systems` (hybrid; with --resume the run's own)")
+    parser.add_argument(
+        "system", metavar="SYSTEM", nargs="?", help="a row of `ittybitty systems` (hybrid; with --resume the run's own)"
+    )
     parser.add_argument("--preset", metavar="NAME", help="nano, tiny, small, medium or large (tiny)")
     add_data(parser, or_else=", or the tokens that `ittybitty tokenize` wrote")
     parser.add_argument("--out", required=True, metavar="RUN_DIR", help="the run folder: weights, configuration, log")
     parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps")
     parser.add_argument("--max-hours", type=float, metavar="H", help="save and end cleanly after H hours")
-    parser.add_argument("--seed", type=int, metavar="N", help="number that the first weights and the order of the data are drawn from")
-    parser.add_argument("--resume", action="store_true", help="go on where the run in RUN_DIR stopped; begin where there is none")
-    parser.add_argument("--from", dest="start", metavar="RUN_DIR", help="start from the weights of another run or shipped model")
-    parser.add_argument("--parallel", choices=("none", "dp", "ddp"), help="several GPUs: nn.DataParallel, or one process each under torchrun (default: what is there)")
-    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, such as train.learning_rate=1e-3")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="number that the first weights and the order of the data are drawn from"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where the run in RUN_DIR stopped; begin where there is none"
+    )
+    parser.add_argument(
+        "--from", dest="start", metavar="RUN_DIR", help="start from the weights of another run or shipped model"
+    )
+    parser.add_argument(
+        "--parallel",
+        choices=("none", "dp", "ddp"),
+        help="several GPUs: nn.DataParallel, or one process each under torchrun (default: what is there)",
+    )
+    parser.add_argument(
+        "--set", action="append", metavar="KEY=VALUE", help="change a setting, such as train.learning_rate=1e-3"
+    )
 
 
 def _add_export(verbs) -> None:
@@ -84,7 +113,9 @@ def train(options: argparse.Namespace) -> Result:
         parallel=options.parallel,
         max_hours=options.max_hours,
     )
-    return summary, "\n".join(f"{key:<18} {'not measured' if value is None else value}" for key, value in summary.items())
+    return summary, "\n".join(
+        f"{key:<18} {'not measured' if value is None else value}" for key, value in summary.items()
+    )
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, object]:
@@ -98,7 +129,9 @@ def export(options: argparse.Namespace) -> Result:
 
     result = write(options.run_dir, options.out, options.results)
     lines = [f"{name:<40} {size:>12,} bytes" for name, size in result["files"].items()]
-    lines += [f"{result['parameters']:,} parameters in {result['out']}; float16 moved none by more than {result['largest_error']:.1e}"]
+    lines += [
+        f"{result['parameters']:,} parameters in {result['out']}; float16 moved none by more than {result['largest_error']:.1e}"
+    ]
     return result, "\n".join(lines)
 
 
@@ -111,8 +144,18 @@ def systems(options: argparse.Namespace) -> Result:
     if options.data is not None:
         raise ConfigError("--data goes with --smoke: the rows are listed without a corpus")
     result = rows(options.preset or "small")
-    shown = [{**row, "keeps": " ".join(row["keeps"]), "published": _count(row["published_parameters"])} for row in result]
-    columns = {"system": "system", "tokenizer": "tokenizer", "keeps": "the code keeps", "model": "model", "parameters": "parameters", "published": PUBLISHED, "summary": "what it is"}
+    shown = [
+        {**row, "keeps": " ".join(row["keeps"]), "published": _count(row["published_parameters"])} for row in result
+    ]
+    columns = {
+        "system": "system",
+        "tokenizer": "tokenizer",
+        "keeps": "the code keeps",
+        "model": "model",
+        "parameters": "parameters",
+        "published": PUBLISHED,
+        "summary": "what it is",
+    }
     sources = "\n".join(f"[{number}] {source}" for number, source in SOURCES.items())
     return result, f"{table(shown, columns)}\n\n{sources}"
 
@@ -127,8 +170,19 @@ def _smoke(options: argparse.Namespace) -> Result:
 
     with bar(len(SYSTEMS), "systems") as tick:
         result = smoke(options.data, options.preset or "nano", progress=tick)
-    shown = [{**row, "keeps": " ".join(row["keeps"]), "ci95": "{:.2f} to {:.2f}".format(*row["ci95"])} for row in result]
-    columns = {"row": "row", "corpus": "music of", "params": "parameters", "tokens_per_note": "tokens a note", "keeps": "the code keeps", "bits_per_note": "bits a note", "ci95": "95% interval", "new_notes": "new notes"}
+    shown = [
+        {**row, "keeps": " ".join(row["keeps"]), "ci95": "{:.2f} to {:.2f}".format(*row["ci95"])} for row in result
+    ]
+    columns = {
+        "row": "row",
+        "corpus": "music of",
+        "params": "parameters",
+        "tokens_per_note": "tokens a note",
+        "keeps": "the code keeps",
+        "bits_per_note": "bits a note",
+        "ci95": "95% interval",
+        "new_notes": "new notes",
+    }
     return Lines(result), table(shown, columns)
 
 
@@ -148,5 +202,7 @@ def params(options: argparse.Namespace) -> Result:
         parts = build_model(configs).parameters_by_part()
     result = {"preset": preset, "system": system, "total": sum(parts.values()), "by_part": parts}
     rows = [{"part": part, "parameters": count} for part, count in parts.items()]
-    text = table([*rows, {"part": "total", "parameters": result["total"]}], {"part": "part", "parameters": "parameters"})
+    text = table(
+        [*rows, {"part": "total", "parameters": result["total"]}], {"part": "part", "parameters": "parameters"}
+    )
     return result, text

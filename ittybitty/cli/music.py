@@ -9,7 +9,11 @@ from ..config import DataConfig, GenerationConfig
 from ..errors import ConfigError
 from .parser import Result, add_verb, bar, outputs
 
-ENDINGS = {"out": (".mid", ".midi"), "wav": (".wav",), "plot": (".png", ".pdf", ".svg")}  # of the files that are written
+ENDINGS = {
+    "out": (".mid", ".midi"),
+    "wav": (".wav",),
+    "plot": (".png", ".pdf", ".svg"),
+}  # of the files that are written
 
 
 def add_verbs(verbs) -> None:
@@ -23,27 +27,63 @@ def add_verbs(verbs) -> None:
         "ittybitty continue seed.mid -o longer.mid --seconds 60 --seed 7 --wav longer.wav --plot longer.png",
     )
     drawn, given = GenerationConfig(), DataConfig()
-    usual = {name: f" ({getattr(drawn, name)}, or as the model's system was published)" for name in ("temperature", "top_k", "top_p")}
-    parser.add_argument("seed_file", metavar="SEED.mid", help="any MIDI file; its pitched instruments are read as one piano")
+    usual = {
+        name: f" ({getattr(drawn, name)}, or as the model's system was published)"
+        for name in ("temperature", "top_k", "top_p")
+    }
+    parser.add_argument(
+        "seed_file", metavar="SEED.mid", help="any MIDI file; its pitched instruments are read as one piano"
+    )
     parser.add_argument("-o", "--out", required=True, metavar="OUT.mid", help="where the seed and its continuation go")
-    parser.add_argument("--model", default="tiny", metavar="NAME|RUN_DIR", help="a model that ships with the package, or a run folder (%(default)s)")
+    parser.add_argument(
+        "--model",
+        default="tiny",
+        metavar="NAME|RUN_DIR",
+        help="a model that ships with the package, or a run folder (%(default)s)",
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--tokens", type=int, metavar="N", help=f"how many tokens to write ({drawn.max_new_tokens})")
     length.add_argument("--seconds", type=float, metavar="S", help="how much music to write, in seconds")
     length.add_argument("--notes", type=int, metavar="N", help="how many notes to write")
-    parser.add_argument("--prompt-seconds", type=float, metavar="S", help=f"how much of the seed's end is listened to ({given.prompt_seconds:g})")
-    parser.add_argument("--prompt-tokens", type=int, metavar="N", help="and at most so many tokens (as the model was made for)")
+    parser.add_argument(
+        "--prompt-seconds",
+        type=float,
+        metavar="S",
+        help=f"how much of the seed's end is listened to ({given.prompt_seconds:g})",
+    )
+    parser.add_argument(
+        "--prompt-tokens", type=int, metavar="N", help="and at most so many tokens (as the model was made for)"
+    )
     parser.add_argument("--only-new", action="store_true", help="write the continuation without the seed")
     parser.add_argument("--temperature", type=float, help=f"low is careful, high is daring{usual['temperature']}")
-    parser.add_argument("--top-k", type=int, metavar="K", help=f"draw from the K likeliest tokens, 0 for all{usual['top_k']}")
-    parser.add_argument("--top-p", type=float, metavar="P", help=f"draw from the likeliest tokens that hold P of the chance{usual['top_p']}")
-    parser.add_argument("--repetition-penalty", type=float, default=drawn.repetition_penalty, metavar="R", help="above 1 discourages repeats (%(default)s, off)")
-    parser.add_argument("--precision", choices=("float32", "int8"), default=drawn.precision, help="int8 is quicker and may play other notes (%(default)s)")
+    parser.add_argument(
+        "--top-k", type=int, metavar="K", help=f"draw from the K likeliest tokens, 0 for all{usual['top_k']}"
+    )
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        metavar="P",
+        help=f"draw from the likeliest tokens that hold P of the chance{usual['top_p']}",
+    )
+    parser.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=drawn.repetition_penalty,
+        metavar="R",
+        help="above 1 discourages repeats (%(default)s, off)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "int8"),
+        default=drawn.precision,
+        help="int8 is quicker and may play other notes (%(default)s)",
+    )
     parser.add_argument("--stop-at-end", action="store_true", help="let the model end the piece early")
-    parser.add_argument("--seed", type=int, metavar="N", help="same number, same music (drawn, and printed, if not given)")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="same number, same music (drawn, and printed, if not given)"
+    )
     parser.add_argument("--wav", metavar="OUT.wav", help="also as sound")
     parser.add_argument("--plot", metavar="OUT.png", help="also as a picture (png, pdf or svg)")
-
 
     parser = add_verb(
         verbs,
@@ -53,8 +93,12 @@ def add_verbs(verbs) -> None:
         "ittybitty playground",
         "ittybitty playground --port 9000 --no-browser",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; only this machine reaches the default (%(default)s)")
-    parser.add_argument("--port", type=int, default=8866, metavar="N", help="the next free one from here on (%(default)s)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; only this machine reaches the default (%(default)s)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8866, metavar="N", help="the next free one from here on (%(default)s)"
+    )
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
 
 
@@ -89,7 +133,18 @@ def continue_(options: argparse.Namespace) -> Result:
 
 def _choices(options: argparse.Namespace) -> dict:
     """Keyword arguments of `Piano.continue_`; ConfigError for one that makes no sense."""
-    names = ("temperature", "top_k", "top_p", "repetition_penalty", "precision", "seconds", "notes", "seed", "only_new", "stop_at_end")
+    names = (
+        "temperature",
+        "top_k",
+        "top_p",
+        "repetition_penalty",
+        "precision",
+        "seconds",
+        "notes",
+        "seed",
+        "only_new",
+        "stop_at_end",
+    )
     drawn = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.tokens is not None and options.tokens < 1:
         raise ConfigError(f"--tokens is {options.tokens}: give 1 or more")

@@ -151,7 +151,9 @@ def table(rows: list[dict], columns: dict[str, str]) -> str:
     cells = [list(columns.values()), *([_cell(row.get(key)) for key in columns] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     right = [all(isinstance(row.get(key), (int, float)) for row in rows) for key in columns]
-    lines = ["  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right)).rstrip() for row in cells]
+    lines = [
+        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right)).rstrip() for row in cells
+    ]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 

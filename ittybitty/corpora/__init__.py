@@ -1,8 +1,8 @@
 """Corpora: MAESTRO, ASAP, works that come with an installed package, and any folder of MIDI files.
 
-    corpus = open_corpus(None)             # MAESTRO where it is found, else the embedded works
-    for piece in corpus.split("train"):
-        performance = piece.load()
+corpus = open_corpus(None)             # MAESTRO where it is found, else the embedded works
+for piece in corpus.split("train"):
+    performance = piece.load()
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def open_corpus(data: str | Path | Corpus | None = None, prefer: str = "") -> Co
         return maestro.open(found) if found else embedded.open()
     if not place.is_dir():
         what = "is a file, not a folder" if place.exists() else "no such folder"
-        raise CorpusError(f"{place}: {what}; give a folder that holds maestro-v3.0.0/, asap/ or MIDI files, or 'embedded'")
+        raise CorpusError(
+            f"{place}: {what}; give a folder that holds maestro-v3.0.0/, asap/ or MIDI files, or 'embedded'"
+        )
     if found := paths.find_maestro(place):
         return maestro.open(found)
     if found := paths.find_asap(place):

@@ -72,25 +72,35 @@ def open(root: str | Path, scores: bool = False) -> Corpus:
     """
     folder = paths.find_asap(root)
     if folder is None:
-        raise CorpusError(f"{root}: holds no ASAP (metadata.csv with a performance_annotations column); give the folder it lies in")
+        raise CorpusError(
+            f"{root}: holds no ASAP (metadata.csv with a performance_annotations column); give the folder it lies in"
+        )
     with (folder / paths.ASAP_CSV).open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         missing = {*COLUMNS, *(SCORE_COLUMNS if scores else ())} - set(reader.fieldnames or ())
         if missing:
-            raise CorpusError(f"{folder / paths.ASAP_CSV}: has no column {sorted(missing)[0]!r}; get the version with splits")
+            raise CorpusError(
+                f"{folder / paths.ASAP_CSV}: has no column {sorted(missing)[0]!r}; get the version with splits"
+            )
         rows = list(reader)
     pieces = tuple(_piece(folder, row) for row in rows)
     if scores:
-        engraved = {row["midi_score"]: row for row in rows if row["split"] == "train" and (folder / row["midi_score"]).is_file()}
+        engraved = {
+            row["midi_score"]: row for row in rows if row["split"] == "train" and (folder / row["midi_score"]).is_file()
+        }
         pieces += tuple(_score(folder, row) for row in engraved.values())
     if not any(piece.path.is_file() for piece in pieces):
-        raise CorpusError(f"{folder}: none of the {len(pieces)} performances of metadata.csv is there; unpack the whole archive")
+        raise CorpusError(
+            f"{folder}: none of the {len(pieces)} performances of metadata.csv is there; unpack the whole archive"
+        )
     return Corpus(NAME, LICENCE, pieces)
 
 
 def _piece(folder: Path, row: dict[str, str]) -> AsapPiece:
     if not row["split"]:
-        raise CorpusError(f"{folder / paths.ASAP_CSV}: {row['midi_performance']!r} has no split; give it one ({', '.join(SPLITS)} are usual)")
+        raise CorpusError(
+            f"{folder / paths.ASAP_CSV}: {row['midi_performance']!r} has no split; give it one ({', '.join(SPLITS)} are usual)"
+        )
     return AsapPiece(
         name=row["midi_performance"].removesuffix(".mid"),
         composer=row["composer"],
@@ -130,10 +140,14 @@ def beats(piece: AsapPiece) -> Beats:
         except ValueError:
             raise CorpusError(f"{piece.annotations}: line {number} is not time, time, label: {line[:40]!r}") from None
         if labels[-1] not in LABELS:
-            raise CorpusError(f"{piece.annotations}: line {number} has label {labels[-1]!r}, none of {', '.join(LABELS)}")
+            raise CorpusError(
+                f"{piece.annotations}: line {number} has label {labels[-1]!r}, none of {', '.join(LABELS)}"
+            )
         if len(times) > 1 and not times[-1] > times[-2]:
             trouble = "the same time as" if times[-1] == times[-2] else "an earlier time than"
-            raise CorpusError(f"{piece.annotations}: line {number} has {trouble} the beat before it ({times[-1]:g} s); sort the lines, one a beat")
+            raise CorpusError(
+                f"{piece.annotations}: line {number} has {trouble} the beat before it ({times[-1]:g} s); sort the lines, one a beat"
+            )
     if not times:
         raise CorpusError(f"{piece.annotations}: holds no beats; unpack the whole archive")
     if len(times) == 1:

@@ -59,7 +59,9 @@ def _quartet(folder: str, *tempos: float, first: int = 1, suffix: str = "") -> t
 
 
 def _chorales(split: str, *numbers: str) -> tuple[Work, ...]:
-    return tuple(Work("Johann Sebastian Bach", f"Chorale BWV {n}", split, (Movement(f"bach/bwv{n}", 66),)) for n in numbers)
+    return tuple(
+        Work("Johann Sebastian Bach", f"Chorale BWV {n}", split, (Movement(f"bach/bwv{n}", 66),)) for n in numbers
+    )
 
 
 # Tempos are ours: most files carry a program's default.
@@ -70,11 +72,26 @@ WORKS: tuple[Work, ...] = (
     Work("Wolfgang Amadeus Mozart", "String Quartet K. 458", "train", _quartet("mozart/k458", 112, 48, first=2)),
     Work("Wolfgang Amadeus Mozart", "Sonata K. 545", "train", (Movement("mozart/k545/movement1_exposition", 132),)),
     Work("Joseph Haydn", "String Quartet op. 74 no. 1", "train", _quartet("haydn/opus74no1", 138, 54, 138, 132)),
-    Work("Ludwig van Beethoven", "String Quartet op. 18 no. 1", "train", _quartet("beethoven/opus18no1", 69, 280, first=2, suffix=".krn")),
+    Work(
+        "Ludwig van Beethoven",
+        "String Quartet op. 18 no. 1",
+        "train",
+        _quartet("beethoven/opus18no1", 69, 280, first=2, suffix=".krn"),
+    ),
     Work("Ludwig van Beethoven", "String Quartet op. 59 no. 2", "train", _quartet("beethoven/opus59no2", 54, first=2)),
-    Work("Robert Schumann", "String Quartet op. 41 no. 1", "train", _quartet("schumann_robert/opus41no1", 200, 0, 54, first=2)),
+    Work(
+        "Robert Schumann",
+        "String Quartet op. 41 no. 1",
+        "train",
+        _quartet("schumann_robert/opus41no1", 200, 0, 54, first=2),
+    ),
     Work("Robert Schumann", "Dichterliebe op. 48 no. 2", "train", (Movement("schumann_robert/opus48no2", 48),)),
-    Work("Clara Schumann", "Polonaises op. 1", "train", tuple(Movement(f"schumann_clara/polonaise_op1n{i}", 92) for i in (1, 2, 3, 4))),
+    Work(
+        "Clara Schumann",
+        "Polonaises op. 1",
+        "train",
+        tuple(Movement(f"schumann_clara/polonaise_op1n{i}", 92) for i in (1, 2, 3, 4)),
+    ),
     Work("Clara Schumann", "Piano Trio op. 17", "train", (Movement("schumann_clara/opus17/movement3", 56),)),
     Work("Scott Joplin", "Maple Leaf Rag", "train", (Movement("joplin/maple_leaf_rag", 88),)),
     Work("Arcangelo Corelli", "Trio Sonata op. 3 no. 1", "train", (Movement("corelli/opus3no1/1grave", 56),)),
@@ -86,7 +103,9 @@ WORKS: tuple[Work, ...] = (
     Work("Joseph Haydn", "String Quartet op. 1 no. 1", "test", _quartet("haydn/opus1no1", 165, 108, 52, 112, 138)),
     Work("Frédéric Chopin", "Mazurka op. 6 no. 2", "test", (Movement("chopin/mazurka06-2", 150),)),
     Work("Franz Schubert", "Der Lindenbaum", "test", (Movement("schubert/Lindenbaum", 60),)),
-    *_chorales("train", *"1.6 3.6 4.8 5.7 6.6 7.7 9.7 10.7 11.6 13.6 14.5 17.7 20.7 26.6 40.6 60.5 64.2 78.7 94.8".split()),
+    *_chorales(
+        "train", *"1.6 3.6 4.8 5.7 6.6 7.7 9.7 10.7 11.6 13.6 14.5 17.7 20.7 26.6 40.6 60.5 64.2 78.7 94.8".split()
+    ),
     *_chorales("train", *"140.7 227.1 244.15 245.3 253 267 269 328 371".split()),
     *_chorales("validation", "2.6", "80.8", "272", "281"),
     *_chorales("test", "16.6", "65.2", "334", "366"),

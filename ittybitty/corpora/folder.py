@@ -29,12 +29,20 @@ def open(folder: str | Path) -> Corpus:
         try:
             hashed.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), path)
         except OSError as error:
-            raise CorpusError(f"{path}: cannot be read ({error.strerror}); mend its permissions, or move it away") from None
+            raise CorpusError(
+                f"{path}: cannot be read ({error.strerror}); mend its permissions, or move it away"
+            ) from None
     if not hashed:
-        raise CorpusError(f"{folder}: holds no MIDI files ({', '.join(SUFFIXES)}), no maestro-v3.0.0/ and no asap/; give another folder")
+        raise CorpusError(
+            f"{folder}: holds no MIDI files ({', '.join(SUFFIXES)}), no maestro-v3.0.0/ and no asap/; give another folder"
+        )
     pieces = {digest: _piece(folder, path, _split(digest)) for digest, path in hashed.items()}
     _fill_splits(pieces)
-    return Corpus(folder.resolve().name or "folder", "as the owner of the files decides", tuple(sorted(pieces.values(), key=lambda piece: piece.name)))
+    return Corpus(
+        folder.resolve().name or "folder",
+        "as the owner of the files decides",
+        tuple(sorted(pieces.values(), key=lambda piece: piece.name)),
+    )
 
 
 def _midi_files(folder: Path) -> list[Path]:

@@ -31,7 +31,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from .. import paths
 from ..errors import CorpusError, MidiError, OutputError
-from ..midi import read_midi
 from .pieces import SPLITS, Corpus, Piece
 
 LICENCE = "CC BY-NC-SA 4.0"
@@ -85,7 +84,9 @@ def open(root: str | Path | None = None) -> Corpus:
         raise CorpusError(f"{place}: holds no {paths.MAESTRO_CSV}; run 'ittybitty data fetch', or use 'embedded'")
     pieces = tuple(_pieces(folder))
     if not any(piece.path.is_file() for piece in pieces):
-        raise CorpusError(f"{folder}: holds the CSV but none of its {len(pieces)} MIDI files; run 'ittybitty data fetch'")
+        raise CorpusError(
+            f"{folder}: holds the CSV but none of its {len(pieces)} MIDI files; run 'ittybitty data fetch'"
+        )
     return Corpus("maestro", LICENCE, pieces)
 
 
@@ -127,7 +128,9 @@ def verify(root: str | Path | None = None, progress: bool = True) -> Verificatio
     return Verification(folder, Corpus("maestro", LICENCE, pieces).counts(), tuple(missing), tuple(damaged))
 
 
-def fetch(root: str | Path | None = None, progress: bool = True, archive: Archive | None = None, pause: float = 1.0) -> Path:
+def fetch(
+    root: str | Path | None = None, progress: bool = True, archive: Archive | None = None, pause: float = 1.0
+) -> Path:
     """Downloads, checks and unpacks MAESTRO into root/maestro-v3.0.0, and returns that folder.
 
     `root` None means wherever it is found, else $ITTYBITTY_DATA, else the cache: where `open` will look. A folder that is whole already is left alone; a transfer that
@@ -136,7 +139,9 @@ def fetch(root: str | Path | None = None, progress: bool = True, archive: Archiv
     OutputError for a `root` that cannot be written.
     """
     if str(root or paths.data_dir()) == "embedded":
-        raise CorpusError("the embedded corpus is in the package: there is nothing to fetch; give --root a folder for MAESTRO")
+        raise CorpusError(
+            "the embedded corpus is in the package: there is nothing to fetch; give --root a folder for MAESTRO"
+        )
     if (whole := _whole(root)) is not None:
         return whole
     root = paths.data_dir(root) or paths.cache_dir()
@@ -147,9 +152,13 @@ def fetch(root: str | Path | None = None, progress: bool = True, archive: Archiv
         _download(archive, zipped, progress, pause)
         folder = _unpack(zipped, root / FOLDER)
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        raise OutputError(f"{root}: cannot be written ({error.strerror}); give --root a folder you may write to") from None
+        raise OutputError(
+            f"{root}: cannot be written ({error.strerror}); give --root a folder you may write to"
+        ) from None
     except OSError as error:
-        raise OutputError(f"{root}: {error.strerror or error}; free some space, or give --root another folder") from None
+        raise OutputError(
+            f"{root}: {error.strerror or error}; free some space, or give --root another folder"
+        ) from None
     zipped.unlink(missing_ok=True)
     (root / ".muspy.success").touch()  # so that muspy's own class opens `root` without a second download
     return folder
@@ -181,7 +190,9 @@ def _download(archive: Archive, path: Path, progress: bool, pause: float) -> Non
                 return
             part.unlink()
             if not resumed:  # the very bytes the server has: asking again would not change them
-                raise CorpusError(f"{archive.url}: {trouble}; nothing was unpacked: try again later, or tell the server's owner")
+                raise CorpusError(
+                    f"{archive.url}: {trouble}; nothing was unpacked: try again later, or tell the server's owner"
+                )
         fruitless = fruitless + 1 if _size(part) <= farthest else 1
         farthest = max(farthest, _size(part))
     raise CorpusError(f"{archive.url}: {trouble}; check the network and run it again: it continues where it stopped")
@@ -212,7 +223,14 @@ def _transfer(archive: Archive, part: Path, progress: bool) -> str | None:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             if have and not _continues(response, have):
                 have = 0  # the server sends the whole again
-            bar = tqdm(total=archive.size, initial=have, unit="B", unit_scale=True, desc="MAESTRO", disable=None if progress else True)
+            bar = tqdm(
+                total=archive.size,
+                initial=have,
+                unit="B",
+                unit_scale=True,
+                desc="MAESTRO",
+                disable=None if progress else True,
+            )
             with part.open("ab" if have else "wb") as file, bar:
                 while have <= archive.size and (chunk := response.read(CHUNK)):
                     file.write(chunk)
@@ -220,7 +238,9 @@ def _transfer(archive: Archive, part: Path, progress: bool) -> str | None:
                     bar.update(len(chunk))
     except urllib.error.HTTPError as error:
         if error.code in (400, 401, 403, 404, 410):  # would answer the same again
-            raise CorpusError(f"{archive.url}: the server answers {error.code} {error.reason}; look for a newer version of this kit") from None
+            raise CorpusError(
+                f"{archive.url}: the server answers {error.code} {error.reason}; look for a newer version of this kit"
+            ) from None
         if error.code == 416:  # what we have is longer than what the server has
             part.unlink(missing_ok=True)
         return f"the server answers {error.code} {error.reason}"
@@ -247,7 +267,9 @@ def _unpack(zipped: Path, target: Path) -> Path:
             raise CorpusError(f"{zipped}: holds no {paths.MAESTRO_CSV}; it is not the MAESTRO archive")
         absent = [piece.path.name for piece in _pieces(table.parent) if not piece.path.is_file()]
         if absent:
-            raise CorpusError(f"{zipped}: lacks {len(absent)} files that its CSV names, such as {absent[0]}; fetch another")
+            raise CorpusError(
+                f"{zipped}: lacks {len(absent)} files that its CSV names, such as {absent[0]}; fetch another"
+            )
         os.chmod(table.parent, 0o755)
         if target.exists():
             shutil.copytree(table.parent, target, dirs_exist_ok=True, copy_function=os.replace)
@@ -261,7 +283,9 @@ def _check_members(zipped: Path, members: list[zipfile.ZipInfo]) -> None:
     for member in members:
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or not _stays_inside(member.orig_filename):
-            raise CorpusError(f"{zipped}: its member {member.orig_filename!r} would leave the folder; nothing was unpacked")
+            raise CorpusError(
+                f"{zipped}: its member {member.orig_filename!r} would leave the folder; nothing was unpacked"
+            )
     total = sum(member.file_size for member in members)
     if total > LARGEST_UNPACKED:
         raise CorpusError(f"{zipped}: would unpack to {total:,} bytes; it is not the MAESTRO archive")

@@ -132,7 +132,9 @@ def _voices(notes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return melody, bass
 
 
-def _velocities(score: Score, phrases: np.ndarray, melody: np.ndarray, bass: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+def _velocities(
+    score: Score, phrases: np.ndarray, melody: np.ndarray, bass: np.ndarray, chance: np.random.Generator
+) -> np.ndarray:
     """(n,) MIDI velocities."""
     notes = score.notes
     index, x = _place(notes["onset"], phrases)

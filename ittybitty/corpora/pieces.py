@@ -58,7 +58,9 @@ class Corpus:
             names = dict.fromkeys([*SPLITS, *(piece.split for piece in self.pieces)])
             raise CorpusError(f"no split is called {name!r}: there is {', '.join(names)}")
         if not chosen:
-            raise CorpusError(f"{self.name}: no piece of its {len(self)} is in the {name} split; add pieces, or use another")
+            raise CorpusError(
+                f"{self.name}: no piece of its {len(self)} is in the {name} split; add pieces, or use another"
+            )
         return chosen
 
     def counts(self) -> dict[str, int]:

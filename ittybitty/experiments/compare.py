@@ -64,7 +64,9 @@ def trained(row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> d
 def steps_of(passes: float, configs: Mapping, data: str | Path | None) -> int:
     """Optimizer steps that read this share of the training windows once; at least one."""
     store = stages.tokenize(configs, data)
-    windows = Windows(store, "train", configs["data"].context, configs["train"].batch_size, store.tokenizer(), configs["data"])
+    windows = Windows(
+        store, "train", configs["data"].context, configs["train"].batch_size, store.tokenizer(), configs["data"]
+    )
     return max(1, round(passes * windows.steps_per_epoch))
 
 
@@ -74,7 +76,9 @@ def slim(measured: Mapping) -> dict:
     return {**measured, "per_piece": rows}
 
 
-def store_of(name: str, configs: Mapping, corpus: Corpus, pieces: tuple[Piece, ...], learnt_on: tuple[Piece, ...]) -> TokenStore:
+def store_of(
+    name: str, configs: Mapping, corpus: Corpus, pieces: tuple[Piece, ...], learnt_on: tuple[Piece, ...]
+) -> TokenStore:
     """Tokens of some pieces of a corpus, by a tokenizer learnt on `learnt_on`; kept in the cache."""
     variant, size = configs["data"].tokenizer, configs["model"].vocab_size
     part = Corpus(f"{corpus.name}, {name}", corpus.licence, pieces, corpus.version)

@@ -49,7 +49,10 @@ class WindowStore:
         self.tokenizer_hash = tokenizer.content_hash
         held_out = np.random.default_rng(seed).random(len(windows)) < share
         lengths = [len(windows.tokens(0, i)) for i in range(len(windows))]
-        self.pieces = [_Cut(f"window {i}", "validation" if out else "train", n) for i, (out, n) in enumerate(zip(held_out, lengths))]
+        self.pieces = [
+            _Cut(f"window {i}", "validation" if out else "train", n)
+            for i, (out, n) in enumerate(zip(held_out, lengths))
+        ]
 
     def split(self, name: str) -> list[int]:
         """Indices of the windows of a split."""
@@ -78,7 +81,9 @@ def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock:
         store = _leaking(store, configs)
         whole = {"stride": 0, "copies": 0, "pitch_shift": 0, "velocity_shift": 0, "tempo_stretch": 0.0}  # done already
         configs = {**configs, "data": dataclasses.replace(configs["data"], **whole)}
-    summary = training.train(name, configs, store, run_dir, resume=True, parallel="none", max_hours=clock.left, preset=preset)
+    summary = training.train(
+        name, configs, store, run_dir, resume=True, parallel="none", max_hours=clock.left, preset=preset
+    )
     if summary["stopped"] not in ("finished", "patience"):
         return None
     true = evaluation.evaluate(run_dir, data, "validation", limit=int(setting(row, "pieces", 0)) or None)
@@ -88,7 +93,8 @@ def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock:
         "claimed_bits_per_note": summary["bits_per_note"],
         "claimed_nats_per_token": summary["validation_nll"],
         "claimed_at_step": summary["best_step"],
-        "training": {key: summary[key] for key in ("steps", "tokens", "tokens_per_second", "parameters")} | {"hours": summary["seconds"] / 3600},
+        "training": {key: summary[key] for key in ("steps", "tokens", "tokens_per_second", "parameters")}
+        | {"hours": summary["seconds"] / 3600},
     }
 
 
@@ -105,12 +111,22 @@ def _store(protocol: str, configs: dict, row: Row, data: str | Path | None) -> T
         out = np.zeros(len(pool), bool)
         out[np.random.default_rng(0).permutation(len(pool))[: max(1, round(HELD_OUT * len(pool)))]] = True
         random = protocol == "pieces"  # windows are split later: until then all are training pieces
-        pieces = tuple(dataclasses.replace(p, split="validation" if random and o else "train") for p, o in zip(pool, out))
+        pieces = tuple(
+            dataclasses.replace(p, split="validation" if random and o else "train") for p, o in zip(pool, out)
+        )
         learnt_on = pool
     return store_of(f"leak-{protocol}", configs, corpus, pieces, learnt_on)
 
 
 def _leaking(store: TokenStore, configs: dict) -> WindowStore:
     tokenizer = store.tokenizer()
-    windows = Windows(store, "train", configs["data"].context, configs["train"].batch_size, tokenizer, configs["data"], configs["train"].seed)
+    windows = Windows(
+        store,
+        "train",
+        configs["data"].context,
+        configs["train"].batch_size,
+        tokenizer,
+        configs["data"],
+        configs["train"].seed,
+    )
     return WindowStore(windows, tokenizer, HELD_OUT, configs["train"].seed)

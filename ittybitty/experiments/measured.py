@@ -30,7 +30,9 @@ def position(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, c
     """Bits per note by position."""
     limit = int(setting(row, "pieces", 0)) or None
     split = str(setting(row, "split", "validation"))
-    return evaluation.by_position(model_of(row, run_dir), data, split, limit, length=int(setting(row, "length", evaluation.LENGTH)))
+    return evaluation.by_position(
+        model_of(row, run_dir), data, split, limit, length=int(setting(row, "length", evaluation.LENGTH))
+    )
 
 
 def _trials(row: Row, data: str | Path | None, run_dir: Path):
@@ -78,7 +80,9 @@ def vocabulary(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path,
     """Different events of pitch strings in growing parts of the training pieces, and what share of held-out events each knew."""
     corpus = open_corpus(data)
     training = corpus.split("train")
-    held_out = [piece.load() for piece in evaluation.evenly_spaced(corpus.split("validation"), int(setting(row, "pieces", 40)))]
+    held_out = [
+        piece.load() for piece in evaluation.evenly_spaced(corpus.split("validation"), int(setting(row, "pieces", 40)))
+    ]
     untrained = systems.build(str(setting(row, "system")), str(setting(row, "preset", "tiny")))
     sizes = []
     for count in setting(row, "training_pieces"):
@@ -86,14 +90,28 @@ def vocabulary(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path,
         tokenizer = systems.build_tokenizer(untrained).train(performances, int(setting(row, "largest", 65_536)))
         used = np.unique(np.concatenate([tokenizer.encode(p, bos=False, eos=False) for p in performances]))
         ids = np.concatenate([tokenizer.encode(p, bos=False, eos=False) for p in held_out])
-        sizes.append({
-            "training_pieces": len(performances),
-            "events": len(used),
-            "with_transpositions": tokenizer.vocab_size,
-            "held_out_tokens_per_note": len(ids) / sum(len(p) for p in held_out),
-            "held_out_tokens_never_seen": float(np.isin(ids, used, invert=True).mean()),
-        })
-    return {"system": str(setting(row, "system")), "corpus": corpus.name, "held_out_pieces": len(held_out), "sizes": sizes}
+        sizes.append(
+            {
+                "training_pieces": len(performances),
+                "events": len(used),
+                "with_transpositions": tokenizer.vocab_size,
+                "held_out_tokens_per_note": len(ids) / sum(len(p) for p in held_out),
+                "held_out_tokens_never_seen": float(np.isin(ids, used, invert=True).mean()),
+            }
+        )
+    return {
+        "system": str(setting(row, "system")),
+        "corpus": corpus.name,
+        "held_out_pieces": len(held_out),
+        "sizes": sizes,
+    }
 
 
-KINDS = {"position": position, "music": music, "endurance": endurance, "memorisation": memorisation, "complexity": complexity, "vocabulary": vocabulary}
+KINDS = {
+    "position": position,
+    "music": music,
+    "endurance": endurance,
+    "memorisation": memorisation,
+    "complexity": complexity,
+    "vocabulary": vocabulary,
+}

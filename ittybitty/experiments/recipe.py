@@ -86,7 +86,9 @@ class Recipe:
         mark = run_dir / RECIPE
         try:
             if mark.is_file() and mark.read_text(encoding="utf-8").strip() != own:
-                raise CheckpointError(f"{run_dir}: was begun under another recipe; give other --runs, or delete that folder to train the row anew")
+                raise CheckpointError(
+                    f"{run_dir}: was begun under another recipe; give other --runs, or delete that folder to train the row anew"
+                )
             run_dir.mkdir(parents=True, exist_ok=True)
             mark.write_text(own + "\n", encoding="utf-8")
         except OSError as error:
@@ -156,13 +158,17 @@ def read_recipe(name: str | Path) -> Recipe:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a recipe's file or name") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not YAML ({str(error).splitlines()[0]}); mend it, or take the repository's") from None
+        raise ConfigError(
+            f"{path}: is not YAML ({str(error).splitlines()[0]}); mend it, or take the repository's"
+        ) from None
     return _recipe(path, text)
 
 
 def _recipe(path: Path, text: object) -> Recipe:
-    if not isinstance(text, dict) or not COMMON <= text.keys():
-        raise ConfigError(f"{path}: lacks {', '.join(sorted(COMMON - set(text if isinstance(text, dict) else ())))}; see recipe.py for an example")
+    if not isinstance(text, dict) or not text.keys() >= COMMON:
+        raise ConfigError(
+            f"{path}: lacks {', '.join(sorted(COMMON - set(text if isinstance(text, dict) else ())))}; see recipe.py for an example"
+        )
     if text["kind"] not in SETTINGS:
         raise ConfigError(f"{path}: kind is {text['kind']!r}: {nearest(str(text['kind']), SETTINGS)}")
     rows, shared = text["rows"], {key: value for key, value in text.items() if key not in COMMON}
@@ -185,7 +191,13 @@ def _check_settings(path: Path, kind: str, settings: Mapping) -> None:
             raise ConfigError(f"{path}: {name} is {value!r}: give {_WANTED[wanted]}")
 
 
-_WANTED = {str: "a name", int: "a whole number, 0 or more", float: "a number, 0 or more", dict: "names and values, such as {train.seed: 1}", list: "a list"}
+_WANTED = {
+    str: "a name",
+    int: "a whole number, 0 or more",
+    float: "a number, 0 or more",
+    dict: "names and values, such as {train.seed: 1}",
+    list: "a list",
+}
 
 
 def _merged(shared: Mapping, own: Mapping) -> dict:
@@ -209,5 +221,7 @@ def trained_before(row: Row, name: str, run_dir: Path) -> Path:
     folder = run_dir.parents[1] / wanted
     if not (folder / checkpoint.MODEL).is_file():
         experiment, _, other = wanted.partition("/")
-        raise CheckpointError(f"{folder}: is not trained yet; run `ittybitty experiment {experiment} --row {other}` first")
+        raise CheckpointError(
+            f"{folder}: is not trained yet; run `ittybitty experiment {experiment} --row {other}` first"
+        )
     return folder

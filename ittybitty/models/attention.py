@@ -92,7 +92,9 @@ class SparseAttention(nn.Module):
         pad = chunks * w - L
         q, k, v = (torch.nn.functional.pad(t, (0, 0, 0, pad)) for t in (q, k, v))
         q = q.view(B, self.H, chunks, w, -1) * q.shape[-1] ** -0.5
-        scores = q @ self._gather(k, chunks).transpose(-1, -2) + self._pattern(chunks, x.device)  # (B, H, chunks, w, keys)
+        scores = q @ self._gather(k, chunks).transpose(-1, -2) + self._pattern(
+            chunks, x.device
+        )  # (B, H, chunks, w, keys)
         y = scores.softmax(-1).to(v.dtype) @ self._gather(v, chunks)  # (B, H, chunks, w, D / H)
         return self.out(y.flatten(2, 3)[:, :, :L].transpose(1, 2).reshape(B, L, D))
 

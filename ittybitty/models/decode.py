@@ -29,12 +29,15 @@ PRECISIONS = ("float32", "int8")
 
 
 class _Matrix(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_void_p) for n in ("weight", "packed", "scale", "bias")] + [(n, ctypes.c_int64) for n in ("rows", "columns")]
+    _fields_ = [(n, ctypes.c_void_p) for n in ("weight", "packed", "scale", "bias")] + [
+        (n, ctypes.c_int64) for n in ("rows", "columns")
+    ]
 
 
 class _Block(ctypes.Structure):
     _fields_ = [
-        ("kind", ctypes.c_int64), ("norm", ctypes.c_void_p),
+        ("kind", ctypes.c_int64),
+        ("norm", ctypes.c_void_p),
         *[(n, _Matrix) for n in ("in_", "out", "x_proj", "dt_proj")],
         *[(n, ctypes.c_void_p) for n in ("conv", "conv_bias", "A", "D")],
         *[(n, ctypes.c_int64) for n in ("N", "K", "R")],
@@ -58,7 +61,9 @@ def _arena(size: int) -> torch.Tensor:
     memory = torch.empty(size + page, dtype=torch.uint8)
     start = -memory.data_ptr() % page
     with contextlib.suppress(OSError, AttributeError, TypeError):  # no such call here: small pages
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(memory.data_ptr() + start), ctypes.c_size_t(size), 14)  # MADV_HUGEPAGE
+        ctypes.CDLL(None).madvise(
+            ctypes.c_void_p(memory.data_ptr() + start), ctypes.c_size_t(size), 14
+        )  # MADV_HUGEPAGE
     return memory[start : start + size]
 
 
@@ -85,7 +90,11 @@ def decoder(model: LanguageModel, precision: str = "float32") -> LanguageModel |
         model = quantized(model)
     on_cpu = all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
     blocks = getattr(model.backbone, "blocks", None)
-    known = blocks is not None and all(isinstance(b.mixer, (Mamba, FeedForward, SparseAttention)) for b in blocks) and model.tied
+    known = (
+        blocks is not None
+        and all(isinstance(b.mixer, (Mamba, FeedForward, SparseAttention)) for b in blocks)
+        and model.tied
+    )
     if not (on_cpu and known and native.status()[0]):
         return model
     return Decoder(model, precision)
@@ -118,7 +127,9 @@ class Decoder:
         return place.copy_(tensor).data_ptr()
 
     def _matrix(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> _Matrix:
-        made = _Matrix(rows=weight.shape[0], columns=weight.shape[1], bias=self._hold(bias) if bias is not None else None)
+        made = _Matrix(
+            rows=weight.shape[0], columns=weight.shape[1], bias=self._hold(bias) if bias is not None else None
+        )
         if self.precision == "int8":
             levels, scale = rounded(weight)
             made.packed, made.scale = self._hold(levels), self._hold(scale)
@@ -130,7 +141,9 @@ class Decoder:
         mixer, made = block.mixer, _Block(norm=self._hold(block.norm.weight))
         if isinstance(mixer, Mamba):
             made.kind, made.N, made.K, made.R = ord("M"), mixer.N, mixer.K, mixer.R
-            made.in_, made.out, made.x_proj = (self._matrix(m.weight) for m in (mixer.in_proj, mixer.out_proj, mixer.x_proj))
+            made.in_, made.out, made.x_proj = (
+                self._matrix(m.weight) for m in (mixer.in_proj, mixer.out_proj, mixer.x_proj)
+            )
             made.dt_proj = self._matrix(mixer.dt_proj.weight, mixer.dt_proj.bias)
             made.conv, made.conv_bias = self._hold(mixer.conv1d.weight[:, 0].T), self._hold(mixer.conv1d.bias)
             made.A, made.D = self._hold(-torch.exp(mixer.A_log)), self._hold(mixer.D)
@@ -160,9 +173,16 @@ class Decoder:
             past.position += 1
         ids = ids.to(torch.int64).contiguous()
         native.library().decode_step(
-            self._blocks, ctypes.c_int64(len(self._blocks)), ctypes.c_void_p(self._embedding), ctypes.c_void_p(self._norm),
-            ctypes.byref(self._head), ctypes.c_void_p(ids.data_ptr()), ctypes.c_void_p(self._logits.data_ptr()),
-            ctypes.c_int64(len(ids)), ctypes.c_int64(self.config.d_model), *self._scratch,
+            self._blocks,
+            ctypes.c_int64(len(self._blocks)),
+            ctypes.c_void_p(self._embedding),
+            ctypes.c_void_p(self._norm),
+            ctypes.byref(self._head),
+            ctypes.c_void_p(ids.data_ptr()),
+            ctypes.c_void_p(self._logits.data_ptr()),
+            ctypes.c_int64(len(ids)),
+            ctypes.c_int64(self.config.d_model),
+            *self._scratch,
         )
         return self._logits
 

@@ -38,7 +38,9 @@ class Rings(Cache):
         """Slots that are filled, oldest token first."""
         return torch.arange(max(0, self.position - self.reach), self.position) % self.reach
 
-    def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_, **__) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_, **__
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store (B, H, L, D / H) new keys and values; all that the new tokens may look at."""
         p, L = self.position, keys.shape[2]
         found = []
@@ -63,8 +65,13 @@ class LlamaLayers(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         if config.d_model % (2 * config.n_heads):
-            raise ConfigError(f"a llama of width {config.d_model} with {config.n_heads} heads: twice the heads must divide the width")
-        self.reach, self.shape = config.attn_reach, (config.n_heads, config.attn_reach, config.d_model // config.n_heads)
+            raise ConfigError(
+                f"a llama of width {config.d_model} with {config.n_heads} heads: twice the heads must divide the width"
+            )
+        self.reach, self.shape = (
+            config.attn_reach,
+            (config.n_heads, config.attn_reach, config.d_model // config.n_heads),
+        )
         self.llama = LlamaModel(
             LlamaConfig(
                 vocab_size=1,  # our own embedding takes its place
@@ -87,7 +94,7 @@ class LlamaLayers(nn.Module):
     def forward(self, x: torch.Tensor, state: Rings | None = None) -> torch.Tensor:
         L, position = x.shape[1], 0 if state is None else state.position
         places = torch.arange(position, position + L, device=x.device)
-        whole = state is None and L <= self.reach  # transformers' own causal mask will do
+        whole = state is None and self.reach >= L  # transformers' own causal mask will do
         y = self.llama(
             inputs_embeds=x,
             position_ids=None if whole else places[None],

@@ -125,7 +125,11 @@ class LanguageModel(nn.Module):
 
     def parameters_by_part(self) -> dict[str, int]:
         """Part -> number of parameters; the values add up to the total."""
-        own = {"embedding (tied with the head)": self.embedding} if self.tied else {"embedding": self.embedding, "head": self.head}
+        own = (
+            {"embedding (tied with the head)": self.embedding}
+            if self.tied
+            else {"embedding": self.embedding, "head": self.head}
+        )
         parts = {**own, **self.backbone.parts()}
         counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
         counts["norms"] = counts.get("norms", 0) + sum(p.numel() for p in self.norm.parameters())
@@ -142,9 +146,17 @@ class LanguageModel(nn.Module):
                 f"{tuple(own[k].shape)} in the model; use the configuration that was saved with the weights"
             )
         if not set(own) & set(state_dict):
-            raise CheckpointError("weights do not fit: no tensor name of the file is known to the model; is it of another model?")
+            raise CheckpointError(
+                "weights do not fit: no tensor name of the file is known to the model; is it of another model?"
+            )
         result = super().load_state_dict(state_dict, strict=strict, assign=assign)
-        for what, keys in (("missing from the file", result.missing_keys), ("unknown to the model", result.unexpected_keys)):
+        for what, keys in (
+            ("missing from the file", result.missing_keys),
+            ("unknown to the model", result.unexpected_keys),
+        ):
             if keys:
-                warnings.warn(f"{len(keys)} tensors are {what}: {', '.join(keys[:4])}{' …' if len(keys) > 4 else ''}", stacklevel=2)
+                warnings.warn(
+                    f"{len(keys)} tensors are {what}: {', '.join(keys[:4])}{' …' if len(keys) > 4 else ''}",
+                    stacklevel=2,
+                )
         return result

@@ -36,7 +36,9 @@ _forced: ContextVar[str] = ContextVar("forced scan path", default="")
 CHUNK = 16  # steps whose (B, E, N) states live at once; more costs memory and no longer fits the cache
 
 
-def selective_scan(u, delta, A, B, C, D, state=None, z=None, path: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def selective_scan(
+    u, delta, A, B, C, D, state=None, z=None, path: str | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """y and the last state of the recurrence above.
 
     u, delta (B, L, E); A (E, N), negative; B, C (B, L, N); D (E,); state (B, E, N) or None for zeros; z (B, L, E) or None.
@@ -148,7 +150,9 @@ def scan_mamba_ssm(u, delta, A, B, C, D, state, z=None):
 def scan_triton(u, delta, A, B, C, D, state, z=None):
     """Triton's kernels of triton_scan.py, differentiable; on a CPU only in Triton's interpreter."""
     if not u.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
-        raise ConfigError(f"the scan path 'triton' needs a CUDA device and the data is on {u.device.type}; unset {VARIABLE}")
+        raise ConfigError(
+            f"the scan path 'triton' needs a CUDA device and the data is on {u.device.type}; unset {VARIABLE}"
+        )
     from . import triton_scan
 
     return triton_scan.Scan.apply(u, delta, A, B, C, D, state, z)
@@ -170,8 +174,15 @@ def describe() -> list[dict]:
     compiled, why = native.status()
     triton, why_triton = _triton_status()
     return [
-        {"path": "mamba_ssm", "available": cuda and kernels, "why": "CUDA and mamba-ssm" if cuda and kernels
-         else "no CUDA device" if not cuda else "mamba-ssm is not installed (optional)"},
+        {
+            "path": "mamba_ssm",
+            "available": cuda and kernels,
+            "why": "CUDA and mamba-ssm"
+            if cuda and kernels
+            else "no CUDA device"
+            if not cuda
+            else "mamba-ssm is not installed (optional)",
+        },
         {"path": "triton", "available": triton, "why": why_triton},
         {"path": "native", "available": compiled, "why": why},
         {"path": "chunked", "available": True, "why": "needs nothing but PyTorch"},

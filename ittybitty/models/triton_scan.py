@@ -86,7 +86,10 @@ def _backward(
     b = tl.program_id(1).to(tl.int64)
     e, n = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, STATES)
     here, cell, inside = e < E, e[:, None] * N + n[None, :], (e < E)[:, None] & (n < N)[None, :]
-    first, share = b * L, tl.program_id(0) * tl.num_programs(1) + b  # row of this piece; this program's part of dB and dC
+    first, share = (
+        b * L,
+        tl.program_id(0) * tl.num_programs(1) + b,
+    )  # row of this piece; this program's part of dB and dC
     u, delta, dy, B, C = u + first * E, delta + first * E, dy + first * E, B + first * N, C + first * N
     du, ddelta, dB, dC = du + first * E, ddelta + first * E, dB + share * L * N, dC + share * L * N
     if GATED:
@@ -136,7 +139,15 @@ def _launch(kernel, tensors: list, z, sizes: tuple[int, int, int, int], **flags)
     states, channels = blocks(N)
     grid = (triton.cdiv(E, channels), batch)
     apart = 0 if z is None else z.stride(1)
-    constants = {"N": N, "STATES": states, "CHANNELS": channels, "CHUNK": CHUNK, "GATED": z is not None, "num_warps": 1, "num_stages": 1}
+    constants = {
+        "N": N,
+        "STATES": states,
+        "CHANNELS": channels,
+        "CHUNK": CHUNK,
+        "GATED": z is not None,
+        "num_warps": 1,
+        "num_stages": 1,
+    }
     device = tensors[0].device
     with _LAUNCH, torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
         kernel[grid](*tensors, L, E, apart, **constants, **flags)

@@ -18,11 +18,25 @@ from pathlib import Path
 
 from ..paths import atomic_path
 from .numbers_tex import Number, macros, numbers
-from .recorded import (
-    HYBRID, MIXERS, MODEL, NEEDED, PROTOCOLS, WHOLE, beats, common_pieces, extremes, on_pieces, overtakes, paired, read_results, rows_of,
-    settings, uniform_bits,
-)  # fmt: skip
 from .readme_md import fill, readme_table, write_readme
+from .recorded import (
+    HYBRID,
+    MIXERS,
+    MODEL,
+    NEEDED,
+    PROTOCOLS,
+    WHOLE,
+    beats,
+    common_pieces,
+    extremes,
+    on_pieces,
+    overtakes,
+    paired,
+    read_results,
+    rows_of,
+    settings,
+    uniform_bits,
+)  # fmt: skip
 from .tables_tex import systems, tables
 
 

@@ -7,7 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .recorded import (
-    BEAT_CODE, HYBRID, MIXERS, MODEL, PROTOCOLS, WHOLE, common_pieces, extremes, on_pieces, overtakes, paired, settings, uniform_bits,
+    BEAT_CODE,
+    HYBRID,
+    MIXERS,
+    MODEL,
+    PROTOCOLS,
+    WHOLE,
+    common_pieces,
+    extremes,
+    on_pieces,
+    overtakes,
+    paired,
+    settings,
+    uniform_bits,
 )  # fmt: skip
 
 SPLITS = ("train", "validation", "test")
@@ -37,7 +49,10 @@ DIFFERENCES = {  # macro and its decimals -> two results, and how far the bits o
     ("NoBiasMore", 2): ("attention_hybrid-no-bias", "all_rows_hybrid"),
     ("AlibiMore", 2): ("attention_hybrid-alibi", "all_rows_hybrid"),
 }
-INTERVALS = (("Selection", "all_rows_ssm", "all_rows_mamba"), ("Attention", "attention_hybrid-no-attention", "all_rows_hybrid"))
+INTERVALS = (
+    ("Selection", "all_rows_ssm", "all_rows_mamba"),
+    ("Attention", "attention_hybrid-no-attention", "all_rows_hybrid"),
+)
 
 
 @dataclass(frozen=True)
@@ -57,12 +72,21 @@ def numbers(results: Mapping) -> list[Number]:
         *_numbers("tokenizer_settings.json", _code(results["tokenizer_settings"])),
         *_numbers("complexity.json", _complexity(results["complexity"])),
         *_numbers(f"pretrained/{HYBRID}/config.json", _shape(shipped[HYBRID]["config"])),
-        *_numbers(f"pretrained/{MODEL}/config.json", [("MambaAloneBlocks", f"{len(shipped[MODEL]['config']['model'].pattern)}")]),
+        *_numbers(
+            f"pretrained/{MODEL}/config.json",
+            [("MambaAloneBlocks", f"{len(shipped[MODEL]['config']['model'].pattern)}")],
+        ),
         *_numbers(f"pretrained/{MODEL}/log.jsonl", _training(shipped[MODEL]["log"])),
         *_numbers(f"pretrained/{HYBRID}/log.jsonl", [("HybridHours", hours(shipped[HYBRID]["log"]))]),
-        *_numbers("evaluate_tiny.json", _evaluation(results["evaluate_tiny"], shipped[MODEL]["config"]["model"].vocab_size)),
+        *_numbers(
+            "evaluate_tiny.json", _evaluation(results["evaluate_tiny"], shipped[MODEL]["config"]["model"].vocab_size)
+        ),
         *_whole(results),
-        *(number for protocol in PROTOCOLS for number in _numbers(f"leak_{protocol}.json", _claim(results[f"leak_{protocol}"]))),
+        *(
+            number
+            for protocol in PROTOCOLS
+            for number in _numbers(f"leak_{protocol}.json", _claim(results[f"leak_{protocol}"]))
+        ),
         *_numbers("leak_windows.json", _leak(results["leak_windows"])),
         *_numbers("baseline_xz.json", [("XzBits", f"{results['baseline_xz']['bits_per_note']:.2f}")]),
         *_numbers("baseline_ngram.json", [("NgramBits", f"{results['baseline_ngram']['bits_per_note']:.2f}")]),
@@ -78,7 +102,11 @@ def numbers(results: Mapping) -> list[Number]:
         *_numbers("memorisation_tiny.json", _copied(results["memorisation_tiny"])),
         *_numbers("beat_code.json", _beat_code(results["beat_code"])),
         *(number for name in BEAT_CODE for number in _numbers(f"{name}.json", _beat_model(name, results[name]))),
-        *(number for task in ("synthetic", "piece") for number in _numbers(f"overfit_{task}.json", _overfit(results[f"overfit_{task}"]))),
+        *(
+            number
+            for task in ("synthetic", "piece")
+            for number in _numbers(f"overfit_{task}.json", _overfit(results[f"overfit_{task}"]))
+        ),
     ]
 
 
@@ -234,7 +262,9 @@ def _rivals(results: Mapping) -> Iterator[Number]:
         yield Number(name, f"{results[row]['bits_per_note_by_attribute'][what]:.{places}f}", f"{row}.json")
     for what in ("time", "pitch"):
         spent = [results[RIVALS[row]]["bits_per_note_by_attribute"][what] for row in ("Llama", "Mamba")]
-        yield Number(f"LlamaMore{what.title()}", f"{spent[0] - spent[1]:.1f}", f"{RIVALS['Llama']}.json, {RIVALS['Mamba']}.json")
+        yield Number(
+            f"LlamaMore{what.title()}", f"{spent[0] - spent[1]:.1f}", f"{RIVALS['Llama']}.json, {RIVALS['Mamba']}.json"
+        )
     yield Number("LstmGrid", f"{results[RIVALS['LstmRemi']]['onset_error_ms']:.1f}", f"{RIVALS['LstmRemi']}.json")
     size = results[SMALL]["settings"]["set"]["model.vocab_size"]
     yield Number("SmallVocabulary", f"{size}", f"{SMALL}.json")
@@ -246,9 +276,13 @@ def _seeds(results: Mapping) -> Iterator[Number]:
     seconds = {name: (f"seeds_{row}-1", f"all_rows_{row}") for name, row in rows}
     for name, (second, first) in seconds.items():
         yield Number(f"Seed{name}", f"{results[second]['bits_per_note']:.2f}", f"{second}.json")
-        yield Number(f"Seed{name}Moves", f"{abs(paired(results[second], results[first])[0]):.2f}", f"{second}.json, {first}.json")
+        yield Number(
+            f"Seed{name}Moves", f"{abs(paired(results[second], results[first])[0]):.2f}", f"{second}.json, {first}.json"
+        )
     pair = [seconds[name][0] for name in ("Mamba", "Hybrid")]
-    yield Number("SeedHybridMore", f"${paired(results[pair[1]], results[pair[0]])[0]:.2f}$", f"{pair[1]}.json, {pair[0]}.json")
+    yield Number(
+        "SeedHybridMore", f"${paired(results[pair[1]], results[pair[0]])[0]:.2f}$", f"{pair[1]}.json, {pair[0]}.json"
+    )
 
 
 def _events(sizes: list[Mapping]) -> Iterator[tuple[str, str]]:
@@ -270,7 +304,9 @@ def _endurance(result: Mapping) -> Iterator[tuple[str, str]]:
     yield "EndurancePieces", f"{result['pieces']}"
     yield "EnduranceTokens", f"{result['tokens']:,}"
     yield "EnduranceWindow", f"{result['window']}"
-    made, played = ({key: value["mean"] for key, value in result["windows"][-1][whose].items()} for whose in ("generated", "truth"))
+    made, played = (
+        {key: value["mean"] for key, value in result["windows"][-1][whose].items()} for whose in ("generated", "truth")
+    )
     for name, found in (("", made), ("Truth", played)):
         yield f"Endurance{name}Notes", f"{found['notes_per_second']:.1f}"
         yield f"Endurance{name}Range", f"{found['pitch_range']:.0f}"

@@ -12,7 +12,11 @@ from .tables_tex import EVERYTHING, NOT_RUN, systems
 
 BEGIN, END = "<!-- results: made by notebooks/11_figures.ipynb -->", "<!-- /results -->"
 
-ROW_NAMES = {"shipped": f"**{{}}, one whole pass: the shipped `{MODEL}`**", "pass": "**{}, one whole pass**", "tenth": "`{}`"}
+ROW_NAMES = {
+    "shipped": f"**{{}}, one whole pass: the shipped `{MODEL}`**",
+    "pass": "**{}, one whole pass**",
+    "tenth": "`{}`",
+}
 
 
 def readme_table(results: Mapping) -> str:
@@ -32,7 +36,11 @@ def readme_table(results: Mapping) -> str:
             continue
         lost = ", ".join(what for what in EVERYTHING if what not in row["keeps"]) or "–"
         tokens_per_note = f"{row['tokens_per_note']:.2f}" if row["tokens_per_note"] else "–"
-        lines.append("| {} | {} | {} | {:.2f} ({:.2f}–{:.2f}) |".format(name, lost, tokens_per_note, row["bits_per_note"], *row["ci95"]))
+        lines.append(
+            "| {} | {} | {} | {:.2f} ({:.2f}–{:.2f}) |".format(
+                name, lost, tokens_per_note, row["bits_per_note"], *row["ci95"]
+            )
+        )
     return "\n".join(lines)
 
 

@@ -55,7 +55,9 @@ def read_results(folder: str | Path) -> dict[str, dict]:
     """
     found = {path.stem: _read(path) for path in sorted(Path(folder).glob("*.json"))}
     if missing := [name for name in NEEDED if name not in found]:
-        raise ResultError(f"{folder}: lacks {missing[0]}.json, which the paper needs; record it first (see paper/LOG.md)")
+        raise ResultError(
+            f"{folder}: lacks {missing[0]}.json, which the paper needs; record it first (see paper/LOG.md)"
+        )
     homes = {name: pretrained_dir() / name for name in (MODEL, HYBRID)}
     found["shipped"] = {
         name: {"config": from_json(_read(home / "config.json", provenance=False)), "log": read_log(home / "log.jsonl")}
@@ -71,7 +73,9 @@ def _read(path: Path, provenance: bool = True) -> dict:
     except (OSError, ValueError) as error:
         raise ResultError(f"{path}: cannot be read ({error}); record it again") from None
     if provenance and not {"date", "commit", "device", "torch"} <= result.get("provenance", {}).keys():
-        raise ResultError(f"{path}: does not say when, where and with what it was made; record it with evaluation.record")
+        raise ResultError(
+            f"{path}: does not say when, where and with what it was made; record it with evaluation.record"
+        )
     return result
 
 
@@ -104,9 +108,13 @@ def rows_of(results: Mapping, experiment: str) -> dict[str, dict | None]:
 
 def common_pieces(results: Mapping, experiment: str = "all_rows") -> frozenset[str]:
     """The held-out pieces that all rows of an experiment were scored on; ResultError where they differ."""
-    sets = {frozenset(piece["name"] for piece in row["per_piece"]) for row in rows_of(results, experiment).values() if row}
+    sets = {
+        frozenset(piece["name"] for piece in row["per_piece"]) for row in rows_of(results, experiment).values() if row
+    }
     if len(sets) != 1:
-        raise ResultError(f"{experiment}: {'no row is recorded' if not sets else 'rows were scored on different pieces'}; run `ittybitty experiment {experiment}`")
+        raise ResultError(
+            f"{experiment}: {'no row is recorded' if not sets else 'rows were scored on different pieces'}; run `ittybitty experiment {experiment}`"
+        )
     return sets.pop()
 
 
@@ -123,7 +131,11 @@ def paired(result: Mapping, base: Mapping) -> tuple[float, float, float]:
     Piece by piece: what makes a piece hard for both is no part of the interval. ResultError where they share no piece.
     """
     theirs = {row["name"]: row for row in base["per_piece"]}
-    both = [(row["bits"] - theirs[row["name"]]["bits"], row["notes"]) for row in result["per_piece"] if row["name"] in theirs]
+    both = [
+        (row["bits"] - theirs[row["name"]]["bits"], row["notes"])
+        for row in result["per_piece"]
+        if row["name"] in theirs
+    ]
     if not both:
         raise ResultError("two results share no piece: evaluate them on the same split")
     more, notes = zip(*both)

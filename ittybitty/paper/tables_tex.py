@@ -36,7 +36,9 @@ def settings_table(result: Mapping) -> str:
     rows = []
     for row in result["rows"]:
         name = row["settings"].replace("(remi)", "\\textbf{(ours)}").replace("(remi-published)", "(published)")
-        rows.append([name, f"{row['tokens_per_note']:.2f}", f"{row['onset_error_ms']:,.1f}", f"{row['late_at_end_s']:.2f}"])
+        rows.append(
+            [name, f"{row['tokens_per_note']:.2f}", f"{row['onset_error_ms']:,.1f}", f"{row['late_at_end_s']:.2f}"]
+        )
     head = [["", "Tokens", "Onset", "Off at"], ["Positions a beat, and more", "per note", "off (ms)", "end (s)"]]
     return _tabular(r">{\raggedright\arraybackslash}p{4.1cm}rrr", head, rows)
 
@@ -48,7 +50,10 @@ def complexity_table(result: Mapping) -> str:
         row = result["mixers"][key]
         rows.append([name, f"${time}$", f"{row['time_exponent']:.2f}", f"{row['seconds'][-1] * 1e3:,.0f}",
                      f"${memory}$", f"{row['memory_exponent']:.2f}", f"{row['bytes'][-1] / 1e6:,.0f}"])  # fmt: skip
-    head = [["", r"\multicolumn{3}{c}{Time}", r"\multicolumn{3}{c}{Memory}"], ["Mixer", "$O$", "$p$", "ms", "$O$", "$p$", "MB"]]
+    head = [
+        ["", r"\multicolumn{3}{c}{Time}", r"\multicolumn{3}{c}{Memory}"],
+        ["Mixer", "$O$", "$p$", "ms", "$O$", "$p$", "MB"],
+    ]
     return _tabular("lcrrcrr", head, rows)
 
 
@@ -128,7 +133,11 @@ def leak_table(rows: Iterable[Mapping]) -> str:
     """What each protocol would have claimed, and what is true."""
     what = {"windows": "random windows", "pieces": "random pieces", "official": "by composition (ours)"}
     body = [
-        [what[row["protocol"]], f"{row['claimed_bits_per_note']:.1f}", f"{row['bits_per_note']:.1f} ({row['ci95'][0]:.1f}--{row['ci95'][1]:.1f})"]
+        [
+            what[row["protocol"]],
+            f"{row['claimed_bits_per_note']:.1f}",
+            f"{row['bits_per_note']:.1f} ({row['ci95'][0]:.1f}--{row['ci95'][1]:.1f})",
+        ]
         for row in rows
     ]
     return _tabular("lrr", [["Split", "Claimed", "True"]], body)
@@ -139,17 +148,33 @@ def systems(results: Mapping) -> list[dict]:
     "group" ("shipped", "pass", "floor" or "tenth"), "keeps", "tokens_per_note", "parameters", "bits_per_note", "ci95"; of a row
     not run name and group alone."""
     names = common_pieces(results)
-    given = [(f"{_system(results, name)}, one pass", "shipped" if name == SHIPPED else "pass", results.get(name)) for name in WHOLE.values()]
-    given += [("xz on a list of notes", "floor", results["baseline_xz"]), ("n-gram, Kneser–Ney", "floor", results["baseline_ngram"])]
+    given = [
+        (f"{_system(results, name)}, one pass", "shipped" if name == SHIPPED else "pass", results.get(name))
+        for name in WHOLE.values()
+    ]
+    given += [
+        ("xz on a list of notes", "floor", results["baseline_xz"]),
+        ("n-gram, Kneser–Ney", "floor", results["baseline_ngram"]),
+    ]
     given += [(name, "tenth", row) for name, row in rows_of(results, "all_rows").items()]
     rows = []
     for name, group, result in given:
         row = {"name": name, "group": group}
         if result:
             bits, *interval = on_pieces(result, names)
-            row |= {key: result[key] for key in ("keeps", "tokens_per_note", "parameters")} | {"bits_per_note": bits, "ci95": interval}
+            row |= {key: result[key] for key in ("keeps", "tokens_per_note", "parameters")} | {
+                "bits_per_note": bits,
+                "ci95": interval,
+            }
         rows.append(row)
-    return sorted(rows, key=lambda row: (not row.get("keeps"), set(row.get("keeps", ())) != set(EVERYTHING), row.get("bits_per_note", 0)))
+    return sorted(
+        rows,
+        key=lambda row: (
+            not row.get("keeps"),
+            set(row.get("keeps", ())) != set(EVERYTHING),
+            row.get("bits_per_note", 0),
+        ),
+    )
 
 
 def systems_table(results: Mapping) -> str:
@@ -166,7 +191,10 @@ def systems_table(results: Mapping) -> str:
         tokens = f"{row['tokens_per_note']:.2f}" if row["tokens_per_note"] else "--"
         size = f"{row['parameters'] / 1e6:.2f}" if row["parameters"] else "--"
         body.append([name, _lost(row["keeps"]), tokens, size, _bits(row["bits_per_note"], row["ci95"])])
-    head = [["", "", "Tokens", "Parameters", "Bits per note"], ["System", "Not kept", "per note", "(millions)", r"(95\,\%)"]]
+    head = [
+        ["", "", "Tokens", "Parameters", "Bits per note"],
+        ["System", "Not kept", "per note", "(millions)", r"(95\,\%)"],
+    ]
     return _tabular("llrrr", head, body)
 
 
@@ -209,7 +237,10 @@ def ablations_table(results: Mapping) -> str:
 
 def vocabulary_table(results: Mapping) -> str:
     """Byte pairs at equal steps: how many notes they were, and what it gave."""
-    rows = [(2000, results[BASE]), *((int(name.removeprefix("bpe-")), row) for name, row in rows_of(results, "vocabulary_size").items())]
+    rows = [
+        (2000, results[BASE]),
+        *((int(name.removeprefix("bpe-")), row) for name, row in rows_of(results, "vocabulary_size").items()),
+    ]
     body = []
     for size, row in sorted(rows, key=lambda pair: pair[0]):
         name = f"{size:,}" if size else "none"
@@ -219,7 +250,10 @@ def vocabulary_table(results: Mapping) -> str:
         read = row["training"]["tokens"] / row["tokens_per_note"] / 1e6
         more = "--" if row is results[BASE] else _more(row, results[BASE])
         body.append([name, f"{row['tokens_per_note']:.2f}", f"{read:.2f}", f"{row['bits_per_note']:.2f}", more])
-    head = [["Vocab-", "Tokens", "Notes read", "", ""], ["ulary", "per note", "(millions)", "Bits", "more than at 2,000"]]
+    head = [
+        ["Vocab-", "Tokens", "Notes read", "", ""],
+        ["ulary", "per note", "(millions)", "Bits", "more than at 2,000"],
+    ]
     return _tabular("rrrrr", head, body)
 
 
@@ -248,9 +282,18 @@ def music_table(results: Mapping) -> str:
     body = [[_music_name(name), *(f"{row['histograms'][f]['generated']['overlap']:.2f}" for f in features), f"{100 * row['invalid']['draws']:.1f}"]
             for name, row in found]  # fmt: skip
     people = next(row for name, row in found if name == MODEL)
-    body.append([r"\emph{other pianists}", *(f"{people['histograms'][f]['other_humans']['overlap']:.2f}" for f in features), "--"])
+    body.append(
+        [
+            r"\emph{other pianists}",
+            *(f"{people['histograms'][f]['other_humans']['overlap']:.2f}" for f in features),
+            "--",
+        ]
+    )
     body += [[_music_name(name), NOT_RUN] for name, row in rows_of(results, "music").items() if not row]
-    head = [["", "Pitch", "Inter-", "", "Dur-", "Velo-", "Invalid"], ["", "classes", "vals", "Gaps", "ations", "cities", r"(\%)"]]
+    head = [
+        ["", "Pitch", "Inter-", "", "Dur-", "Velo-", "Invalid"],
+        ["", "classes", "vals", "Gaps", "ations", "cities", r"(\%)"],
+    ]
     return _tabular("lrrrrrr", head, body)
 
 
@@ -265,12 +308,20 @@ def beats_table(results: Mapping) -> str:
         parts = [spent["pitch"], spent["time"] + spent["duration"], spent["velocity"]]
         body.append([rf"\texttt{{{row['system']}}}", _lost(row["keeps"]), f"{row['tokens_per_note']:.2f}", f"{row['onset_error_ms']:,.0f}",
                      _bits(row["bits_per_note"], row["ci95"]), *(f"{value:.1f}" if value else "--" for value in parts)])  # fmt: skip
-    head = [["", "", "Tokens", "Onset", "Bits per note", "", "", ""], ["System", "Not kept", "per note", "off (ms)", r"(95\,\%)", "pitch", "when", "velocity"]]
+    head = [
+        ["", "", "Tokens", "Onset", "Bits per note", "", "", ""],
+        ["System", "Not kept", "per note", "off (ms)", r"(95\,\%)", "pitch", "when", "velocity"],
+    ]
     return _tabular("llrrrrrr", head, body)
 
 
 def _music_name(row: str) -> str:
-    whole = {MODEL: "mamba, one pass", HYBRID: "hybrid, one pass", f"{MODEL}-wider": "mamba, drawn wider", f"{MODEL}-untruncated": "mamba, untruncated"}
+    whole = {
+        MODEL: "mamba, one pass",
+        HYBRID: "hybrid, one pass",
+        f"{MODEL}-wider": "mamba, drawn wider",
+        f"{MODEL}-untruncated": "mamba, untruncated",
+    }
     return rf"\textbf{{{whole[row]}}}" if row in whole else rf"\texttt{{{row}}}"
 
 

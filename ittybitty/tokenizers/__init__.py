@@ -27,7 +27,16 @@ _KINDS = {
 
 VARIANTS: dict[str, object] = {name: settings for variants in _KINDS.values() for name, settings in variants.items()}
 
-__all__ = ["VARIANTS", "BeatTokenizer", "PianoTokenizer", "PitchStringTokenizer", "RestTokenizer", "Tokenizer", "load_tokenizer", "make_tokenizer"]
+__all__ = [
+    "VARIANTS",
+    "BeatTokenizer",
+    "PianoTokenizer",
+    "PitchStringTokenizer",
+    "RestTokenizer",
+    "Tokenizer",
+    "load_tokenizer",
+    "make_tokenizer",
+]
 
 
 def make_tokenizer(variant: str) -> Tokenizer:

@@ -20,7 +20,21 @@ import numpy as np
 
 from . import grid
 from .bpe import Merges
-from .grid import BAR, BOS, DURATION, EOS, PAD, PEDAL_OFF, PEDAL_ON, PITCH, POSITION, TEMPO, TIMESIG, VELOCITY, Vocabulary
+from .grid import (
+    BAR,
+    BOS,
+    DURATION,
+    EOS,
+    PAD,
+    PEDAL_OFF,
+    PEDAL_ON,
+    PITCH,
+    POSITION,
+    TEMPO,
+    TIMESIG,
+    VELOCITY,
+    Vocabulary,
+)
 
 ANYWHERE = 10_000  # a position and a pitch above all others: no condition
 
@@ -107,7 +121,7 @@ class Grammar:
         state, held = State(), None  # None: the pedal may be up or down
         for k, id in enumerate(spelling):
             kind, value = self._types[id], self._values[id]
-            if kind == TIMESIG and id != self._metre or kind == POSITION and value >= self._positions:
+            if (kind == TIMESIG and id != self._metre) or (kind == POSITION and value >= self._positions):
                 return False
             if k > 0 and not self._follows(state, kind, value):
                 return False

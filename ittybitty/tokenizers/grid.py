@@ -25,7 +25,9 @@ BEATS_PER_BAR = 4
 # Types of base tokens; a number of `Vocabulary.types` is an index into this tuple.
 TYPES = ("PAD", "BOS", "EOS", "Bar", "Position", "Pitch", "Velocity", "Duration", "Pedal", "PedalOff", "Tempo", "TimeSig",
          "Rest", "Chord")  # fmt: skip
-PAD, BOS, EOS, BAR, POSITION, PITCH, VELOCITY, DURATION, PEDAL_ON, PEDAL_OFF, TEMPO, TIMESIG, REST, CHORD = range(len(TYPES))
+PAD, BOS, EOS, BAR, POSITION, PITCH, VELOCITY, DURATION, PEDAL_ON, PEDAL_OFF, TEMPO, TIMESIG, REST, CHORD = range(
+    len(TYPES)
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,9 @@ def quantise(performance: Performance, vocabulary: Vocabulary) -> Ticks:
     return Ticks(*one_strike(onset, duration, pitch, velocity), *_quantise_pedal(performance.pedals, rate))
 
 
-def one_strike(onset: np.ndarray, duration: np.ndarray, pitch: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, ...]:
+def one_strike(
+    onset: np.ndarray, duration: np.ndarray, pitch: np.ndarray, velocity: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """The same four, sorted by (onset, pitch), no key struck twice at one tick."""
     order = np.lexsort((-duration, pitch, onset))
     onset, duration, pitch, velocity = onset[order], duration[order], pitch[order], velocity[order]

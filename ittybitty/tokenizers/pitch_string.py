@@ -190,7 +190,9 @@ class PitchStringTokenizer(saved.Saved):
         pitches = self.decode(ids).notes["pitch"]
         return (int(pitches.min()), int(pitches.max())) if len(pitches) else None
 
-    def augment(self, ids: Iterable[int], semitones: int = 0, velocity_steps: int = 0, stretch: float = 1.0) -> np.ndarray:
+    def augment(
+        self, ids: Iterable[int], semitones: int = 0, velocity_steps: int = 0, stretch: float = 1.0
+    ) -> np.ndarray:
         """Ids of the same music transposed; loudness and time are not in them. ValueError if a note would leave the keyboard."""
         ids = np.asarray(ids, np.int64)
         keys = (ids >= len(SPECIALS)) & (ids < FIRST_CHORD)
@@ -204,13 +206,17 @@ class PitchStringTokenizer(saved.Saved):
 
     # Learning, saving, loading
 
-    def train(self, performances: Iterable[Performance], vocab_size: int = 1279, progress: bool = False) -> PitchStringTokenizer:
+    def train(
+        self, performances: Iterable[Performance], vocab_size: int = 1279, progress: bool = False
+    ) -> PitchStringTokenizer:
         """Learn the chords of the performances, most frequent first, up to `vocab_size` ids. Returns itself.
 
         The transpositions of a chord come in together or not at all, so that a few ids may be left over.
         """
         if not FIRST_CHORD <= vocab_size <= 65_536:
-            raise ConfigError(f"vocab_size is {vocab_size}: give {FIRST_CHORD} (88 keys and {len(SPECIALS)} specials) or more, at most 65536")
+            raise ConfigError(
+                f"vocab_size is {vocab_size}: give {FIRST_CHORD} (88 keys and {len(SPECIALS)} specials) or more, at most 65536"
+            )
         counts: Counter[int] = Counter()
         for performance in performances:
             _, _, chords, alone = _events(performance, self.settings.tolerance)

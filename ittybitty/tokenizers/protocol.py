@@ -107,7 +107,9 @@ class Tokenizer(Protocol):
     def train(self, performances: Iterable[Performance], vocab_size: int, progress: bool = False) -> Tokenizer:
         """Learn at most `vocab_size` ids (a code of fixed size learns nothing) and return itself; ConfigError for too few."""
 
-    def augment(self, ids: Iterable[int], semitones: int = 0, velocity_steps: int = 0, stretch: float = 1.0) -> np.ndarray:
+    def augment(
+        self, ids: Iterable[int], semitones: int = 0, velocity_steps: int = 0, stretch: float = 1.0
+    ) -> np.ndarray:
         """Ids of the same music transposed, louder, slower; what the code does not say is not changed."""
 
     def pitch_range(self, ids: Iterable[int]) -> tuple[int, int] | None:

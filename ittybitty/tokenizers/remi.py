@@ -236,7 +236,9 @@ class PianoTokenizer(saved.Saved):
 
     # Learning, saving, loading
 
-    def train(self, performances: Iterable[Performance], vocab_size: int = 2000, progress: bool = False) -> PianoTokenizer:
+    def train(
+        self, performances: Iterable[Performance], vocab_size: int = 2000, progress: bool = False
+    ) -> PianoTokenizer:
         """Learn byte pairs until there are `vocab_size` ids (0: none); the same performances give the same ids. Returns itself."""
         if vocab_size == 0:
             return self

@@ -30,7 +30,21 @@ from ..config import nearest
 from ..errors import ConfigError
 from ..notes import Note, Performance
 from . import augment, grid, saved
-from .grid import BAR, BEATS_PER_BAR, BOS, CHORD, DURATION, EOS, PITCH, POSITION, REST, TEMPO, VELOCITY, Ticks, Vocabulary
+from .grid import (
+    BAR,
+    BEATS_PER_BAR,
+    BOS,
+    CHORD,
+    DURATION,
+    EOS,
+    PITCH,
+    POSITION,
+    REST,
+    TEMPO,
+    VELOCITY,
+    Ticks,
+    Vocabulary,
+)
 
 SPECIALS = ("PAD", "BOS", "EOS")
 SAYS = {"Bar": "time", "Position": "time", "Rest": "time", "Tempo": "time", "Pitch": "pitch", "Chord": "pitch"}
@@ -85,7 +99,9 @@ class RestTokenizer(saved.Saved):
         velocities = np.linspace(0, 127, settings.velocities + 1)[1:].astype(int)
         names = [f"{special}_None" for special in SPECIALS] + ["Bar_None"]
         names += [f"Pitch_{p}" for p in range(21, 109)] + [f"Velocity_{v}" for v in velocities]
-        names += [f"Duration_{d}" for d in _lengths(settings.beat_res)] + [f"Position_{p}" for p in range(BEATS_PER_BAR * finest)]
+        names += [f"Duration_{d}" for d in _lengths(settings.beat_res)] + [
+            f"Position_{p}" for p in range(BEATS_PER_BAR * finest)
+        ]
         names += [f"Chord_{c}" for c in CHORDS] + [f"Rest_{r}" for r in _lengths(settings.beat_res_rest)]
         names += [f"Tempo_{t}" for t in np.linspace(*settings.tempos).round(2)]
         return Vocabulary(tuple(names), finest)
@@ -164,7 +180,9 @@ class RestTokenizer(saved.Saved):
         pitches = self.vocabulary.values[ids[self.vocabulary.types[ids] == PITCH]]
         return (int(pitches.min()), int(pitches.max())) if len(pitches) else None
 
-    def augment(self, ids: Iterable[int], semitones: int = 0, velocity_steps: int = 0, stretch: float = 1.0) -> np.ndarray:
+    def augment(
+        self, ids: Iterable[int], semitones: int = 0, velocity_steps: int = 0, stretch: float = 1.0
+    ) -> np.ndarray:
         """Ids of the same music, transposed, velocities moved by classes, times multiplied by `stretch`.
 
         Of a whole piece or of a window; BOS and EOS stay at its ends. ValueError if a note would leave the keyboard.
@@ -210,7 +228,10 @@ class RestTokenizer(saved.Saved):
     @classmethod
     def from_document(cls, document: Mapping) -> RestTokenizer:
         """The tokenizer that `document` wrote; a ValueError if its names are not those of its settings."""
-        rows = {key: value if key == "velocities" else tuple(map(_tuple, value)) for key, value in document["settings"].items()}
+        rows = {
+            key: value if key == "velocities" else tuple(map(_tuple, value))
+            for key, value in document["settings"].items()
+        }
         loaded = cls(Settings(**rows))
         loaded.variant = document["variant"]
         if list(loaded.vocabulary.names) != document["names"]:
@@ -224,7 +245,12 @@ def _tuple(value):
 
 def _lengths(beat_res: tuple[tuple[int, int, int], ...]) -> list[str]:
     """miditok's "beats.parts.parts_per_beat", without nothing and with the end of the last range."""
-    spans = [f"{beat}.{part}.{parts}" for start, end, parts in beat_res for beat in range(start, end) for part in range(parts)]
+    spans = [
+        f"{beat}.{part}.{parts}"
+        for start, end, parts in beat_res
+        for beat in range(start, end)
+        for part in range(parts)
+    ]
     return [*spans[1:], f"{beat_res[-1][1]}.0.{beat_res[-1][2]}"]
 
 
@@ -246,7 +272,9 @@ def to_tokens(ticks: Ticks, vocabulary: Vocabulary, rests: list[list[int]], whol
     which = grid.closest(durations, ticks.duration)
     ends = ticks.onset + durations[which].astype(np.int64)
     instants, first = np.unique(ticks.onset, return_index=True)
-    held = np.concatenate([[0 if whole else ticks.onset[0]], np.maximum.accumulate(ends)[first[1:] - 1]])  # until then, before it
+    held = np.concatenate(
+        [[0 if whole else ticks.onset[0]], np.maximum.accumulate(ends)[first[1:] - 1]]
+    )  # until then, before it
     notes = np.diff(np.append(first, n))
     if whole and instants[0] > 0:
         instants, held, notes = np.insert(instants, 0, 0), np.insert(held, 0, 0), np.insert(notes, 0, 0)
@@ -317,8 +345,14 @@ class RestReader:
 
     def __init__(self, vocabulary: Vocabulary):
         self._types, self._values = vocabulary.types.tolist(), vocabulary.values.tolist()
-        self._parts, self._rate, self._bar_ticks = vocabulary.positions_per_beat, vocabulary.ticks_per_second, vocabulary.ticks_per_bar
-        self._bar = self._tick = self._end = 0  # ticks: current bar line, where the clock stands, when the last key is released
+        self._parts, self._rate, self._bar_ticks = (
+            vocabulary.positions_per_beat,
+            vocabulary.ticks_per_second,
+            vocabulary.ticks_per_bar,
+        )
+        self._bar = self._tick = self._end = (
+            0  # ticks: current bar line, where the clock stands, when the last key is released
+        )
         self._seconds, self._started = 0.0, False
         self._pitch = self._velocity = -1
 
@@ -416,7 +450,9 @@ class RestGrammar:
         rests = of[REST] & (values < state.room) & (values + state.silence <= self._longest)
         if last == REST:
             return rests | (of[POSITION] & (values == state.position))
-        time = (of[POSITION] & (values > state.position) & (values <= state.end)) | (of[BAR] & (state.end >= self._bar_ticks))
+        time = (of[POSITION] & (values > state.position) & (values <= state.end)) | (
+            of[BAR] & (state.end >= self._bar_ticks)
+        )
         if last == TEMPO:
             return rests | time | of[PITCH] | of[CHORD]
         return rests | time | (of[PITCH] & (values > state.pitch)) | of[EOS]

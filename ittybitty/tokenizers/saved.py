@@ -65,7 +65,9 @@ def read(path: Path, classes: Mapping[str, type[Saved]]) -> Saved:
             raise TokenizerError(f"{path} has format {document['format']}; this version reads {FORMAT}")
         if document["kind"] not in classes:
             wanted = " or ".join(repr(kind) for kind in classes)
-            raise TokenizerError(f"{path} holds {document['kind']!r}, not {wanted}: ittybitty.tokenizers.load_tokenizer reads every kind")
+            raise TokenizerError(
+                f"{path} holds {document['kind']!r}, not {wanted}: ittybitty.tokenizers.load_tokenizer reads every kind"
+            )
         loaded = classes[document["kind"]].from_document(document)
         loaded.asked = document.get("asked")
         intact = loaded.content_hash == document["content_hash"]

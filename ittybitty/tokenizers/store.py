@@ -81,11 +81,15 @@ class TokenStore:
             ids = np.memmap(path / IDS, "<u2", "r", shape=(size,))
             return cls(path, ids, pieces, skipped, index)
         except FileNotFoundError:
-            raise TokenizerError(f"{path} holds no finished token files: run `ittybitty tokenize` to make them") from None
+            raise TokenizerError(
+                f"{path} holds no finished token files: run `ittybitty tokenize` to make them"
+            ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, TokenizerError):
                 raise
-            raise TokenizerError(f"{path} holds damaged token files ({error}): delete the folder and tokenize again") from None
+            raise TokenizerError(
+                f"{path} holds damaged token files ({error}): delete the folder and tokenize again"
+            ) from None
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -111,7 +115,9 @@ class TokenStore:
         return tokenizer
 
 
-def tokenize_corpus(corpus, tokenizer: Tokenizer, out: Path | str, workers: int | None = None, progress: bool = True) -> TokenStore:
+def tokenize_corpus(
+    corpus, tokenizer: Tokenizer, out: Path | str, workers: int | None = None, progress: bool = True
+) -> TokenStore:
     """All pieces of a corpus (anything with `pieces` of .name, .split, .load()) as a store in the folder `out`.
 
     Uses `workers` processes (all cores unless told). Unreadable files are skipped and listed in `skipped`. A folder of
@@ -222,7 +228,11 @@ def _encode_piece(piece, tokenizer: Tokenizer) -> tuple[bytes, dict]:
         return b"", {"name": piece.name, "reason": str(error)}
     line = {"name": piece.name, "split": piece.split, "length": len(ids), "notes": len(performance)}
     flat = len(np.unique(performance.notes["velocity"])) == 1
-    return ids.astype("<u2").tobytes(), {**line, "seconds": round(performance.end, 3), **({"flat": True} if flat else {})}
+    return ids.astype("<u2").tobytes(), {
+        **line,
+        "seconds": round(performance.end, 3),
+        **({"flat": True} if flat else {}),
+    }
 
 
 def _encoded(pieces, tokenizer: Tokenizer, workers: int | None) -> Iterator[tuple[bytes, dict]]:

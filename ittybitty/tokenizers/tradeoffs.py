@@ -58,7 +58,9 @@ CODES: tuple[tuple[str, int | None], ...] = (
 
 
 def codes_table(
-    performances: Iterable[Performance], training: Sequence[Performance], codes: Iterable[tuple[str, int | None]] = CODES
+    performances: Iterable[Performance],
+    training: Sequence[Performance],
+    codes: Iterable[tuple[str, int | None]] = CODES,
 ) -> list[dict]:
     """One dict a code that learnt from `training`: its ids, tokens a note, what it keeps, and how truly, on `performances`.
 

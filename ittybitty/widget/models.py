@@ -33,7 +33,11 @@ class Choice:
 def choices() -> list[Choice]:
     """Shipped models, then run folders, then rows without weights."""
     found = [(place.name, place) for place in sorted(paths.pretrained_dir().iterdir()) if _complete(place)]
-    found += [(f"{place.parent.name}/{place.name}", place) for place in (*paths.run_dirs(), *paths.attached_runs()) if _complete(place)]
+    found += [
+        (f"{place.parent.name}/{place.name}", place)
+        for place in (*paths.run_dirs(), *paths.attached_runs())
+        if _complete(place)
+    ]
     trained, seen, names = [], set(), set()
     for label, place in found:
         if place.resolve() in seen:

@@ -36,7 +36,9 @@ class Playground(widgets.VBox):
     def __init__(self, model: str = "tiny", **options):
         self._lock = threading.RLock()
         self._shelf, self._models = models.Shelf(), models.choices()
-        self._seeds: dict[str, Performance] = {title: seeds.piece(title) for title in seeds.titles()} | {NOTHING: Performance()}
+        self._seeds: dict[str, Performance] = {title: seeds.piece(title) for title in seeds.titles()} | {
+            NOTHING: Performance()
+        }
         self._takes: list[Take] = []
         self._made = 0  # takes so far, those that were let go too
         self._job: Job | None = None
@@ -66,28 +68,55 @@ class Playground(widgets.VBox):
     # ------------------------------------------------------------------ what there is to see
 
     def _build_controls(self, model: str) -> None:
-        full, described = {"width": "100%", "margin": "0"}, {"description_width": "104px"}  # not one Layout: each is hidden alone
+        full, described = (
+            {"width": "100%", "margin": "0"},
+            {"description_width": "104px"},
+        )  # not one Layout: each is hidden alone
         labels = [(choice.label, index) for index, choice in enumerate(self._models)]
         first = next((i for i, c in enumerate(self._models) if c.trained and model in (c.place.name, str(c.place))), 0)
         self._model = widgets.Dropdown(options=labels, value=first, description="Model", layout=full, style=described)
         self._model_line = widgets.HTML()
         self._seed = widgets.Dropdown(options=list(self._seeds), description="Seed", layout=full, style=described)
         kinds = ".mid,.midi,.kar,.rmi"
-        self._upload = widgets.FileUpload(accept=kinds, multiple=False, description="Your own MIDI file", icon="", layout=full)
+        self._upload = widgets.FileUpload(
+            accept=kinds, multiple=False, description="Your own MIDI file", icon="", layout=full
+        )
         self._seed_line = widgets.HTML()
 
         def slider(kind, name, value, low, high, step, hint, **more):
-            return kind(value=value, min=low, max=high, step=step, description=name, tooltip=hint, layout=full, style=described, **more)
+            return kind(
+                value=value,
+                min=low,
+                max=high,
+                step=step,
+                description=name,
+                tooltip=hint,
+                layout=full,
+                style=described,
+                **more,
+            )
 
         real, whole = widgets.FloatSlider, widgets.IntSlider
-        self._temperature = slider(real, "Temperature", 0.8, 0.1, 2.0, 0.05, "low is careful, high is daring", readout_format=".2f")
+        self._temperature = slider(
+            real, "Temperature", 0.8, 0.1, 2.0, 0.05, "low is careful, high is daring", readout_format=".2f"
+        )
         self._top_k = slider(whole, "Top-k", 50, 0, 500, 1, "only the k likeliest tokens; 0 for all")
-        self._top_p = slider(real, "Top-p", 0.95, 0.01, 1.0, 0.01, "only the likeliest tokens that hold this share", readout_format=".2f")
-        self._unit = widgets.ToggleButtons(options=["notes", "seconds"], description="Length in", style={**described}, layout=full)
+        self._top_p = slider(
+            real, "Top-p", 0.95, 0.01, 1.0, 0.01, "only the likeliest tokens that hold this share", readout_format=".2f"
+        )
+        self._unit = widgets.ToggleButtons(
+            options=["notes", "seconds"], description="Length in", style={**described}, layout=full
+        )
         self._notes = slider(whole, "Notes", 200, *NOTES, 10, "new notes")
         self._seconds = slider(whole, "Seconds", 30, *SECONDS, 5, "seconds of new music")
         self._number = widgets.BoundedIntText(
-            value=1, min=0, max=2**31 - 1, description="Seed number", tooltip="same number, same music", style=described, layout=full
+            value=1,
+            min=0,
+            max=2**31 - 1,
+            description="Seed number",
+            tooltip="same number, same music",
+            style=described,
+            layout=full,
         )
         self._another = widgets.Button(description="Another", tooltip="draw a seed number")
         number = widgets.Box([self._number, self._another])
@@ -102,7 +131,12 @@ class Playground(widgets.VBox):
         drawing = [self._temperature, self._top_k, self._top_p, self._unit, self._notes, self._seconds, number]
         self._controls = widgets.VBox([self._model, self._model_line, *seed, *drawing, buttons, self._trouble])
         self._controls.add_class("ib-controls")
-        for control, name in ((self._generate, "generate"), (self._stop, "stop"), (self._upload, "upload"), (self._seed_line, "seed-line")):
+        for control, name in (
+            (self._generate, "generate"),
+            (self._stop, "stop"),
+            (self._upload, "upload"),
+            (self._seed_line, "seed-line"),
+        ):
             control.add_class(f"ib-{name}")
         self._generate.on_click(lambda _: self._generate_soon())
         self._stop.on_click(lambda _: self.stop())
@@ -119,8 +153,12 @@ class Playground(widgets.VBox):
         self._title, self._roll, self._progress, self._player = (widgets.HTML() for _ in range(4))
         self._stage = widgets.VBox([self._title, self._roll, self._progress, self._player])
         self._other = widgets.Dropdown(options=[], description="Beside it", style={"description_width": "64px"})
-        self._other_title, self._other_roll, self._other_progress, self._other_player = (widgets.HTML() for _ in range(4))
-        self._beside = widgets.VBox([self._other, self._other_title, self._other_roll, self._other_progress, self._other_player])
+        self._other_title, self._other_roll, self._other_progress, self._other_player = (
+            widgets.HTML() for _ in range(4)
+        )
+        self._beside = widgets.VBox(
+            [self._other, self._other_title, self._other_roll, self._other_progress, self._other_player]
+        )
         self._beside.layout.display = "none"
         self._other.observe(lambda _: self._show_other(), "value")
         cards = widgets.Box([self._stage, self._beside])
@@ -202,7 +240,11 @@ class Playground(widgets.VBox):
     def _show_seed(self) -> None:
         choice, seed = self._models[self._model.value], self._seeds[self._seed.value]
         self._model_line.value = "" if choice.trained else pictures.line(choice.mend, "trouble")
-        text = f"{len(seed):,} notes, {seed.end:.0f} s; the model is given its end" if len(seed) else "the model begins by itself"
+        text = (
+            f"{len(seed):,} notes, {seed.end:.0f} s; the model is given its end"
+            if len(seed)
+            else "the model begins by itself"
+        )
         self._seed_line.value = pictures.line(text)
         if not self._takes and self._job is None:
             self._title.value = f"<h2>Seed</h2>{pictures.line(self._seed.value)}"
@@ -267,7 +309,11 @@ class Playground(widgets.VBox):
                 return
             asked = job.request
             count = f"{len(heard.notes):,}"
-            of = f"{count} of {asked.notes:,} notes" if asked.notes else f"{count} notes, {heard.share * asked.seconds:.0f} of {asked.seconds:g} s"
+            of = (
+                f"{count} of {asked.notes:,} notes"
+                if asked.notes
+                else f"{count} notes, {heard.share * asked.seconds:.0f} of {asked.seconds:g} s"
+            )
             left = "" if heard.left is None else f" · about {max(1, round(heard.left))} s left"
             self._roll.value = pictures.roll(asked.seed, heard.notes)
             self._progress.value = pictures.progress(heard.share, of + left)
@@ -279,7 +325,11 @@ class Playground(widgets.VBox):
                 self._progress.value = pictures.progress(1, "making the sound")
                 take = keep(job, self._made + 1)
             if take is None and not trouble:
-                trouble = "Stopped before the first note." if job.stopped else "The model played no note; try another seed number."
+                trouble = (
+                    "Stopped before the first note."
+                    if job.stopped
+                    else "The model played no note; try another seed number."
+                )
         except Exception as error:  # as in Job: the page must be free again
             trouble = f"{type(error).__name__}: {error}"
         with self._lock:
@@ -342,7 +392,9 @@ class Playground(widgets.VBox):
         """Asks the chosen model what follows the chosen seed, in a thread; what is chosen meanwhile is asked next."""
         with self._lock:
             if self._looking is None and self._wanted() is not None:
-                self._looking = threading.Thread(target=self._look_until_current, name="playground next token", daemon=True)
+                self._looking = threading.Thread(
+                    target=self._look_until_current, name="playground next token", daemon=True
+                )
                 self._looking.start()
 
     def _wanted(self) -> tuple | None:
@@ -362,7 +414,10 @@ class Playground(widgets.VBox):
             try:
                 offered = next_token.after(self._shelf.load(wanted[0]), seed)
             except Exception as error:  # a thread has nobody to raise to
-                offered, trouble = None, str(error) if isinstance(error, IttyBittyError) else f"{type(error).__name__}: {error}"
+                offered, trouble = (
+                    None,
+                    str(error) if isinstance(error, IttyBittyError) else f"{type(error).__name__}: {error}",
+                )
             with self._lock:
                 self._seen, self._offered = wanted, offered
                 if trouble:

@@ -42,7 +42,9 @@ def roll(seed: Performance, new: np.ndarray, end: float = 0.0) -> str:
     seam = ""
     if len(new):
         seam = f'<i class="ib-seam" style="left:{100 * float(new["onset"].min()) / span:.2f}%"></i>'
-    keys = "".join(f'<b style="top:{100 * (high - pitch + 0.5) / height:.1f}%">C{pitch // 12 - 1}</b>' for pitch in octaves)
+    keys = "".join(
+        f'<b style="top:{100 * (high - pitch + 0.5) / height:.1f}%">C{pitch // 12 - 1}</b>' for pitch in octaves
+    )
     seconds = "".join(f'<b style="left:{100 * at / span:.2f}%">{at:g} s</b>' for at in _ticks(span))
     label = f"Piano roll: {len(seed)} notes of the seed, {len(new)} new notes, {span:.0f} seconds"
     return (
@@ -76,7 +78,9 @@ def chart(offered: NextToken, temperature: float, top_k: int, top_p: float) -> s
         f'<span class="ib-share">{f"{100 * drawn[id]:.1f}%" if drawn[id] else "cut"}</span></li>'
         for id in shown
     )
-    legend = '<p class="ib-legend"><i class="ib-own"></i> the model alone <i class="ib-drawn"></i> after the sliders</p>'
+    legend = (
+        '<p class="ib-legend"><i class="ib-own"></i> the model alone <i class="ib-drawn"></i> after the sliders</p>'
+    )
     return f'{legend}<ol class="ib-chart">{rows}</ol>'
 
 
@@ -95,7 +99,9 @@ def player(name: str, midi: bytes, wav: bytes | None, trouble: str = "") -> str:
     if wav:
         sound = f'<audio controls preload="auto" src="{_data("audio/wav", wav)}" ontimeupdate="{_FOLLOW}" aria-label="Listen"></audio>'
         keep += f'<a class="ib-keep" download="{escape(name)}.wav" href="#" onclick="{_SAME_SOUND}">WAV</a>'
-    return f'<div class="ib-player">{sound}<span class="ib-keeps">Download {keep}</span></div>{line(trouble, "trouble")}'
+    return (
+        f'<div class="ib-player">{sound}<span class="ib-keeps">Download {keep}</span></div>{line(trouble, "trouble")}'
+    )
 
 
 def _data(kind: str, content: bytes) -> str:

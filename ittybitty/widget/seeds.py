@@ -139,7 +139,9 @@ def _pitch(name: str) -> int:
 def uploaded(data: bytes, name: str) -> Performance:
     """The seed that a MIDI file's content gives; nothing is written. MidiError for one that is too large or not good."""
     if len(data) > LARGEST_UPLOAD:
-        raise MidiError(f"{name}: has {len(data) / 2**20:.1f} MiB; a MIDI file of at most {LARGEST_UPLOAD // 2**20} MiB is taken")
+        raise MidiError(
+            f"{name}: has {len(data) / 2**20:.1f} MiB; a MIDI file of at most {LARGEST_UPLOAD // 2**20} MiB is taken"
+        )
     return ending(read_midi_bytes(data, name))
 
 

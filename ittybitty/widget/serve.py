@@ -20,7 +20,10 @@ TRIED = 20  # ports from the first on
 SHARE = Path(__file__).with_name("share")  # where Voilà finds the template
 IDLE_SECONDS = 600
 LARGEST_MESSAGE = 2**27  # bytes: an upload that is too large reaches the page, which says so
-EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"]  # of JupyterLab's, only what draws widgets
+EXTENSIONS = [
+    "@jupyter-widgets/jupyterlab-manager",
+    "@voila-dashboards/widgets-manager8",
+]  # of JupyterLab's, only what draws widgets
 NOTEBOOK_ONLY = "notebook-only"  # tag of cells that are not on the page
 
 
@@ -28,7 +31,9 @@ def notebook() -> Path:
     """The notebook that is served; ConfigError outside a clone."""
     root = repository_root()
     if root is None or not (path := root / "notebooks" / "playground.ipynb").is_file():
-        raise ConfigError("the playground is a notebook of the repository: run this in a clone, or show ittybitty.widget.Playground() in a notebook")
+        raise ConfigError(
+            "the playground is a notebook of the repository: run this in a clone, or show ittybitty.widget.Playground() in a notebook"
+        )
     return path
 
 

@@ -104,7 +104,13 @@ def _threads() -> int:
 class Job:
     """A request being played. `grow` is called from the job's thread several times a second, `end` once, whatever happens."""
 
-    def __init__(self, request: Request, load: Callable[[Path], object], grow: Callable[[Job, Heard], None], end: Callable[[Job], None]):
+    def __init__(
+        self,
+        request: Request,
+        load: Callable[[Path], object],
+        grow: Callable[[Job, Heard], None],
+        end: Callable[[Job], None],
+    ):
         self.request, self.result, self.trouble = request, None, ""  # result: a Continuation
         self._load, self._grow, self._end = load, grow, end
         self._stop = threading.Event()

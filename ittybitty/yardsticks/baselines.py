@@ -54,7 +54,9 @@ def evaluate_baseline(
     corpus, pieces = chosen_pieces(data, split, limit, configs["data"].corpus)
     if name == "xz":
         if not hasattr(getattr(code, "vocabulary", None), "ticks_per_second") or not code.exact_clock:
-            raise ConfigError(f"{tokenizer}: its tokenizer {code.variant} has no grid of seconds; give --tokenizer one of the REMI kind")
+            raise ConfigError(
+                f"{tokenizer}: its tokenizer {code.variant} has no grid of seconds; give --tokenizer one of the REMI kind"
+            )
         found = {"parameters": 0, "method": "LZMA2, preset 9 extreme, raw stream; each piece by itself"}
         rows, skipped = scored(pieces, lambda piece: score_xz(code, piece), progress)
     else:
@@ -109,7 +111,9 @@ def score_ngram(model: KneserNey, tokenizer, piece: Piece) -> dict:
     original = read_piece(piece)
     ids = tokenizer.encode(tokenizer.prepare(original))
     if len(ids) and ids.max() >= model.vocab_size:
-        raise CheckpointError(f"token {ids.max()} is not among the {model.vocab_size} that were counted: use the same tokenizer")
+        raise CheckpointError(
+            f"token {ids.max()} is not among the {model.vocab_size} that were counted: use the same tokenizer"
+        )
     began = time.perf_counter()
     bits = model.bits_by_order(ids)
     took = time.perf_counter() - began

@@ -50,24 +50,47 @@ def endurance(
     continuation fills. Raises CheckpointError, ConfigError, and CorpusError where no piece or no window is left.
     """
     if pieces < 1 or window < 2 or tokens < 1:
-        raise ConfigError(f"pieces is {pieces}, tokens {tokens}, window {window}: give 1 or more, and windows of 2 notes or more")
+        raise ConfigError(
+            f"pieces is {pieces}, tokens {tokens}, window {window}: give 1 or more, and windows of 2 notes or more"
+        )
     found = checkpoint.load(name)
     corpus, all_of_split = chosen_pieces(data, split, None, found.configs["data"].corpus)
     needed = math.ceil(tokens / TOKENS_PER_NOTE)
     long = _long_enough(all_of_split, found.configs["data"].prompt_seconds, needed)
     if not long:
-        raise CorpusError(f"{corpus.name}: no piece of {split} has {needed:,} notes after its opening; ask for fewer tokens")
+        raise CorpusError(
+            f"{corpus.name}: no piece of {split} has {needed:,} notes after its opening; ask for fewer tokens"
+        )
     config = systems.sampling(found.system, **{"max_new_tokens": tokens, **sampling})
     made, played, rows = [], [], []
     for i, (piece, opening, rest) in enumerate(shown(evenly_spaced(long, pieces), progress, "continuing")):
-        one = continuation(found.model, found.tokenizer, opening, found.configs["data"], dataclasses.replace(config, seed=1000 * seed + i))
+        one = continuation(
+            found.model,
+            found.tokenizer,
+            opening,
+            found.configs["data"],
+            dataclasses.replace(config, seed=1000 * seed + i),
+        )
         made.append(windows(one.new, window))
         played.append(windows(rest, window))
-        rows.append({"name": piece, "notes": len(one.new), "tokens": one.tokens, "seconds": one.new.end - opening.end, "draw_seconds": one.seconds})
+        rows.append(
+            {
+                "name": piece,
+                "notes": len(one.new),
+                "tokens": one.tokens,
+                "seconds": one.new.end - opening.end,
+                "draw_seconds": one.seconds,
+            }
+        )
     count = min(map(len, made + played))
-    rows = [{**row, "windows": {"generated": ours[:count], "truth": theirs[:count]}} for row, ours, theirs in zip(rows, made, played)]
+    rows = [
+        {**row, "windows": {"generated": ours[:count], "truth": theirs[:count]}}
+        for row, ours, theirs in zip(rows, made, played)
+    ]
     if not count:
-        raise CorpusError(f"no continuation of {tokens:,} tokens has {window} notes; ask for more tokens or smaller windows")
+        raise CorpusError(
+            f"no continuation of {tokens:,} tokens has {window} notes; ask for more tokens or smaller windows"
+        )
     return {
         "measures": "music metrics by window of long continuations",
         "windows": [
@@ -76,7 +99,9 @@ def endurance(
                 "to_note": (i + 1) * window,
                 "generated": _means([w[i] for w in made]),
                 "truth": _means([w[i] for w in played]),
-                "more": _means([{key: ours[i][key] - theirs[i][key] for key in ours[i]} for ours, theirs in zip(made, played)]),
+                "more": _means(
+                    [{key: ours[i][key] - theirs[i][key] for key in ours[i]} for ours, theirs in zip(made, played)]
+                ),
             }
             for i in range(count)
         ],
@@ -92,7 +117,9 @@ def endurance(
     }
 
 
-def _long_enough(pieces: Sequence[Piece], seconds: float, notes: int) -> tuple[tuple[str, Performance, Performance], ...]:
+def _long_enough(
+    pieces: Sequence[Piece], seconds: float, notes: int
+) -> tuple[tuple[str, Performance, Performance], ...]:
     """Name, opening and rest of the pieces that have so many notes after their opening; unreadable ones are left out."""
     long = []
     for piece in pieces:
@@ -136,4 +163,8 @@ def window_metrics(notes: np.ndarray) -> dict[str, float]:
 
 
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, dict]:
-    return {key: {"mean": float(np.mean(v)), "ci95": list(metrics.bootstrap_interval(v))} for key in rows[0] for v in [[row[key] for row in rows]]}
+    return {
+        key: {"mean": float(np.mean(v)), "ci95": list(metrics.bootstrap_interval(v))}
+        for key in rows[0]
+        for v in [[row[key] for row in rows]]
+    }

@@ -49,7 +49,9 @@ def listen(trials: Trials) -> dict:
     for name, pieces in sets.items():
         sets[name] = [piece for piece in pieces if len(piece) >= mgeval.SHORTEST]
         if len(sets[name]) < 3:
-            raise ResultError(f"{name.replace('_', ' ')}: only {len(sets[name])} excerpts have {mgeval.SHORTEST} notes; ask for more --pieces or --seconds")
+            raise ResultError(
+                f"{name.replace('_', ' ')}: only {len(sets[name])} excerpts have {mgeval.SHORTEST} notes; ask for more --pieces or --seconds"
+            )
     return {
         "measures": "music metrics of continuations",
         **trials.header,
@@ -88,7 +90,11 @@ def set_metrics(pieces: Sequence[Performance]) -> dict[str, dict]:
     result = {}
     for name in rows[0]:
         values = [row[name] for row in rows if np.isfinite(row[name])]
-        mean = {"mean": float(np.mean(values)), "ci95": list(metrics.bootstrap_interval(values))} if values else {"mean": None, "ci95": None}
+        mean = (
+            {"mean": float(np.mean(values)), "ci95": list(metrics.bootstrap_interval(values))}
+            if values
+            else {"mean": None, "ci95": None}
+        )
         result[name] = mean | {"pieces": len(values)}
     return result
 
@@ -110,7 +116,9 @@ def invalid_tokens(model, tokenizer, trials: Iterable[Trial], config) -> dict[st
         ids = np.concatenate([trial.prompt_ids, trial.ids]).astype(np.int64)
         place = next(model.parameters()).device
         first = len(trial.prompt_ids) - 1
-        logits = model(torch.tensor(ids[None, :-1], device=place))[0, first:].float().cpu()  # (T, V), one row a token drawn
+        logits = (
+            model(torch.tensor(ids[None, :-1], device=place))[0, first:].float().cpu()
+        )  # (T, V), one row a token drawn
         state, masks = grammar.start(trial.prompt_ids.tolist()), []
         for id in trial.ids.tolist():
             masks.append(grammar.mask(state))

@@ -87,12 +87,14 @@ class TrainingIndex:
     def __init__(self, lines: Sequence[tuple[str, np.ndarray]], kind: str = "pitch and time"):
         """`lines` are names and symbols; CorpusError if there is none."""
         if not any(len(line) for _, line in lines):
-            raise CorpusError("no training piece has two notes: there is nothing to have been memorised; give a corpus that has some")
+            raise CorpusError(
+                "no training piece has two notes: there is nothing to have been memorised; give a corpus that has some"
+            )
         self.kind = kind
         self.names = [name for name, _ in lines]
         self.starts = np.cumsum([0] + [len(line) + 1 for _, line in lines])  # in the joined line
         self.line = np.concatenate([np.append(line, _SEPARATOR) for _, line in lines])
-        self.notes = int(len(self.line))
+        self.notes = len(self.line)
         self._hash = _Hash(self.line)
         # how many symbols from each place to the end of its piece
         self._left = np.repeat(self.starts[1:] - 1, np.diff(self.starts)) - np.arange(len(self.line))
@@ -113,7 +115,10 @@ class TrainingIndex:
     def longest(self, lines: Sequence[np.ndarray]) -> list[Match]:
         """The longest shared run of each line."""
         hashes = [_Hash(line) for line in lines]
-        low, high = np.zeros(len(lines), np.int64), np.array([len(line) for line in lines])  # shared, and not known not to be
+        low, high = (
+            np.zeros(len(lines), np.int64),
+            np.array([len(line) for line in lines]),
+        )  # shared, and not known not to be
         length, start = 1, [0] * len(lines)
         while (low < high).any():
             table = self.runs(length)
@@ -133,11 +138,15 @@ class TrainingIndex:
             return Match(0)
         run = line[start : start + length]
         theirs = self._hash.runs(length)
-        for place in np.flatnonzero((theirs == _Hash(run).runs(length)[0]) & (self._left[: len(theirs)] >= length)).tolist():
+        for place in np.flatnonzero(
+            (theirs == _Hash(run).runs(length)[0]) & (self._left[: len(theirs)] >= length)
+        ).tolist():
             if np.array_equal(run, self.line[place : place + length]):
                 piece = int(np.searchsorted(self.starts, place, side="right")) - 1
                 return Match(length + 1, start, self.names[piece], place - int(self.starts[piece]))
-        raise ResultError("two different runs have the same hash; change _Hash.BASE and measure again")  # once in 10^8 corpora
+        raise ResultError(
+            "two different runs have the same hash; change _Hash.BASE and measure again"
+        )  # once in 10^8 corpora
 
 
 class _Hash:
@@ -156,7 +165,9 @@ class _Hash:
         """(N - length + 1,) hashes, one a run; equal runs have equal hashes wherever they are."""
         if length >= len(self._sums):
             return np.empty(0, np.uint64)
-        return (self._sums[length:] - self._sums[: len(self._sums) - length]) * self._inverse[: len(self._sums) - length]
+        return (self._sums[length:] - self._sums[: len(self._sums) - length]) * self._inverse[
+            : len(self._sums) - length
+        ]
 
 
 def _powers(base: int, size: int) -> np.ndarray:
@@ -221,7 +232,11 @@ def memorisation(trials: Trials, training: Sequence[Piece], progress: bool = Tru
         **trials.header,
         "training_pieces": len(training),
         "training_notes": index.notes,
-        "grid": {"ticks_per_second": TICKS_PER_SECOND, "chord_ticks": CHORD, "classes_of_time": "a quarter of an octave"},
+        "grid": {
+            "ticks_per_second": TICKS_PER_SECOND,
+            "chord_ticks": CHORD,
+            "classes_of_time": "a quarter of an octave",
+        },
         "longest": found,
     }
 

@@ -75,7 +75,9 @@ class KneserNey:
             raise ConfigError(f"order is {order}: give 1 to {LARGEST_ORDER}")
         pieces = [np.asarray(piece, np.int64) for piece in pieces if len(piece) > 1]
         if not pieces:
-            raise CorpusError("an n-gram model needs at least one training piece of two tokens; give a corpus that has some")
+            raise CorpusError(
+                "an n-gram model needs at least one training piece of two tokens; give a corpus that has some"
+            )
         ids = np.concatenate([_padded(piece, order) for piece in pieces])
         if ids.max() >= vocab_size:
             raise ConfigError(f"token {ids.max()} is not among {vocab_size}: use the tokenizer that made these ids")
@@ -93,7 +95,9 @@ class KneserNey:
             histories = len(found[n - 1][0]) if n else 1
             raw = _discounted(keys // vocab_size, counts[n], histories)
             lower = raw
-            if n + 1 < order:  # each distinct (n + 1)-gram that occurs says that its last n ids have one more id before them
+            if (
+                n + 1 < order
+            ):  # each distinct (n + 1)-gram that occurs says that its last n ids have one more id before them
                 real = counts[n + 1] > 0
                 before = np.bincount(numbers[found[n + 1][1][real]], minlength=len(keys))
                 lower = _discounted(keys // vocab_size, before.astype(float), histories)
@@ -121,14 +125,17 @@ class KneserNey:
     def _probabilities(self, line: np.ndarray, at: np.ndarray, last: np.ndarray) -> np.ndarray:
         """(order, T): of id last[t] at place at[t] of a padded line, under the model of each order."""
         lower = np.full(len(at), 1.0 / self.vocab_size)
-        ended = np.zeros(len(line), np.int64)  # number of the n - 1 ids that end at each place, -1 where they were never met
+        ended = np.zeros(
+            len(line), np.int64
+        )  # number of the n - 1 ids that end at each place, -1 where they were never met
         result = []
         for order in self._orders:
             history = ended[at - 1] if result else np.zeros(len(at), np.int64)
             known = history >= 0
             place, met = _find(order.keys, np.where(known, history * self.vocab_size + last, -1))
             higher, lower = (
-                np.where(met, counts.discounted[place], 0.0) + np.where(known, counts.backoff[np.maximum(history, 0)], 1.0) * lower
+                np.where(met, counts.discounted[place], 0.0)
+                + np.where(known, counts.backoff[np.maximum(history, 0)], 1.0) * lower
                 for counts in (order.raw, order.continuation)
             )  # [1] eq. 20
             result.append(higher)

@@ -36,7 +36,10 @@ def pack(performance: Performance, ticks_per_second: float) -> bytes:
         raise ValueError("a time or gap is negative or exceeds 65,535 ticks: use a coarser grid")
     wide = [bool(column.max(initial=0) > 0xFF) for column in columns]
     head = np.array([len(notes), len(pedals)], "<u4").tobytes() + bytes([sum(w << i for i, w in enumerate(wide))])
-    body = [column.astype(np.uint8).tobytes() + (column >> 8).astype(np.uint8).tobytes() * w for column, w in zip(columns, wide)]
+    body = [
+        column.astype(np.uint8).tobytes() + (column >> 8).astype(np.uint8).tobytes() * w
+        for column, w in zip(columns, wide)
+    ]
     return head + b"".join(body)
 
 

@@ -98,11 +98,15 @@ def make_trials(
         try:
             past, truth = cut(piece, before, seconds, np.random.default_rng([seed, i]))
             one = dataclasses.replace(config, seed=1000 * seed + i)
-            trials.append(continue_seed(found.model, found.tokenizer, found.configs["data"], piece.name, past, truth, one))
+            trials.append(
+                continue_seed(found.model, found.tokenizer, found.configs["data"], piece.name, past, truth, one)
+            )
         except UNREADABLE as error:
             failed.append({"name": piece.name, "reason": str(error)})
     if not trials:
-        raise CorpusError(f"{corpus.name}: no piece of {split} gives a trial ({failed[0]['reason']}); give longer pieces or fewer seconds")
+        raise CorpusError(
+            f"{corpus.name}: no piece of {split} gives a trial ({failed[0]['reason']}); give longer pieces or fewer seconds"
+        )
     head = {
         **header(found, corpus, split),
         "data_hash": data_hash([{"name": trial.name, "notes": len(trial.truth)} for trial in trials]),
@@ -114,7 +118,9 @@ def make_trials(
         "skipped": failed + skipped,
     }
     prefer = found.configs["data"].corpus
-    return Trials(tuple(trials), tuple(others), found.model, found.tokenizer, config, prefer, head, tuple(failed + skipped))
+    return Trials(
+        tuple(trials), tuple(others), found.model, found.tokenizer, config, prefer, head, tuple(failed + skipped)
+    )
 
 
 def cut(piece: Piece, before: float, seconds: float, rng: np.random.Generator) -> tuple[Performance, Performance]:
@@ -126,7 +132,9 @@ def cut(piece: Piece, before: float, seconds: float, rng: np.random.Generator) -
     onsets = np.unique(performance.notes["onset"])
     places = onsets[(onsets >= onsets[0] + before) & (onsets <= onsets[-1] - seconds)]
     if not len(places):
-        raise MidiError(f"{piece.name}: lasts {onsets[-1] - onsets[0]:.0f} s, shorter than a prompt of {before:g} s and {seconds:g} s to continue")
+        raise MidiError(
+            f"{piece.name}: lasts {onsets[-1] - onsets[0]:.0f} s, shorter than a prompt of {before:g} s and {seconds:g} s to continue"
+        )
     join = float(rng.choice(places))
     after = between(performance, math.nextafter(join, math.inf), join + seconds)
     if not len(after):
@@ -134,16 +142,24 @@ def cut(piece: Piece, before: float, seconds: float, rng: np.random.Generator) -
     return between(performance, -math.inf, math.nextafter(join, math.inf)), shift(after, -join)
 
 
-def continue_seed(model, tokenizer, data_config, name: str, seed: Performance, truth: Performance, config: GenerationConfig) -> Trial:
+def continue_seed(
+    model, tokenizer, data_config, name: str, seed: Performance, truth: Performance, config: GenerationConfig
+) -> Trial:
     """A model's continuation of one seed; MidiError where it holds no note."""
     made = continuation(model, tokenizer, seed, data_config, config)
     if not len(made.new):
-        raise MidiError(f"{name}: the generated piece holds no notes ({made.tokens} tokens were drawn); train the model longer")
+        raise MidiError(
+            f"{name}: the generated piece holds no notes ({made.tokens} tokens were drawn); train the model longer"
+        )
     prompt = make_prompt(seed, tokenizer, data_config)
-    return Trial(name, seed, truth, shift(made.new, -prompt.join), prompt.ids, np.array(made.ids, np.int64), made.seconds)
+    return Trial(
+        name, seed, truth, shift(made.new, -prompt.join), prompt.ids, np.array(made.ids, np.int64), made.seconds
+    )
 
 
-def other_humans(pieces: Sequence[Piece], before: float, seconds: float, seed: int) -> tuple[list[Performance], list[dict]]:
+def other_humans(
+    pieces: Sequence[Piece], before: float, seconds: float, seed: int
+) -> tuple[list[Performance], list[dict]]:
     """One excerpt of each piece that is long enough, and the names and reasons of the others."""
     excerpts, skipped = [], []
     for i, piece in enumerate(pieces):

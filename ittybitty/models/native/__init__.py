@@ -23,7 +23,16 @@ from ...paths import cache_dir
 
 SOURCES = [Path(__file__).with_name(name) for name in ("scan.cpp", "conv.cpp", "decode.cpp")]
 HEADERS = [Path(__file__).with_name("lanes.h")]
-FLAGS = ["-std=c++17", "-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-psabi"]
+FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-fPIC",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-Wno-psabi",
+]
 VARIABLE = "ITTYBITTY_NATIVE"
 
 
@@ -43,7 +52,9 @@ def _target() -> str:
     version = subprocess.run([_compiler(), "--version"], capture_output=True, text=True).stdout
     processor = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
-        processor += next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
+        processor += next(
+            (line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), ""
+        )
     return f"{version}{FLAGS}{processor}"
 
 
@@ -68,7 +79,9 @@ def _build() -> Path:
             objects = [str(Path(work) / f"{source.stem}.o") for source in SOURCES]
             steps = [[*FLAGS, *compile_flags, "-c", str(source), "-o", o] for source, o in zip(SOURCES, objects)]
             steps.append(["-shared", *link_flags, *objects, "-o", str(made)])
-            if all(subprocess.run([_compiler(), *step], capture_output=True).returncode == 0 for step in steps) and _opens(made):
+            if all(
+                subprocess.run([_compiler(), *step], capture_output=True).returncode == 0 for step in steps
+            ) and _opens(made):
                 os.replace(made, library)
                 return library
     raise NativeError(f"{_compiler()} could not compile it")
@@ -105,10 +118,16 @@ def status() -> tuple[bool, str]:
 
 def _call(name: str, kind: torch.dtype, *arguments) -> None:
     function = getattr(library(), f"{name}_{'float' if kind == torch.float32 else 'double'}")
-    function(*(
-        ctypes.c_void_p(a.data_ptr()) if isinstance(a, torch.Tensor) else ctypes.c_void_p() if a is None else ctypes.c_int64(a)
-        for a in arguments
-    ))
+    function(
+        *(
+            ctypes.c_void_p(a.data_ptr())
+            if isinstance(a, torch.Tensor)
+            else ctypes.c_void_p()
+            if a is None
+            else ctypes.c_int64(a)
+            for a in arguments
+        )
+    )
 
 
 def _rows(t: torch.Tensor) -> tuple[torch.Tensor, int]:
@@ -144,7 +163,27 @@ class Scan(torch.autograd.Function):
         dz = None if z is None else torch.empty_like(u)
         dB, dC = B.new_empty(shares, *B.shape), C.new_empty(shares, *C.shape)
         gradients = (du, ddelta, dA, dB, dC, dD, dz, dstate)
-        _call("backward", u.dtype, u, delta, A, B, C, D, z, entries, dy, dlast, *gradients, batch, L, E, N, ctx.apart, shares)
+        _call(
+            "backward",
+            u.dtype,
+            u,
+            delta,
+            A,
+            B,
+            C,
+            D,
+            z,
+            entries,
+            dy,
+            dlast,
+            *gradients,
+            batch,
+            L,
+            E,
+            N,
+            ctx.apart,
+            shares,
+        )
         return du, ddelta, dA, dB.sum(0), dC.sum(0), dD, dstate, dz
 
 
@@ -168,5 +207,23 @@ class Convolution(torch.autograd.Function):
         shares = max(1, torch.get_num_threads())
         inner, du = dy.new_empty(batch, L, E), dy.new_empty(batch, L, E)
         dw, dbias = taps.new_empty(shares, K, E), bias.new_empty(shares, E)
-        _call("conv_backward", u.dtype, u, past, taps, bias, dy.contiguous(), inner, du, dw, dbias, batch, L, E, K, ctx.apart, shares)
+        _call(
+            "conv_backward",
+            u.dtype,
+            u,
+            past,
+            taps,
+            bias,
+            dy.contiguous(),
+            inner,
+            du,
+            dw,
+            dbias,
+            batch,
+            L,
+            E,
+            K,
+            ctx.apart,
+            shares,
+        )
         return du, None, dw.sum(0).T, dbias.sum(0)  # the past is a state: no gradient is asked of it

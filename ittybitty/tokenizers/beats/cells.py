@@ -71,7 +71,9 @@ class CellCache:
         rows, counts = [], []
         for pattern, group in _groups(order, self.pattern):
             runs = _run_index(self.patterns[pattern : pattern + 1])[0]  # (48,) run of each frame, -1 in silence
-            values, times = np.unique(self.velocity[starts[group][:, None] + np.arange(runs.max() + 1)], axis=0, return_counts=True)
+            values, times = np.unique(
+                self.velocity[starts[group][:, None] + np.arange(runs.max() + 1)], axis=0, return_counts=True
+            )
             rows.append(np.where(runs >= 0, values[:, runs], 0).astype(np.uint8))
             counts.append(times)
         return np.concatenate(rows or [np.empty((0, FRAMES), np.uint8)]), np.concatenate(counts or [np.empty(0, int)])
@@ -122,9 +124,18 @@ def build(pieces: Iterable, split: str, corpus: str) -> CellCache:
         ends.append(total)
         flat.append(is_flat(cells))
     if not total:
-        raise CorpusError(f"{corpus}: no piece of {split} has notes and beats{f' ({reason})' if reason else ''}; give a corpus with annotated beats")
+        raise CorpusError(
+            f"{corpus}: no piece of {split} has notes and beats{f' ({reason})' if reason else ''}; give a corpus with annotated beats"
+        )
     patterns = np.frombuffer(b"".join(index), np.uint8).reshape(-1, FRAMES)
-    arrays = (patterns, np.concatenate(pattern), np.concatenate(velocity), np.array(names), np.array(ends), np.array(flat))
+    arrays = (
+        patterns,
+        np.concatenate(pattern),
+        np.concatenate(velocity),
+        np.array(names),
+        np.array(ends),
+        np.array(flat),
+    )
     return CellCache(*arrays, split=split, corpus=corpus)
 
 
@@ -145,15 +156,19 @@ def count_use(cache: CellCache, codebook, velocity) -> np.ndarray:
 
 def save_use(use: np.ndarray, cache_path: str | Path, cache: CellCache) -> None:
     """Write the histogram beside the cache, atomically."""
-    with paths.atomic_path(use_path(cache_path)) as temporary:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, ids=use, cells=cache.content_hash)
+    with paths.atomic_path(use_path(cache_path)) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, ids=use, cells=cache.content_hash)
 
 
 def usage(use: np.ndarray) -> dict[str, dict[str, float]]:
     """Of each kind of code: how many there are, how many are used, and their perplexity (so many used evenly say as much)."""
     result = {}
-    for name, start, size in (("L1", 0, LEVELS[0]), ("L2", L2, LEVELS[1]), ("L3", L3, LEVELS[2]), ("velocity", VELOCITY, VELOCITIES)):
+    for name, start, size in (
+        ("L1", 0, LEVELS[0]),
+        ("L2", L2, LEVELS[1]),
+        ("L3", L3, LEVELS[2]),
+        ("velocity", VELOCITY, VELOCITIES),
+    ):
         part = use[start : start + size]
         share = part[part > 0] / max(1, part.sum())
         perplexity = float(np.exp(-(share * np.log(share)).sum())) if len(share) else 0.0
@@ -164,7 +179,8 @@ def usage(use: np.ndarray) -> dict[str, dict[str, float]]:
 def describe_use(use: np.ndarray) -> str:
     """`usage` as text."""
     return "\n".join(
-        f"{name:<9}{row['used']:>5} of {row['codes']:,} codes used, as {row['perplexity']:,.0f} even ones would be" for name, row in usage(use).items()
+        f"{name:<9}{row['used']:>5} of {row['codes']:,} codes used, as {row['perplexity']:,.0f} even ones would be"
+        for name, row in usage(use).items()
     )
 
 

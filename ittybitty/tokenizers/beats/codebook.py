@@ -51,7 +51,9 @@ class Codebook:
     @functools.cached_property
     def content_hash(self) -> str:
         """Of the patterns in their order."""
-        return hashlib.sha256(b"".join(np.ascontiguousarray(book, np.uint8).tobytes() for book in self.levels)).hexdigest()[:16]
+        return hashlib.sha256(
+            b"".join(np.ascontiguousarray(book, np.uint8).tobytes() for book in self.levels)
+        ).hexdigest()[:16]
 
     @functools.cached_property
     def _index(self) -> list[dict[bytes, int]]:
@@ -59,7 +61,9 @@ class Codebook:
 
     def encode(self, states: np.ndarray, escape: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Ids (n, 12) of patterns (n, 48), -1 after the last, and (n,) bool: whether they say the pattern exactly."""
-        different, inverse = np.unique(np.ascontiguousarray(states, np.uint8).reshape(-1, FRAMES), axis=0, return_inverse=True)
+        different, inverse = np.unique(
+            np.ascontiguousarray(states, np.uint8).reshape(-1, FRAMES), axis=0, return_inverse=True
+        )
         ids = np.full((len(different), MOST_IDS), -1)
         exact = np.ones(len(different), bool)
         for row, pattern in enumerate(different):
@@ -100,7 +104,11 @@ class Codebook:
         none that is silent: so no cell is left empty, and no key is held that was not struck.
         """
         book = self.levels[2]
-        fits = ((book[:, 0] == HELD) == (quarter[0] == HELD)) & ((book[:, -1] > SILENT) == (quarter[-1] > SILENT)) & book.any(1)
+        fits = (
+            ((book[:, 0] == HELD) == (quarter[0] == HELD))
+            & ((book[:, -1] > SILENT) == (quarter[-1] > SILENT))
+            & book.any(1)
+        )
         differ = (_bits(book) != _bits(quarter[None])).sum(1)
         return v.L3 + int(np.where(fits, differ, differ + 2 * len(quarter)).argmin())
 
@@ -137,13 +145,19 @@ class Codebook:
                 book = cls((file["l1"], file["l2"], file["l3"]), source)
                 written = str(file["hash"])
         except FileNotFoundError:
-            raise TokenizerError(f"{path}: no such file; give a codebook that `ittybitty beats codebook` wrote") from None
+            raise TokenizerError(
+                f"{path}: no such file; give a codebook that `ittybitty beats codebook` wrote"
+            ) from None
         except Exception as error:  # numpy, zipfile and zlib each have their own errors for a damaged file
             raise TokenizerError(f"{path}: is not a codebook ({type(error).__name__}); {MEND}") from None
         if book.content_hash != written:
-            raise TokenizerError(f"{path}: was changed after it was written (its hash is {book.content_hash}, not {written}); {MEND}")
+            raise TokenizerError(
+                f"{path}: was changed after it was written (its hash is {book.content_hash}, not {written}); {MEND}"
+            )
         if expected not in (None, written):
-            raise TokenizerError(f"{path}: is codebook {written}, not {expected}; give the one these tokens were made with")
+            raise TokenizerError(
+                f"{path}: is codebook {written}, not {expected}; give the one these tokens were made with"
+            )
         return book
 
 
@@ -160,7 +174,9 @@ def exact_shares(book: Codebook, patterns: np.ndarray, counts: np.ndarray) -> di
     return {**shares, "inexact": float(counts[~exact].sum() / counts.sum())}
 
 
-def learn(patterns: np.ndarray, counts: np.ndarray, seed: int = 0, source: dict[str, str] | None = None, progress=None) -> Codebook:
+def learn(
+    patterns: np.ndarray, counts: np.ndarray, seed: int = 0, source: dict[str, str] | None = None, progress=None
+) -> Codebook:
     """A codebook from different patterns (u, 48) and how often each occurs; the same input gives the same codes.
 
     `progress` is called with each level's number when it is done. Where there are fewer different patterns than codes,
@@ -198,9 +214,13 @@ def _cluster(parts: np.ndarray, weights: np.ndarray, size: int, seed: int) -> np
     from sklearn.cluster import MiniBatchKMeans
 
     points = _bits(parts).astype(np.float32)
-    means = MiniBatchKMeans(size, init=points[:size], n_init=1, batch_size=8192, max_iter=10, random_state=seed, reassignment_ratio=0)
+    means = MiniBatchKMeans(
+        size, init=points[:size], n_init=1, batch_size=8192, max_iter=10, random_state=seed, reassignment_ratio=0
+    )
     label = means.fit(points, sample_weight=weights).predict(points)
-    members, first = np.unique(label, return_index=True)  # rows stand in order of weight: the first is the most frequent
+    members, first = np.unique(
+        label, return_index=True
+    )  # rows stand in order of weight: the first is the most frequent
     heaviest = np.argsort(-np.bincount(label, weights, minlength=size)[members], kind="stable")
     return parts[first[heaviest]]
 

@@ -42,7 +42,9 @@ def _estimated(performance: Performance) -> np.ndarray:
         return np.empty(0)
     from partitura.musicanalysis import estimate_time
 
-    told = np.zeros(len(notes), [("onset_sec", "f4"), ("duration_sec", "f4"), ("pitch", "i4"), ("velocity", "i4"), ("id", "U8")])
+    told = np.zeros(
+        len(notes), [("onset_sec", "f4"), ("duration_sec", "f4"), ("pitch", "i4"), ("velocity", "i4"), ("id", "U8")]
+    )
     for field, name in (("onset_sec", "onset"), ("duration_sec", "duration"), ("velocity", "velocity")):
         told[field] = notes[name]
     with warnings.catch_warnings():
@@ -63,7 +65,13 @@ def against_annotations(pieces: Iterable) -> dict:
         ours.append(f_measure(performance.beats, estimate_beats(performance)))
         steady.append(f_measure(performance.beats, steady_beats(performance)))
     mean = [float(np.mean(scores)) if scores else float("nan") for scores in (ours, steady)]
-    return {"f_measure": mean[0], "pretty_midi": mean[1], "tolerance_ms": 1000 * TOLERANCE, "pieces": len(names), "per_piece": dict(zip(names, ours))}
+    return {
+        "f_measure": mean[0],
+        "pretty_midi": mean[1],
+        "tolerance_ms": 1000 * TOLERANCE,
+        "pieces": len(names),
+        "per_piece": dict(zip(names, ours)),
+    }
 
 
 def steady_beats(performance: Performance) -> np.ndarray:
@@ -71,7 +79,9 @@ def steady_beats(performance: Performance) -> np.ndarray:
     import pretty_midi
 
     midi, piano = pretty_midi.PrettyMIDI(), pretty_midi.Instrument(0)
-    piano.notes = [pretty_midi.Note(note.velocity, note.pitch, note.onset, note.onset + note.duration) for note in performance]
+    piano.notes = [
+        pretty_midi.Note(note.velocity, note.pitch, note.onset, note.onset + note.duration) for note in performance
+    ]
     midi.instruments.append(piano)
     return np.arange(midi.estimate_beat_start(), performance.end, 60 / midi.estimate_tempo())
 

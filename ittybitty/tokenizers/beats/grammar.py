@@ -63,7 +63,9 @@ class Grammar:
             self._escapes[id] = v.escape_ids(np.tile(self._parts[id], 3)[None])[0, 0] == id
         self._of_level[2] = self._of_level[2] | self._escapes
         pitches = np.arange(v.SIZE) - v.PITCH
-        self._pitch = np.where((kind == v.OF["Pitch"]) & (pitches >= LOWEST_PITCH) & (pitches <= HIGHEST_PITCH), pitches, -1)
+        self._pitch = np.where(
+            (kind == v.OF["Pitch"]) & (pitches >= LOWEST_PITCH) & (pitches <= HIGHEST_PITCH), pitches, -1
+        )
         self._tempo, self._spoken = kind == v.OF["Tempo"], kind == v.OF["Velocity"]
 
     def start(self, prompt_ids: Iterable[int] = ()) -> State:
@@ -123,7 +125,15 @@ class Grammar:
             whole = frames >= FRAMES
             now = state.now | {state.pitch} if whole and sounding else state.now
             heard = state.heard or bool(states.any())
-            moved = replace(state, last=CELL if whole else PARTS, frames=frames, level=level, sounding=sounding, heard=heard, now=now)
+            moved = replace(
+                state,
+                last=CELL if whole else PARTS,
+                frames=frames,
+                level=level,
+                sounding=sounding,
+                heard=heard,
+                now=now,
+            )
             return replace(moved, spoken=not self.velocity)
         if kind == "Velocity":
             return replace(state, last=CELL, spoken=True) if state.last == CELL else state
@@ -181,7 +191,9 @@ class Reader:
         notes = self._release(set(self._open) - set(cells), self._start)
         if not cells:
             return notes
-        states, velocity = self._tokenizer.cell_content([parts for parts, _ in cells.values()], [code for _, code in cells.values()])
+        states, velocity = self._tokenizer.cell_content(
+            [parts for parts, _ in cells.values()], [code for _, code in cells.values()]
+        )
         for pitch, row, loud in zip(cells, states.tolist(), velocity.tolist()):
             for frame, state in enumerate(row):
                 at = self._start + self._length * frame / FRAMES

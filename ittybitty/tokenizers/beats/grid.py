@@ -80,20 +80,28 @@ def grid_times(performance: Performance) -> np.ndarray:
     before = max(0, int(np.ceil((times[0] - start) / step + margin)))
     after = max(0, int(np.ceil((end - times[-1]) / last + 2 * margin)))
     if before + after + len(times) > MOST_BEATS:
-        raise TokenizerError(f"{before + after + len(times):,} beats would be needed for {end:,.0f} s of music; give beats that span it")
-    return np.concatenate([times[0] - step * np.arange(before, 0, -1), times, times[-1] + last * np.arange(1, after + 1)])
+        raise TokenizerError(
+            f"{before + after + len(times):,} beats would be needed for {end:,.0f} s of music; give beats that span it"
+        )
+    return np.concatenate(
+        [times[0] - step * np.arange(before, 0, -1), times, times[-1] + last * np.arange(1, after + 1)]
+    )
 
 
 def clean_beats(beats: np.ndarray | None) -> np.ndarray:
     """Beats with repeated ones left out and gaps filled; TokenizerError unless two are left and their tempo can be told."""
     if beats is None or len(beats) < 2:
-        raise TokenizerError(f"the performance has {'no beats' if beats is None else f'{len(beats)} beat'}: two or more are needed for a tempo")
+        raise TokenizerError(
+            f"the performance has {'no beats' if beats is None else f'{len(beats)} beat'}: two or more are needed for a tempo"
+        )
     beats = np.asarray(beats, float)
     if not (np.isfinite(beats).all() and (np.diff(beats) >= 0).all()):
         raise TokenizerError("the performance's beats do not rise: sort them")
     typical = 60 / max(float(np.median(np.diff(beats))), 1e-9)
     if not SLOWEST <= typical <= FASTEST:
-        raise TokenizerError(f"the beats run at {typical:,.0f} a minute; a tempo token tells {SLOWEST:.0f} to {FASTEST:.0f}: give beats of another level")
+        raise TokenizerError(
+            f"the beats run at {typical:,.0f} a minute; a tempo token tells {SLOWEST:.0f} to {FASTEST:.0f}: give beats of another level"
+        )
     kept = [float(beats[0])]
     for time in beats[1:].tolist():
         gap = time - kept[-1]

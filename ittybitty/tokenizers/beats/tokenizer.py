@@ -112,7 +112,11 @@ class BeatTokenizer(saved.Saved):
     @property
     def fingerprint(self) -> list:
         """The same as text: nothing is learnt when a corpus is tokenized."""
-        return [dataclasses.asdict(self.settings), self.codebook.content_hash, self.velocity.content_hash if self.settings.velocity else ""]
+        return [
+            dataclasses.asdict(self.settings),
+            self.codebook.content_hash,
+            self.velocity.content_hash if self.settings.velocity else "",
+        ]
 
     @property
     def extends(self) -> tuple[str, ...]:
@@ -123,7 +127,9 @@ class BeatTokenizer(saved.Saved):
     def grown_from(self, other) -> BeatTokenizer:
         """This variant with the codebook of `other`: what a run goes on with that starts from other's weights."""
         if not isinstance(other, BeatTokenizer):
-            raise ConfigError(f"{self.variant} cannot start from weights for {other.variant}: start from a run of beat-base")
+            raise ConfigError(
+                f"{self.variant} cannot start from weights for {other.variant}: start from a run of beat-base"
+            )
         return BeatTokenizer(self.settings, other.codebook, self._velocity or other._velocity)
 
     @functools.cached_property
@@ -152,7 +158,9 @@ class BeatTokenizer(saved.Saved):
             if kind in ("L1", "L2", "L3", "Escape"):
                 words.append(f"{v.name(id)}[{v.picture(self.codebook.part(id))}]")
             else:
-                words.append(("\n" if kind in ("Tempo", "EOS", "BOS") else "\n  " if kind == "Pitch" else "") + v.name(id))
+                words.append(
+                    ("\n" if kind in ("Tempo", "EOS", "BOS") else "\n  " if kind == "Pitch" else "") + v.name(id)
+                )
         return " ".join(words).replace(" \n", "\n").strip("\n")
 
     # Performances and ids
@@ -209,7 +217,9 @@ class BeatTokenizer(saved.Saved):
                 parts[-1].append(id)
         states, velocity = self.cell_content(parts, codes)
         times = np.concatenate([[0.0], np.cumsum(v.seconds_of(np.array(tempos, int)))])
-        last = {place: row for row, place in enumerate(zip(beat, pitch))}  # of a key said twice in a beat the last counts
+        last = {
+            place: row for row, place in enumerate(zip(beat, pitch))
+        }  # of a key said twice in a beat the last counts
         rows = np.array([row for row in last.values() if parts[row]], int)
         rows = rows[np.lexsort((np.array(pitch)[rows], np.array(beat)[rows]))] if len(rows) else rows
         return Cells(np.array(beat, int)[rows], np.array(pitch, int)[rows], states[rows], velocity[rows], times)
@@ -239,7 +249,9 @@ class BeatTokenizer(saved.Saved):
         pitches = ids[v.TYPE_OF[ids] == v.OF["Pitch"]] - v.PITCH
         return (int(pitches.min()), int(pitches.max())) if len(pitches) else None
 
-    def augment(self, ids: Iterable[int], semitones: int = 0, velocity_steps: int = 0, stretch: float = 1.0) -> np.ndarray:
+    def augment(
+        self, ids: Iterable[int], semitones: int = 0, velocity_steps: int = 0, stretch: float = 1.0
+    ) -> np.ndarray:
         """Ids of the same music: pitches moved, velocities moved by `velocity_steps` of 4, tempos divided by `stretch`.
 
         ValueError if a note would leave the keyboard. Velocity codes whose patterns are cut off stay as they are.
@@ -248,7 +260,7 @@ class BeatTokenizer(saved.Saved):
         kinds = v.TYPE_OF[ids]
         here = kinds == v.OF["Pitch"]
         moved = ids[here] - v.PITCH + semitones
-        if len(moved) and semitones and not (LOWEST_PITCH <= moved.min() and moved.max() <= HIGHEST_PITCH):
+        if len(moved) and semitones and not (moved.min() >= LOWEST_PITCH and moved.max() <= HIGHEST_PITCH):
             raise ValueError(f"a shift by {semitones} semitones leaves the keyboard: keep within pitch_range(ids)")
         ids[here] += semitones
         here = kinds == v.OF["Tempo"]
@@ -267,11 +279,15 @@ class BeatTokenizer(saved.Saved):
         parts = [[id for id in ids[a + 1 : b].tolist()] for a, b in zip(begins, ends)]
         _, rows = self.cell_content(parts, (ids[ends] - v.VELOCITY).tolist())
         sounding = rows > 0
-        ids[ends] = v.VELOCITY + self.velocity.codes(np.where(sounding, np.clip(rows.astype(int) + steps, 1, 127), 0).astype(np.uint8))
+        ids[ends] = v.VELOCITY + self.velocity.codes(
+            np.where(sounding, np.clip(rows.astype(int) + steps, 1, 127), 0).astype(np.uint8)
+        )
 
     # Saving and loading
 
-    def train(self, performances: Iterable[Performance], vocab_size: int = v.SIZE, progress: bool = False) -> BeatTokenizer:
+    def train(
+        self, performances: Iterable[Performance], vocab_size: int = v.SIZE, progress: bool = False
+    ) -> BeatTokenizer:
         """Itself: the code has a fixed size, and `ittybitty beats codebook|velocity` make another one."""
         return self
 
@@ -283,7 +299,12 @@ class BeatTokenizer(saved.Saved):
         """Settings, codebook as text, and the velocity code's safetensors in base64 where it is used."""
         levels = [["".join(map(str, row)) for row in book.tolist()] for book in self.codebook.levels]
         velocity = base64.b64encode(self.velocity.to_bytes()).decode() if self.settings.velocity else None
-        return {"settings": dataclasses.asdict(self.settings), "levels": levels, "source": self.codebook.source, "velocity": velocity}
+        return {
+            "settings": dataclasses.asdict(self.settings),
+            "levels": levels,
+            "source": self.codebook.source,
+            "velocity": velocity,
+        }
 
     @classmethod
     def from_document(cls, document: Mapping) -> BeatTokenizer:

@@ -152,7 +152,9 @@ class VelocityVQ(nn.Module):
 
     def to_bytes(self) -> bytes:
         """Weights as safetensors with the shape in its header."""
-        return save({k: v.contiguous() for k, v in self.state_dict().items()}, {"config": json.dumps(asdict(self.config))})
+        return save(
+            {k: v.contiguous() for k, v in self.state_dict().items()}, {"config": json.dumps(asdict(self.config))}
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes, name: str = "the velocity code") -> VelocityVQ:
@@ -221,7 +223,9 @@ def train(
     step's number and mean absolute error on its batch, in MIDI steps. CorpusError when no row sounds.
     """
     if not len(rows):
-        raise CorpusError("no cell of these pieces has a velocity to learn from (engraved scores have one velocity); give performances")
+        raise CorpusError(
+            "no cell of these pieces has a velocity to learn from (engraved scores have one velocity); give performances"
+        )
     torch.manual_seed(recipe.seed)
     model = VelocityVQ(config)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
@@ -231,7 +235,12 @@ def train(
     while step < recipe.steps:
         random = np.random.default_rng([recipe.seed, step])
         torch.manual_seed(int(random.integers(2**62)))  # for the noise and the revival of codes
-        drawn = _draw(cumulated, random, recipe.batch_size * (KMEANS_BATCHES if step == half else 1), recipe.even_share if step < half else 0.0)
+        drawn = _draw(
+            cumulated,
+            random,
+            recipe.batch_size * (KMEANS_BATCHES if step == half else 1),
+            recipe.even_share if step < half else 0.0,
+        )
         velocity, mask = _tensors(resample(rows[drawn], config.frames))
         for group in optimizer.param_groups:
             group["lr"] = _learning_rate(recipe, step, half)
@@ -264,7 +273,11 @@ def _draw(cumulated: np.ndarray, random: np.random.Generator, size: int, even: f
 
 def _learning_rate(recipe: VelocityRecipe, step: int, half: int) -> float:
     """A warm-up of 50 steps and a cosine in each half."""
-    peak, place, length = (recipe.learning_rate, step, half) if step < half else (recipe.quantized_learning_rate, step - half, recipe.steps - half)
+    peak, place, length = (
+        (recipe.learning_rate, step, half)
+        if step < half
+        else (recipe.quantized_learning_rate, step - half, recipe.steps - half)
+    )
     return peak * min(1, (place + 1) / 50) * (0.02 + 0.98 * (1 + math.cos(math.pi * place / length)) / 2)
 
 
@@ -273,7 +286,9 @@ def _identity(recipe: VelocityRecipe, config: VelocityConfig, rows: np.ndarray, 
     return content.hexdigest()[:16]
 
 
-def _save(path, model: VelocityVQ, optimizer, recipe: VelocityRecipe, rows: np.ndarray, counts: np.ndarray, step: int) -> None:
+def _save(
+    path, model: VelocityVQ, optimizer, recipe: VelocityRecipe, rows: np.ndarray, counts: np.ndarray, step: int
+) -> None:
     tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
     for place, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{place}.{name}": value.contiguous() for name, value in values.items()}
@@ -289,7 +304,9 @@ def _resume(path, model: VelocityVQ, optimizer, recipe: VelocityRecipe, rows: np
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
         tensors = load(data)
         if header["of"] != _identity(recipe, model.config, rows, counts):
-            raise TokenizerError(f"{path}: is a training of other cells or another recipe; delete it, or give another --out")
+            raise TokenizerError(
+                f"{path}: is a training of other cells or another recipe; delete it, or give another --out"
+            )
         model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
         values: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():

@@ -44,7 +44,9 @@ def verify(pieces: Iterable, codebook: Codebook, velocity, on_use: Callable[[np.
         inexact += int((~exact).sum())
         levels += np.bincount(level_of(ids[:, 0])[exact], minlength=3)
         states = codebook.decode(ids)
-        loss = round_trip_error(performance, on_beats(Cells(found.beat, found.pitch, states, spread(found, states), found.times)))
+        loss = round_trip_error(
+            performance, on_beats(Cells(found.beat, found.pitch, states, spread(found, states), found.times))
+        )
         kept = loss["notes"] - loss["notes_lost"]
         notes, lost, paired = notes + loss["notes"], lost + loss["notes_lost"], paired + kept
         onset += loss["onset_error_ms"] * kept if kept else 0.0
@@ -57,7 +59,9 @@ def verify(pieces: Iterable, codebook: Codebook, velocity, on_use: Callable[[np.
         if on_use:
             on_use(np.concatenate([ids[ids >= 0], v.VELOCITY + codes]))
     if not cells:
-        raise CorpusError(f"no piece has notes and beats{f' ({reason})' if reason else ''}; give a corpus with annotated beats")
+        raise CorpusError(
+            f"no piece has notes and beats{f' ({reason})' if reason else ''}; give a corpus with annotated beats"
+        )
     return {
         "cells": cells,
         **{f"exact_share_l{level}": float(count / cells) for level, count in enumerate(levels, 1)},

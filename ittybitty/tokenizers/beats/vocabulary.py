@@ -33,7 +33,9 @@ BOS, EOS, PAD = 4786, 4787, 4788
 SIZE = 4789
 
 TYPES = ("L1", "L2", "L3", "Pitch", "Velocity", "Escape", "Reserved", "Tempo", "BOS", "EOS", "PAD")
-SAYS = dict.fromkeys(("L1", "L2", "L3", "Escape"), "duration")  # a pattern says onset and duration within its beat at once
+SAYS = dict.fromkeys(
+    ("L1", "L2", "L3", "Escape"), "duration"
+)  # a pattern says onset and duration within its beat at once
 SAYS |= {"Pitch": "pitch", "Velocity": "velocity", "Tempo": "time"}
 
 
