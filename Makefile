@@ -38,7 +38,7 @@ test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-parity: $(PARITY)/.ready
-	@$(PARITY)/bin/python -m pytest --noconftest -s tests/test_parity.py
+	@$(PARITY)/bin/python -m pytest --noconftest -s tests/models/test_parity.py
 
 # mamba-ssm without its CUDA code. It asks for a CUDA compiler unless told not to, and its set-up script imports torch;
 # 2.3.1 asks for fewer packages than later releases.

@@ -7,7 +7,7 @@ are a clock, so nothing here counts beats or bars. Times are seconds, velocities
 [3] Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.  [4] Welleck et al. 2020, Neural text generation
 with unlikelihood training, section 6.  [5] Foote 1999, Visualizing music and audio using self-similarity.
 
-Left out: bits, which need a model (likelihood.py), distances between sets of pieces (yardsticks/mgeval.py), and everything that asks
+Left out: bits, which need a model (evaluation/likelihood.py), distances between sets of pieces (evaluation/mgeval.py), and everything that asks
 for beats.
 """
 

@@ -4,17 +4,15 @@ Every function draws into `ax` if it is given one, else into a figure of its own
 showing are the caller's. Colours are those of Okabe and Ito [1], told apart by colour-blind eyes and, by their lightness,
 in grey. Sizes are for a page of two columns: text of 8 to 9 points on 7 inches, 3.4 inches with `style(columns=1)`.
 
-[1] Okabe and Ito 2008, Color Universal Design.  Left out: what is computed; that is metrics.py and evaluation.py.
+[1] Okabe and Ito 2008, Color Universal Design.  Left out: what is computed; that is metrics.py and evaluation/.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from .journal import read_log
 from .notes import HIGHEST_PITCH, LOWEST_PITCH, Performance
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GREY = (
@@ -168,12 +166,12 @@ def patterns(states: np.ndarray, names: Sequence[str] = (), ax=None):
 # Training
 
 
-def training_curve(log: str | Path | Iterable[Mapping], ax=None, x: str = "step"):
-    """Loss of training and validation in nats a token, from a log.jsonl or its records; `x` is "step" or "tokens".
+def training_curve(log: Iterable[Mapping], ax=None, x: str = "step"):
+    """Loss of training and validation in nats a token, from the records of a log.jsonl (train.log.read_log); `x` is "step" or "tokens".
 
     Training is drawn as logged, faint, and smoothed over the records before; validation as points.
     """
-    records = _records(log)
+    records = list(log)
     with style():
         ax = _axes(ax)
         trained = [(r[x], r["nll"]) for r in records if "nll" in r and x in r]
@@ -203,12 +201,12 @@ def training_curve(log: str | Path | Iterable[Mapping], ax=None, x: str = "step"
     return ax
 
 
-def learning_curves(logs: Mapping[str, str | Path | Iterable[Mapping]], ax=None, x: str = "tokens"):
+def learning_curves(logs: Mapping[str, Iterable[Mapping]], ax=None, x: str = "tokens"):
     """Several runs in one picture, a colour each: training smoothed as a line, validation as points; otherwise as `training_curve`."""
     with style():
         ax = _axes(ax)
         for (name, log), color in zip(logs.items(), PALETTE):
-            records = _records(log)
+            records = list(log)
             trained = np.array([(r[x], r["nll"]) for r in records if "nll" in r and x in r], float).reshape(-1, 2)
             held_out = np.array(
                 [(r[x], r["validation_nll"]) for r in records if "validation_nll" in r and x in r], float
@@ -218,10 +216,6 @@ def learning_curves(logs: Mapping[str, str | Path | Iterable[Mapping]], ax=None,
         ax.set(xlabel="training tokens" if x == "tokens" else x, ylabel="nats per token")
         ax.legend()
     return ax
-
-
-def _records(log: str | Path | Iterable[Mapping]) -> list[Mapping]:
-    return read_log(log) if isinstance(log, (str, Path)) else list(log)
 
 
 def _smooth(values: np.ndarray, share: float = 0.02) -> np.ndarray:
@@ -391,7 +385,7 @@ def by_position(results: Sequence[Mapping], label: str = "system", ax=None):
 
 
 def overlaps(result: Mapping, ax=None):
-    """MGEval's overlapped areas of a record of yardsticks/listening.py: the model's beside the other humans', feature by feature."""
+    """MGEval's overlapped areas of a record of evaluation/continuation_metrics.py: the model's beside the other humans', feature by feature."""
     generated, humans = result["mgeval"]["generated"], result["mgeval"]["other_humans"]
     names = sorted(
         (name for name in generated if generated[name] and humans[name]), key=lambda name: generated[name]["overlap"]
@@ -423,7 +417,7 @@ def overlaps(result: Mapping, ax=None):
 
 
 def endurance(result: Mapping, metrics: Mapping[str, str], axes=None, others: Mapping[str, Mapping] | None = None):
-    """Metrics along long continuations of yardsticks/endurance.py, a small picture each: the model's beside the pianists'.
+    """Metrics along long continuations of evaluation/long_continuations.py, a small picture each: the model's beside the pianists'.
 
     Thin lines are pieces, thick ones their mean. `metrics` gives each one's label. `axes` are as many as metrics. `others` are
     further results of the same openings, of which the mean is drawn under their name.

@@ -35,9 +35,9 @@ import bundle
 
 from ittybitty import checkpoint, paths
 from ittybitty.errors import ConfigError
-from ittybitty.journal import read_log
 from ittybitty.midi import write_midi
 from ittybitty.notes import Performance
+from ittybitty.train.log import read_log
 
 OWNER, MIDI = "rehearsal", "kritanjalijain/maestropianomidi"
 # What the image is known to lack, or may lack: these come out of the bundle.

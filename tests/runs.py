@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ittybitty import systems, training
+from ittybitty import systems
 from ittybitty.corpora import Corpus
 from ittybitty.notes import Performance, transpose
 from ittybitty.tokenizers import PianoTokenizer
 from ittybitty.tokenizers.store import TokenStore, tokenize_corpus
+from ittybitty.train import loop
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ def train_process(store: str, run_dir: str, changes: dict, environment: dict, op
     """A training in a process of its own."""
     os.environ.update(environment, ITTYBITTY_NATIVE="0")  # nothing is compiled for a dozen steps
     torch.set_num_threads(1)
-    training.train("hybrid", small_configs(**changes), TokenStore.open(store), run_dir, progress=False, **options)
+    loop.train("hybrid", small_configs(**changes), TokenStore.open(store), run_dir, progress=False, **options)
 
 
 def processes():
     """Processes that are forked after the imports, from a parent without threads: a start costs no seconds."""
     context = multiprocessing.get_context("forkserver")
-    wanted = ["ittybitty.training", "ittybitty.models", "ittybitty.tokenizers.store", "safetensors.torch"]
+    wanted = ["ittybitty.train", "ittybitty.models", "ittybitty.tokenizers.store", "safetensors.torch"]
     context.set_forkserver_preload([*wanted, "torch._dynamo"])  # which the first optimizer imports, for two seconds
     return context
 

@@ -9,13 +9,13 @@ import shutil
 
 import pytest
 import torch
-from runs import small_configs
 from safetensors.torch import load_file, save_file
 
 from ittybitty import checkpoint, systems
 from ittybitty.errors import CheckpointError, OutputError
-from ittybitty.optimizer import adamw
 from ittybitty.tokenizers import PianoTokenizer
+from ittybitty.train.optimizer import adamw
+from runs import small_configs
 
 
 @pytest.fixture

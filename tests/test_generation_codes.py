@@ -6,13 +6,13 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from performances import random_performance
 
 from ittybitty import generation
 from ittybitty.config import DataConfig, GenerationConfig, preset
 from ittybitty.midi import read_midi, write_midi
 from ittybitty.notes import Performance
 from ittybitty.tokenizers import VARIANTS, make_tokenizer
+from performances import random_performance
 
 DATA = DataConfig(prompt_tokens=64)
 

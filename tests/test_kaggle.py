@@ -17,10 +17,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from runs import small_configs, small_store
 
-from ittybitty import REPOSITORY, checkpoint, paths, systems, training
+from ittybitty import REPOSITORY, checkpoint, paths, systems
 from ittybitty.errors import CheckpointError, ConfigError
+from ittybitty.train import loop
+from runs import small_configs, small_store
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "kaggle"
@@ -338,9 +339,7 @@ def session(monkeypatch, tmp_path, performance):
 
 
 def train(store, run_dir, steps):
-    return training.train(
-        "hybrid", small_configs(**{"train.steps": steps}), store, run_dir, resume=True, progress=False
-    )
+    return loop.train("hybrid", small_configs(**{"train.steps": steps}), store, run_dir, resume=True, progress=False)
 
 
 def end_session(session, mount: str) -> Path:
@@ -401,7 +400,7 @@ def test_a_run_keeps_to_its_disk_budget(monkeypatch, tmp_path, performance):
 
     monkeypatch.setattr(os, "fsync", measured)
     configs = small_configs(**{"train.checkpoint_every": 1, "train.validate_every": 2})
-    summary = training.train(
+    summary = loop.train(
         "hybrid", configs, small_store(tmp_path / "tokens", performance), tmp_path / "run", progress=False
     )
     budget = 4 * (2 * 3 + 2)  # bytes a parameter

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ittybitty import checkpoint, paper, paths
+import make as paper
+from ittybitty import checkpoint, paths
 from ittybitty.errors import ResultError
-from ittybitty.paper.tables_tex import EVERYTHING
+from make.tables_tex import EVERYTHING
 
 FOLDER = Path(__file__).parents[1] / "paper"
 NOTEBOOKS = FOLDER.parent / "notebooks"
@@ -205,7 +206,7 @@ def test_overtaking_is_for_good():
 def test_pictures_are_the_same_every_time(tmp_path):
     import matplotlib
 
-    from ittybitty import figures
+    from make import figures
 
     matplotlib.use("Agg")
     for name in ("a", "b"):

@@ -8,18 +8,20 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from performances import random_performance
-from runs import Played
 
-from ittybitty import checkpoint, generation, likelihood, systems, training
+from ittybitty import checkpoint, generation, systems
 from ittybitty.config import SCALE_PRESETS, GenerationConfig, from_json, to_json
 from ittybitty.corpora import Corpus
 from ittybitty.errors import CheckpointError, ConfigError
+from ittybitty.evaluation import likelihood
 from ittybitty.export import export
 from ittybitty.models import native
 from ittybitty.models.decode import Decoder, decoder, quantized
 from ittybitty.tokenizers import VARIANTS
 from ittybitty.tokenizers.store import tokenize_corpus
+from ittybitty.train import loop
+from performances import random_performance
+from runs import Played
 
 ROWS = list(systems.SYSTEMS)
 V, REACH = 60, 64  # tokens; of a llama: short, so that the tests go past it
@@ -261,7 +263,7 @@ def test_units_are_read_from_the_command_line():
     ({"model.pattern": "C", "model.cfc_sweeps": -1}, "cfc_sweeps"), ({"train.schedule": "steps"}, "schedule"),
 ])  # fmt: skip
 def test_nonsense_is_refused(changes, word):
-    from ittybitty.optimizer import learning_rate
+    from ittybitty.train.optimizer import learning_rate
 
     with pytest.raises(ConfigError, match=word):
         made = configs("hybrid", **changes)
@@ -305,7 +307,7 @@ def run(store, tmp_path_factory):
     @cache
     def made(name: str):
         folder = tmp_path_factory.mktemp("runs") / name
-        training.train(
+        loop.train(
             name,
             systems.build(name, "nano", TRAIN),
             store(systems.SYSTEMS[name].tokenizer),
@@ -331,8 +333,8 @@ def test_resume_is_uninterrupted(name, store, run, tmp_path):
             raise Stopped
 
     with pytest.raises(Stopped):
-        training.train(name, made, tokens, tmp_path / "run", progress=False, on_step=stop)
-    training.train(name, made, tokens, tmp_path / "run", progress=False, resume=True)
+        loop.train(name, made, tokens, tmp_path / "run", progress=False, on_step=stop)
+    loop.train(name, made, tokens, tmp_path / "run", progress=False, resume=True)
     whole, resumed = (checkpoint.newest(folder).path / checkpoint.MODEL for folder in (run(name), tmp_path / "run"))
     assert whole.read_bytes() == resumed.read_bytes()
 
@@ -373,11 +375,11 @@ def test_held_out_music_has_finite_bits(name, run):
 
 def test_a_run_of_another_row_is_not_gone_on_with(store, run):
     with pytest.raises(ConfigError, match="is a run of hybrid, not of mamba"):
-        training.train(
+        loop.train(
             "mamba", systems.build("mamba", "nano", TRAIN), store("remi"), run("hybrid"), progress=False, resume=True
         )
     with pytest.raises(CheckpointError, match="of another model|trained with tokenizer"):
-        training.train(
+        loop.train(
             "lstm-remi",
             systems.build("lstm-remi", "nano", TRAIN),
             store("remi"),

@@ -6,7 +6,7 @@
     marks.py        what each verb must reach, and its result as text
 
 Speeds of two runs are not comparable, ratios within one run are: everything that is compared is timed in turns.
-Left out: the table and the picture of the figures; they are made by paper/ and plots.py.
+Left out: the table and the picture of the figures; they are made by paper/make/ and plots.py.
 """
 
 from __future__ import annotations

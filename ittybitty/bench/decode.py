@@ -15,7 +15,7 @@ import torch
 
 from ..config import preset
 from ..corpora import open_corpus
-from ..likelihood import piece_bits
+from ..evaluation.likelihood import piece_bits
 from ..models import PianoHybridModel
 from ..models.decode import decoder, quantized
 from ..sampling import sample

@@ -184,7 +184,8 @@ def _verify(options: argparse.Namespace) -> Result:
     """What the code keeps of a split."""
     import numpy as np
 
-    from ..evaluation import evenly_spaced, record
+    from ..evaluation.bits import evenly_spaced
+    from ..evaluation.results import record
     from ..tokenizers.beats import cells, estimate
     from ..tokenizers.beats.verify import verify
     from ..tokenizers.beats.vocabulary import SIZE

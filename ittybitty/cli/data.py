@@ -98,12 +98,12 @@ def _stats(options: argparse.Namespace) -> Result:
 
 def tokenize(options: argparse.Namespace) -> Result:
     """A corpus -> a token folder."""
-    from .. import stages, systems
+    from .. import pipeline, systems
 
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers is {options.workers}: give 1 or more")
     configs = systems.build(options.system, options.preset, changes(options.set))
-    return _describe(stages.tokenize(configs, options.data, options.out, options.workers, progress=terminal()))
+    return _describe(pipeline.tokenize(configs, options.data, options.out, options.workers, progress=terminal()))
 
 
 def _describe(tokens) -> Result:

@@ -112,7 +112,7 @@ def _given(options: argparse.Namespace, kind: str) -> dict:
 
 def _bits(options: argparse.Namespace, given: dict):
     from .. import evaluation
-    from ..yardsticks import baselines
+    from ..evaluation import baselines
 
     if options.model in BASELINES:
         return baselines.evaluate_baseline(
@@ -165,13 +165,13 @@ def _describe_positions(result: dict) -> str:
 
 
 def _trials(options: argparse.Namespace, given: dict):
-    from ..yardsticks.trials import make_trials
+    from ..evaluation.trials import make_trials
 
     return make_trials(options.model, options.data, options.split, progress=terminal(), **given)
 
 
 def _music(options: argparse.Namespace, given: dict):
-    from ..yardsticks.listening import listen
+    from ..evaluation.continuation_metrics import listen
 
     return listen(_trials(options, given)), _describe_music
 
@@ -213,7 +213,7 @@ def _describe_music(result: dict) -> str:
 
 def _memorisation(options: argparse.Namespace, given: dict):
     from ..corpora import open_corpus
-    from ..yardsticks.memorisation import memorisation
+    from ..evaluation.memorisation import memorisation
 
     trials = _trials(options, given)
     training = open_corpus(options.data, trials.prefer).split("train")

@@ -100,9 +100,9 @@ def _add_export(verbs) -> None:
 
 def train(options: argparse.Namespace) -> Result:
     """Corpus or token folder -> run folder."""
-    from .. import stages
+    from .. import pipeline
 
-    summary = stages.train(
+    summary = pipeline.train(
         options.out,
         options.system,
         options.preset,
@@ -165,7 +165,7 @@ def _count(value: int | None) -> str:
 
 
 def _smoke(options: argparse.Namespace) -> Result:
-    from ..smoke import smoke
+    from ..experiments.smoke import smoke
     from ..systems import SYSTEMS
 
     with bar(len(SYSTEMS), "systems") as tick:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from .. import evaluation, paths, stages, systems
+from .. import evaluation, paths, pipeline, systems
 from ..corpora import Corpus, Piece, open_corpus
 from ..tokenizers import load_tokenizer
 from ..tokenizers.store import TokenStore, tokenize_corpus
-from ..windows import Windows
+from ..train.windows import Windows
 from .recipe import Clock, Recipe, Row, setting, trained_before
 
 
@@ -45,7 +45,7 @@ def trained(row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> d
         changes["train.steps"] = steps_of(float(row.settings["passes"]), configs, data)
     elif "steps" in row.settings:
         changes["train.steps"] = int(row.settings["steps"])
-    summary = stages.train(
+    summary = pipeline.train(
         run_dir, name, preset, changes, data=data, resume=True, init_from=start, max_hours=clock.left, parallel="none"
     )
     if summary["stopped"] not in ("finished", "patience"):
@@ -63,7 +63,7 @@ def trained(row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> d
 
 def steps_of(passes: float, configs: Mapping, data: str | Path | None) -> int:
     """Optimizer steps that read this share of the training windows once; at least one."""
-    store = stages.tokenize(configs, data)
+    store = pipeline.tokenize(configs, data)
     windows = Windows(
         store, "train", configs["data"].context, configs["train"].batch_size, store.tokenizer(), configs["data"]
     )

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import evaluation, systems, training
+from .. import evaluation, systems
 from ..corpora import open_corpus
 from ..errors import ConfigError
-from ..evaluation import evenly_spaced
+from ..evaluation.bits import evenly_spaced
 from ..tokenizers.store import TokenStore
-from ..windows import Windows
+from ..train import loop
+from ..train.windows import Windows
 from .compare import slim, store_of
 from .recipe import Clock, Recipe, Row, setting
 
@@ -81,7 +82,7 @@ def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock:
         store = _leaking(store, configs)
         whole = {"stride": 0, "copies": 0, "pitch_shift": 0, "velocity_shift": 0, "tempo_stretch": 0.0}  # done already
         configs = {**configs, "data": dataclasses.replace(configs["data"], **whole)}
-    summary = training.train(
+    summary = loop.train(
         name, configs, store, run_dir, resume=True, parallel="none", max_hours=clock.left, preset=preset
     )
     if summary["stopped"] not in ("finished", "patience"):

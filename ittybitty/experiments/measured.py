@@ -36,7 +36,7 @@ def position(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, c
 
 
 def _trials(row: Row, data: str | Path | None, run_dir: Path):
-    from ..yardsticks.trials import make_trials
+    from ..evaluation.trials import make_trials
 
     return make_trials(
         model_of(row, run_dir), data, str(setting(row, "split", "validation")), pieces=int(setting(row, "pieces", 40)),
@@ -46,14 +46,14 @@ def _trials(row: Row, data: str | Path | None, run_dir: Path):
 
 def music(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
     """Music metrics of continuations."""
-    from ..yardsticks.listening import listen
+    from ..evaluation.continuation_metrics import listen
 
     return listen(_trials(row, data, run_dir))
 
 
 def endurance(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
     """Music metrics by window of long continuations."""
-    from ..yardsticks.endurance import endurance as measure
+    from ..evaluation.long_continuations import endurance as measure
 
     return measure(
         model_of(row, run_dir), data, str(setting(row, "split", "validation")), pieces=int(setting(row, "pieces", 10)),
@@ -63,7 +63,7 @@ def endurance(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, 
 
 def memorisation(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
     """Runs shared with the training pieces."""
-    from ..yardsticks.memorisation import memorisation as measure
+    from ..evaluation.memorisation import memorisation as measure
 
     trials = _trials(row, data, run_dir)
     return measure(trials, open_corpus(data, trials.prefer).split("train"))

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from .. import stages, systems
+from .. import pipeline, systems
 from ..errors import ConfigError, CorpusError
 from ..models.decode import decoder
-from ..optimizer import adamw, learning_rate
-from ..session import deterministic
+from ..train.optimizer import adamw, learning_rate
+from ..train.stop import deterministic
 from .recipe import Clock, Recipe, Row, setting
 
 LENGTH = 2000  # of the synthetic sequence, and tokens of the piece at most
@@ -43,7 +43,7 @@ def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock:
 
 
 def _piece(configs: dict, data: str | Path | None, tokens: int) -> tuple[torch.Tensor, int]:
-    store = stages.tokenize(configs, data)
+    store = pipeline.tokenize(configs, data)
     long = [i for i in store.split("train") if store.pieces[i].length >= tokens]
     if not long:
         raise CorpusError(f"no training piece has {tokens} tokens; give fewer")

@@ -4,7 +4,7 @@ Pitch and velocity are exact: a piece shifted here has the ids that the shifted 
 every event to the nearest step of the grid, as playing it slower and quantising again would, but for half a step.
 A window cut out of a piece keeps its meaning: what comes before its first position stays first.
 
-Left out: which amounts to take, and keeping notes on the keyboard: windows.py draws them within `pitch_range`.
+Left out: which amounts to take, and keeping notes on the keyboard: train/windows.py draws them within `pitch_range`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 `tokenize_corpus` works on all cores and appends each piece to ids.part and a line to pieces.part, so that an interrupted
 run goes on where it stopped; store.json is written last and atomically: a folder without it is not finished.
 
-Left out: any choice among pieces; windows.py cuts a split into training windows.
+Left out: any choice among pieces; train/windows.py cuts a split into training windows.
 """
 
 from __future__ import annotations

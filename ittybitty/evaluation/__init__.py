@@ -1,0 +1,20 @@
+"""How good a model is: bits per note, what its encoding loses, baselines, and metrics of the music that it writes.
+
+    bits.py                   bits per note of held-out pieces, and by position in the piece
+    likelihood.py             bits of each token of a piece
+    results.py                results files with their provenance
+    baselines.py              the same table for what needs no network: ngram.py (Kneser-Ney), notelist.py (xz)
+    trials.py                 seeds cut from held-out pieces, continued by a model and by the pianist
+    continuation_metrics.py   music metrics of both; mgeval.py measures how far one set of pieces is from another
+    long_continuations.py     the same metrics along a continuation of ten thousand tokens
+    memorisation.py           what a continuation shares with the training pieces
+
+Left out: what a figure is compared with in the paper (paper/make/).
+"""
+
+from __future__ import annotations
+
+from .bits import LENGTH, by_position, evaluate, evenly_spaced, score, summary
+from .results import data_hash, record, recorded
+
+__all__ = ["LENGTH", "by_position", "data_hash", "evaluate", "evenly_spaced", "record", "recorded", "score", "summary"]

@@ -1,0 +1,187 @@
+"""Bits per token of a piece: what a model needs to write it down, every token scored exactly once.
+
+A window of `context` tokens slides over the piece by `stride`; of each window only the tokens that no earlier one has
+scored count, so that a scored token sees at least `context - stride` tokens before it, or the whole past where that
+is shorter. All systems are measured with the same two numbers (bits.py). `unbroken_bits` gives every token the whole
+past instead: what a longer memory brings, or costs.
+
+Bits per note is the sum over all tokens of a piece, end token included, divided by the notes of the performance that was
+encoded: unlike loss per token it can be compared between tokenizers.
+
+**Bits by attribute.** An id of a byte-pair vocabulary stands for several base tokens, of pitch, velocity, duration … Its
+bits are divided among them by the chain rule, over the ids whose spelling begins alike: with S_j the probability of all
+ids that begin with the first j base tokens of the id that came (S_0 = 1), base token j costs log2(S_{j-1} / S_j). What is
+left, log2(S_k / p), is the price of its ending there, where a longer id would have gone on: that tells something of
+the base token that comes next, and is counted with it. The parts add up to -log2 p, whatever the vocabulary.
+
+Left out: which pieces, and what the code loses; both in bits.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..errors import CheckpointError, ConfigError
+from ..tokenizers.protocol import ATTRIBUTES
+
+CONTEXT, STRIDE = 1024, 512  # tokens; the yardstick of every table
+CHUNK = 1024  # tokens that `unbroken_bits` reads at a time
+
+
+def windows(length: int, context: int, stride: int) -> list[tuple[int, int, int]]:
+    """(start, end, first): inputs [start, end) predict the tokens start + 1 … end, of which those from `first` on count.
+
+    The last window is moved back to full length, so that no token is scored with less past than there is.
+    """
+    if not 1 <= stride <= context:
+        raise ConfigError(f"stride is {stride}: give 1 to {context} (the context)")
+    inputs = length - 1
+    cuts = [(0, min(context, inputs), 1)]
+    while cuts[-1][1] < inputs:
+        end = min(cuts[-1][1] + stride, inputs)
+        cuts.append((end - context, end, cuts[-1][1] + 1))
+    return cuts if inputs > 0 else []
+
+
+def piece_bits(model, ids: np.ndarray, context: int = CONTEXT, stride: int = STRIDE, batch_size: int = 8) -> np.ndarray:
+    """Bits of each of ids[1:] (L - 1,) float64 for ids (L,) [BOS … EOS]; the model's mode is left as it is.
+
+    Raises CheckpointError where the model gives no finite number, or an id is beyond its vocabulary.
+    """
+    bits = np.full(max(0, len(ids) - 1), np.nan)
+    for first, logits, targets in _scored(model, ids, context, stride, batch_size):
+        bits[first - 1 : first - 1 + len(targets)] = _nats(logits, targets).cpu().double().numpy() / math.log(2)
+    return _finite(bits)
+
+
+def piece_bits_by_attribute(
+    model, ids: np.ndarray, spelling: Spelling, context: int = CONTEXT, stride: int = STRIDE, batch_size: int = 8
+) -> np.ndarray:
+    """Bits (L - 1, 6) of each of ids[1:], divided among ATTRIBUTES; each row adds up to `piece_bits`, but for the bits
+    of an id's ending, which stand in the row of the id after it."""
+    size = max(0, len(ids) - 1)
+    bits, endings = np.zeros((size, len(ATTRIBUTES))), np.zeros(size)
+    for first, logits, targets in _scored(model, ids, context, stride, batch_size):
+        rows = slice(first - 1, first - 1 + len(targets))
+        bits[rows], endings[rows] = spelling.divide(logits, targets)
+    if size:
+        opens = spelling.says[np.asarray(ids[2:], np.int64), 0]  # what the next id begins with
+        bits[np.arange(1, size), opens] += endings[:-1]
+        bits[-1, ATTRIBUTES.index("other")] += endings[-1]
+    return _finite(bits)
+
+
+@torch.no_grad()
+def unbroken_bits(model, ids: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
+    """Bits (L - 1,) of ids[1:] where each token sees the whole piece before it, in memory that does not grow with `chunk`s.
+
+    A model without `init_state` and `read` is asked for the whole piece at once. Raises as `piece_bits` does.
+    """
+    tokens, place = _checked(model, ids), _place(model)
+    if len(tokens) < 2:
+        return np.zeros(0)
+    x, y = tokens[:-1].to(place)[None], tokens[1:].to(place)
+    if not (hasattr(model, "read") and hasattr(model, "init_state")):
+        return _finite(_nats(model(x)[0].float(), y).cpu().double().numpy() / math.log(2))
+    state, nats = model.init_state(1), []
+    for at in range(0, x.shape[1], chunk):
+        nats.append(_nats(model.read(x[:, at : at + chunk], state)[0].float(), y[at : at + chunk]).cpu())
+    return _finite(torch.cat(nats).double().numpy() / math.log(2))
+
+
+@torch.no_grad()
+def _scored(model, ids, context: int, stride: int, batch_size: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    """(first, logits (n, V), targets (n,)) for runs of tokens first … first + n - 1 that together are ids[1:], each once."""
+    tokens, place = _checked(model, ids), _place(model)
+    cuts = windows(len(tokens), context, stride)
+    for at in range(0, len(cuts), batch_size):  # all windows of a piece have one length
+        batch = cuts[at : at + batch_size]
+        x = torch.stack([tokens[start:end] for start, end, _ in batch]).to(place)  # (B, L)
+        logits = model(x)  # (B, L, V)
+        for (start, end, first), row in zip(batch, logits):
+            yield first, row[first - 1 - start :].float(), tokens[first : end + 1].to(place)
+
+
+def _checked(model, ids: np.ndarray) -> torch.Tensor:
+    tokens = torch.as_tensor(np.asarray(ids, np.int64))
+    vocabulary = getattr(getattr(model, "config", None), "vocab_size", None)
+    if vocabulary is not None and len(tokens) and int(tokens.max()) >= vocabulary:
+        raise CheckpointError(
+            f"token {int(tokens.max())} is not among the model's {vocabulary}: use the tokenizer saved with it"
+        )
+    return tokens
+
+
+def _place(model) -> torch.device:
+    return (
+        next((p.device for p in model.parameters()), torch.device("cpu"))
+        if hasattr(model, "parameters")
+        else torch.device("cpu")
+    )
+
+
+def _nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return logits.logsumexp(-1) - logits.gather(-1, targets[:, None])[:, 0]
+
+
+def _finite(bits: np.ndarray) -> np.ndarray:
+    if not np.isfinite(bits).all():
+        raise CheckpointError(
+            "the model gives probabilities that are not numbers: the weights have diverged; take others"
+        )
+    return bits
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """The ids of a tokenizer in the order of their spellings, where all that begin alike stand side by side.
+
+    The probability of all ids that begin with some base tokens is then one difference of cumulated probabilities.
+    """
+
+    order: np.ndarray  # (V,) ids, by spelling
+    ranges: np.ndarray  # (V, K, 2) places in `order` of the ids that begin with the first k + 1 base tokens of id v
+    lengths: np.ndarray  # (V,) base tokens of each id
+    says: np.ndarray  # (V, K) index into ATTRIBUTES of each base token
+
+    @classmethod
+    def of(cls, tokenizer) -> Spelling:
+        """From `tokenizer.attributes` and, where a tokenizer has it, `base_names`: an id without is a word of its own."""
+        size = tokenizer.vocab_size
+        names = getattr(tokenizer, "base_names", None)
+        spelt = [tuple(names(id)) if names else (str(id),) * len(tokenizer.attributes(id)) for id in range(size)]
+        lengths = np.array([len(word) for word in spelt])
+        order = np.array(sorted(range(size), key=spelt.__getitem__))
+        says = np.full((size, lengths.max()), ATTRIBUTES.index("other"))
+        ranges = np.zeros((size, lengths.max(), 2), np.int64)
+        for id in range(size):
+            says[id, : lengths[id]] = [ATTRIBUTES.index(what) for what in tokenizer.attributes(id)]
+        for k in range(lengths.max()):
+            prefixes = [spelt[id][: k + 1] if lengths[id] > k else (spelt[id], id) for id in order]
+            begins = [i for i in range(size) if i == 0 or prefixes[i] != prefixes[i - 1]]
+            for start, end in zip(begins, [*begins[1:], size]):
+                ranges[order[start:end], k] = start, end
+        return cls(order, ranges, lengths, says)
+
+    def divide(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Bits (n, 6) of each target by attribute, and bits (n,) of its ending, for logits (n, V) and targets (n,)."""
+        targets = targets.to(logits.device)
+        order = torch.as_tensor(self.order, device=logits.device)
+        places = torch.as_tensor(self.ranges, device=logits.device)[targets]  # (n, K, 2)
+        logits = logits.double() if logits.device.type != "mps" else logits.cpu().double()
+        spent = _nats(logits, targets)
+        total = torch.nn.functional.pad(logits.softmax(-1)[:, order].cumsum(-1), (1, 0))  # (n, V + 1)
+        alike = total.gather(1, places[..., 1]) - total.gather(1, places[..., 0])  # S_1 … S_K, (n, K)
+        # never above 1 nor below p, and falling: differences of sums near 1 are not exact for what is very unlikely
+        left = (-alike.clamp(min=1e-300).log()).clamp(min=0).minimum(spent[:, None]).cummax(1).values.cpu().numpy()
+        targets, spent = targets.cpu().numpy(), spent.cpu().numpy()
+        inside = np.arange(left.shape[1]) < self.lengths[targets][:, None]  # (n, K)
+        steps = np.where(inside, np.diff(left, axis=1, prepend=0.0), 0.0)
+        bits = np.zeros((len(targets), len(ATTRIBUTES)))
+        np.add.at(bits, (np.arange(len(targets))[:, None], self.says[targets]), steps)
+        return bits / math.log(2), (spent - steps.sum(1)) / math.log(2)

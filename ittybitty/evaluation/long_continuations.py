@@ -1,0 +1,171 @@
+"""Does it stay music? A continuation many times as long as a training window, looked at window by window beside the pianist.
+
+    result = endurance("tiny", data, "validation", pieces=10, tokens=10_000)
+
+Each piece gives its opening for a seed. What the model draws from there, and what the pianist played from there, are cut into
+windows of equal numbers of notes; each window is measured as if it were a piece of its own. A model that drifts into
+noise, silence or a loop shows it as a column that moves away from the pianists' and does not come back.
+
+Left out: form. A window knows nothing of the windows before it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .. import checkpoint, metrics, systems
+from ..corpora import Corpus, Piece
+from ..errors import UNREADABLE, ConfigError, CorpusError
+from ..generation import continuation
+from ..notes import Performance, between
+from .bits import chosen_pieces, evenly_spaced, read_piece, shown
+from .results import data_hash, header
+
+WINDOW = 500  # notes
+TOKENS_PER_NOTE = 2.5  # at least so many notes are asked of the pianist, that the two can be set side by side
+
+
+def endurance(
+    name: str | Path,
+    data: str | Path | Corpus | None,
+    split: str = "validation",
+    pieces: int = 10,
+    tokens: int = 10_000,
+    window: int = WINDOW,
+    seed: int = 0,
+    progress: bool = True,
+    **sampling,
+) -> dict:
+    """The record of `pieces` continuations of `tokens` tokens, by windows of `window` notes: {"windows": [{"from_note",
+    "to_note", "generated", "truth", "more"}], …}, each set metric -> {"mean", "ci95"}, in the units of `window_metrics`.
+
+    "more" is what a continuation has more than what the pianist played from the same opening; each row of "per_piece" holds the
+    windows of the two, for a mean may be of two kinds of failure.
+
+    Pieces are evenly spaced among those of the split that are long enough; there are as many windows as the shortest
+    continuation fills. Raises CheckpointError, ConfigError, and CorpusError where no piece or no window is left.
+    """
+    if pieces < 1 or window < 2 or tokens < 1:
+        raise ConfigError(
+            f"pieces is {pieces}, tokens {tokens}, window {window}: give 1 or more, and windows of 2 notes or more"
+        )
+    found = checkpoint.load(name)
+    corpus, all_of_split = chosen_pieces(data, split, None, found.configs["data"].corpus)
+    needed = math.ceil(tokens / TOKENS_PER_NOTE)
+    long = _long_enough(all_of_split, found.configs["data"].prompt_seconds, needed)
+    if not long:
+        raise CorpusError(
+            f"{corpus.name}: no piece of {split} has {needed:,} notes after its opening; ask for fewer tokens"
+        )
+    config = systems.sampling(found.system, **{"max_new_tokens": tokens, **sampling})
+    made, played, rows = [], [], []
+    for i, (piece, opening, rest) in enumerate(shown(evenly_spaced(long, pieces), progress, "continuing")):
+        one = continuation(
+            found.model,
+            found.tokenizer,
+            opening,
+            found.configs["data"],
+            dataclasses.replace(config, seed=1000 * seed + i),
+        )
+        made.append(windows(one.new, window))
+        played.append(windows(rest, window))
+        rows.append(
+            {
+                "name": piece,
+                "notes": len(one.new),
+                "tokens": one.tokens,
+                "seconds": one.new.end - opening.end,
+                "draw_seconds": one.seconds,
+            }
+        )
+    count = min(map(len, made + played))
+    rows = [
+        {**row, "windows": {"generated": ours[:count], "truth": theirs[:count]}}
+        for row, ours, theirs in zip(rows, made, played)
+    ]
+    if not count:
+        raise CorpusError(
+            f"no continuation of {tokens:,} tokens has {window} notes; ask for more tokens or smaller windows"
+        )
+    return {
+        "measures": "music metrics by window of long continuations",
+        "windows": [
+            {
+                "from_note": i * window,
+                "to_note": (i + 1) * window,
+                "generated": _means([w[i] for w in made]),
+                "truth": _means([w[i] for w in played]),
+                "more": _means(
+                    [{key: ours[i][key] - theirs[i][key] for key in ours[i]} for ours, theirs in zip(made, played)]
+                ),
+            }
+            for i in range(count)
+        ],
+        "window": window,
+        "tokens": tokens,
+        "trained_context": found.configs["data"].context,
+        **header(found, corpus, split),
+        "data_hash": data_hash(rows),
+        "pieces": len(rows),
+        "seed": seed,
+        "sampling": {key: getattr(config, key) for key in ("temperature", "top_k", "top_p", "repetition_penalty")},
+        "per_piece": rows,
+    }
+
+
+def _long_enough(
+    pieces: Sequence[Piece], seconds: float, notes: int
+) -> tuple[tuple[str, Performance, Performance], ...]:
+    """Name, opening and rest of the pieces that have so many notes after their opening; unreadable ones are left out."""
+    long = []
+    for piece in pieces:
+        try:
+            opening, rest = opened(read_piece(piece), seconds)
+        except UNREADABLE:
+            continue
+        if len(rest) >= notes:
+            long.append((piece.name, opening, rest))
+    return tuple(long)
+
+
+def opened(performance: Performance, seconds: float) -> tuple[Performance, Performance]:
+    """A performance up to the first note that has `seconds` of music before it, that note included; and what comes after."""
+    onsets = performance.notes["onset"]
+    later = onsets[onsets >= onsets.min() + seconds] if len(onsets) else onsets
+    join = math.nextafter(float(later.min()), math.inf) if len(later) else math.inf
+    return between(performance, -math.inf, join), between(performance, join, math.inf)
+
+
+def windows(performance: Performance, size: int) -> list[dict[str, float]]:
+    """`window_metrics` of each full window of `size` notes, in order."""
+    notes = np.sort(performance.notes, order=("onset", "pitch"))
+    return [window_metrics(notes[at : at + size]) for at in range(0, len(notes) - size + 1, size)]
+
+
+def window_metrics(notes: np.ndarray) -> dict[str, float]:
+    """Of (N,) notes: notes a second, the longest time without an onset in s, entropy of pitch classes in bits, pitches from
+    lowest to highest in semitones, mean velocity, and the share of runs of four pitches that stood in the window before."""
+    onsets, pitches = notes["onset"], notes["pitch"].astype(int)
+    gaps, classes = np.diff(onsets), metrics.pitch_class_histogram(Performance(notes))
+    classes = classes[classes > 0]
+    return {
+        "notes_per_second": len(notes) / max(float(onsets[-1] - onsets[0]), 1e-9),
+        "longest_gap": float(gaps.max()),
+        "pitch_class_entropy": float(-(classes * np.log2(classes)).sum()),
+        "pitch_range": float(np.ptp(pitches)),
+        "velocity": float(notes["velocity"].mean()),
+        "repetition": metrics.repetition(Performance(notes)),
+    }
+
+
+def _means(rows: Sequence[dict[str, float]]) -> dict[str, dict]:
+    return {
+        key: {"mean": float(np.mean(v)), "ci95": list(metrics.bootstrap_interval(v))}
+        for key in rows[0]
+        for v in [[row[key] for row in rows]]
+    }

@@ -1,0 +1,117 @@
+"""Results files: JSON records of what was measured, each with its provenance (date, commit, device, versions).
+
+    record(evaluate("tiny", data), "paper/results/tiny.json")
+    recorded("paper/results", "bits_per_note")
+
+Left out: what is measured; that is what the other modules of this folder do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from .. import checkpoint
+from ..corpora import Corpus
+from ..errors import ResultError
+from ..paths import atomic_path, repository_root
+
+
+def header(found: checkpoint.Loaded, corpus: Corpus, split: str) -> dict:
+    """What every record of a model says first: which model, which code, and on what it was measured."""
+    return {
+        "split": split,
+        "corpus": corpus.name,
+        "system": found.system,
+        "model": found.path.name,
+        "parameters": sum(p.numel() for p in found.model.parameters()),
+        "weights_hash": checkpoint.weights_hash(found.model),
+        "keeps": list(found.tokenizer.keeps),
+        "tokenizer_hash": found.tokenizer.content_hash,
+    }
+
+
+def data_hash(rows: Iterable[Mapping]) -> str:
+    """Of the names and note counts of the pieces: two results with the same hash were measured on the same music."""
+    text = json.dumps(sorted([row["name"], int(row["notes"])] for row in rows))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def record(results: Mapping, path: str | Path) -> dict:
+    """Writes results with their provenance (date, commit, device, versions) as JSON, atomically; returns what it wrote."""
+    written = {**results, "provenance": provenance()}
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_text(json.dumps(_plain(written), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return written
+
+
+def recorded(folder: str | Path, key: str) -> list[dict]:
+    """All results below `folder` that hold `key` ("bits_per_note", "bins", "mgeval", "longest" …), each with its file's "name".
+
+    In order of names; a folder that is not there has none. ResultError for a file that cannot be read.
+    """
+    found = []
+    for path in sorted(Path(folder).glob("*.json")):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ResultError(f"{path}: cannot be read ({error}); record it again") from None
+        if isinstance(result, dict) and key in result:
+            found.append({**result, "name": path.stem})
+    return found
+
+
+def provenance() -> dict[str, str]:
+    """Where and with what a figure was made."""
+    import torch
+
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    )
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "device": device,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _commit() -> str:
+    """The clone's commit, with "+" where files differ from it; the package's version for a plain install."""
+    root = repository_root()
+    if root is not None:
+        try:
+            git = ["git", "-C", str(root)]
+            head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=20)
+            changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True, timeout=60).returncode
+            return head.stdout.strip() + "+" * bool(changed)
+        except (OSError, subprocess.SubprocessError):
+            pass
+    try:
+        return f"version {version('ittybitty')}"
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _plain(value):
+    """`value` as JSON has it: NumPy numbers as Python's, NaN as null."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,171 @@
+"""Seeds cut from held-out pieces, what a model makes of them, and what the pianist did: the material of
+continuation_metrics.py and memorisation.py.
+
+    trials = make_trials("tiny", data, "validation", pieces=40, seconds=30)
+
+Of each piece, a note is drawn (seeded) that has the prompt's length before it and `seconds` of music after it. The model is
+given what comes before, as a listener would be, and continues for `seconds`; the truth is what the pianist
+played. From as many other pieces of the split the same cut gives other humans: how far apart people are, which is the measure for
+how far a model is. All excerpts begin at second 0.
+
+Left out: numbers; they are in continuation_metrics.py and memorisation.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .. import checkpoint, systems
+from ..config import GenerationConfig
+from ..corpora import Corpus, Piece
+from ..errors import UNREADABLE, ConfigError, CorpusError, IttyBittyError, MidiError
+from ..generation import TOKENS_PER_SECOND, continuation, make_prompt
+from ..notes import Performance, between, shift
+from .bits import chosen_pieces, evenly_spaced, read_piece, shown
+from .results import data_hash, header
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One seed, continued twice."""
+
+    name: str  # of the piece
+    seed: Performance  # all before the cut, at its own times
+    truth: Performance  # the pianist's next seconds
+    generated: Performance  # the model's
+    prompt_ids: np.ndarray  # (L,) what the model was given
+    ids: np.ndarray  # (T,) what it drew
+    draw_seconds: float  # s that drawing took
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Trials of one model, and excerpts of other pieces of the split, with what is needed to say what was done."""
+
+    trials: tuple[Trial, ...]
+    others: tuple[Performance, ...]
+    model: object
+    tokenizer: object
+    generation: GenerationConfig
+    prefer: str = ""  # the corpus that the system asks for where a data folder holds several
+    header: dict = field(repr=False, default_factory=dict)  # for the record: model, split, seconds, seeds
+    skipped: tuple[dict, ...] = ()
+
+    @property
+    def generated(self) -> list[Performance]:
+        """The model's continuations."""
+        return [trial.generated for trial in self.trials]
+
+    @property
+    def truth(self) -> list[Performance]:
+        """The pianists' continuations of the same seeds."""
+        return [trial.truth for trial in self.trials]
+
+
+def make_trials(
+    name: str | Path,
+    data: str | Path | Corpus | None,
+    split: str = "validation",
+    pieces: int = 40,
+    seconds: float = 30.0,
+    seed: int = 0,
+    progress: bool = True,
+    **sampling,
+) -> Trials:
+    """Trials of a shipped model or run folder; the same `seed` gives the same cuts and the same music.
+
+    Takes `pieces` of the split for seeds, or half of it where it has fewer than twice as many, and as many for the other
+    humans. `sampling` are fields of GenerationConfig, those of the system unless told otherwise. Pieces that are too short, unreadable, or that the model answers
+    without a note, are listed in `skipped`; CorpusError where nothing is left.
+    """
+    if pieces < 1 or not 0 < seconds < math.inf:
+        raise ConfigError(f"pieces is {pieces} and seconds is {seconds}: give 1 or more pieces and more than 0 seconds")
+    found = checkpoint.load(name)
+    corpus, all_of_split = chosen_pieces(data, split, None, found.configs["data"].corpus)
+    count = max(1, min(pieces, len(all_of_split) // 2))
+    chosen = evenly_spaced(all_of_split, 2 * count)
+    length = {"seconds": seconds, "max_new_tokens": math.ceil(seconds * TOKENS_PER_SECOND)}
+    config = systems.sampling(found.system, **{**length, **sampling})
+    before = found.configs["data"].prompt_seconds
+    others, skipped = other_humans(chosen[1::2], before, seconds, seed)
+    trials, failed = [], []
+    for i, piece in enumerate(shown(chosen[::2], progress, "continuing")):
+        try:
+            past, truth = cut(piece, before, seconds, np.random.default_rng([seed, i]))
+            one = dataclasses.replace(config, seed=1000 * seed + i)
+            trials.append(
+                continue_seed(found.model, found.tokenizer, found.configs["data"], piece.name, past, truth, one)
+            )
+        except UNREADABLE as error:
+            failed.append({"name": piece.name, "reason": str(error)})
+    if not trials:
+        raise CorpusError(
+            f"{corpus.name}: no piece of {split} gives a trial ({failed[0]['reason']}); give longer pieces or fewer seconds"
+        )
+    head = {
+        **header(found, corpus, split),
+        "data_hash": data_hash([{"name": trial.name, "notes": len(trial.truth)} for trial in trials]),
+        "trials": len(trials),
+        "others": len(others),
+        "seconds": seconds,
+        "seed": seed,
+        "sampling": {key: getattr(config, key) for key in ("temperature", "top_k", "top_p", "repetition_penalty")},
+        "skipped": failed + skipped,
+    }
+    prefer = found.configs["data"].corpus
+    return Trials(
+        tuple(trials), tuple(others), found.model, found.tokenizer, config, prefer, head, tuple(failed + skipped)
+    )
+
+
+def cut(piece: Piece, before: float, seconds: float, rng: np.random.Generator) -> tuple[Performance, Performance]:
+    """What comes up to a note drawn by `rng`, at its own times, and the `seconds` after that note, from second 0.
+
+    MidiError for a piece without so much music before and after one of its notes.
+    """
+    performance = read_piece(piece)
+    onsets = np.unique(performance.notes["onset"])
+    places = onsets[(onsets >= onsets[0] + before) & (onsets <= onsets[-1] - seconds)]
+    if not len(places):
+        raise MidiError(
+            f"{piece.name}: lasts {onsets[-1] - onsets[0]:.0f} s, shorter than a prompt of {before:g} s and {seconds:g} s to continue"
+        )
+    join = float(rng.choice(places))
+    after = between(performance, math.nextafter(join, math.inf), join + seconds)
+    if not len(after):
+        raise MidiError(f"{piece.name}: is silent for {seconds:g} s after second {join:.0f}; ask for more seconds")
+    return between(performance, -math.inf, math.nextafter(join, math.inf)), shift(after, -join)
+
+
+def continue_seed(
+    model, tokenizer, data_config, name: str, seed: Performance, truth: Performance, config: GenerationConfig
+) -> Trial:
+    """A model's continuation of one seed; MidiError where it holds no note."""
+    made = continuation(model, tokenizer, seed, data_config, config)
+    if not len(made.new):
+        raise MidiError(
+            f"{name}: the generated piece holds no notes ({made.tokens} tokens were drawn); train the model longer"
+        )
+    prompt = make_prompt(seed, tokenizer, data_config)
+    return Trial(
+        name, seed, truth, shift(made.new, -prompt.join), prompt.ids, np.array(made.ids, np.int64), made.seconds
+    )
+
+
+def other_humans(
+    pieces: Sequence[Piece], before: float, seconds: float, seed: int
+) -> tuple[list[Performance], list[dict]]:
+    """One excerpt of each piece that is long enough, and the names and reasons of the others."""
+    excerpts, skipped = [], []
+    for i, piece in enumerate(pieces):
+        try:
+            excerpts.append(cut(piece, before, seconds, np.random.default_rng([seed, i, 1]))[1])
+        except IttyBittyError as error:
+            skipped.append({"name": piece.name, "reason": str(error)})
+    return excerpts, skipped

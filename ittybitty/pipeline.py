@@ -1,0 +1,188 @@
+"""The way through the house, one call an arrow: corpus -> tokens -> run.
+
+What `ittybitty tokenize` and `ittybitty train` do, for notebooks and scripts too. A stage that is done is not done
+again: tokens are kept in the cache, under a name that their corpus, tokenizer settings and vocabulary decide.
+
+Left out: the stages themselves; they are tokenizers.store and train.loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import checkpoint, paths, systems
+from .config import SCALE_PRESETS, override
+from .corpora import Corpus, open_corpus
+from .errors import UNREADABLE, CheckpointError, OutputError, TokenizerError
+from .tokenizers import VARIANTS, load_tokenizer, make_tokenizer
+from .tokenizers.store import INDEX, TOKENIZER, TokenStore, tokenize_corpus
+
+
+def tokenize(
+    configs: Mapping,
+    data: str | Path | Corpus | None = None,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    tokenizer=None,
+) -> TokenStore:
+    """The token store of a corpus, made now unless `out` (a place in the cache if None) has it.
+
+    `data` is what `open_corpus` takes, or a token folder, which is returned as it is. Without a `tokenizer` one is
+    learnt from the corpus's training pieces, with the configs' variant and vocabulary. TokenizerError for a folder that
+    holds tokens of another variant or size.
+    """
+    if isinstance(data, (str, Path)) and (Path(data) / INDEX).is_file():
+        store = TokenStore.open(data)
+        if tokenizer is None:
+            _check_variant(store.tokenizer(), configs, Path(data))
+        return store
+    corpus = open_corpus(data, configs["data"].corpus)
+    untrained, vocabulary = systems.build_tokenizer(configs), configs["model"].vocab_size
+    if out is None:
+        out = _place(corpus, untrained, vocabulary, tokenizer)
+    with _alone(Path(out)):
+        if tokenizer is None:
+            tokenizer = _learnt(Path(out), corpus, untrained, vocabulary, progress)
+            _check_variant(tokenizer, configs, Path(out))
+        return tokenize_corpus(corpus, tokenizer, out, workers=workers, progress=progress)
+
+
+def train(
+    run_dir: str | Path,
+    system: str | None = None,
+    preset: str | None = None,
+    changes: Mapping[str, object] | None = None,
+    data: str | Path | Corpus | None = None,
+    resume: bool = False,
+    init_from: str | Path | None = None,
+    progress: bool = True,
+    **options,
+) -> dict:
+    """Train a system on a corpus (tokenized first where it must be) into `run_dir`; the summary of `loop.train`.
+
+    What is not given comes from the run that is gone on with or started from, else it is the hybrid at size tiny.
+    `options` are those of `loop.train`: parallel, max_hours, on_step.
+    """
+    from .train import loop
+
+    run_dir = Path(run_dir).expanduser()
+    if resume:
+        loop.take_over(run_dir)  # before its configuration is read
+    header, tokenizer = _origin(run_dir, resume, init_from)
+    if header and preset is None and (system is None or systems.system(system).name == header["system"]):
+        system, preset, configs = (
+            header["system"],
+            header.get("preset", "custom"),
+            override(header["configs"], changes or {}),
+        )
+    else:
+        system = system or "hybrid"
+        grown = _grown(system, tokenizer)
+        if grown is not None:  # ids mean the same, so the weights' own shape is what goes on
+            preset, tokenizer = preset or header.get("preset", "custom"), grown
+            known = preset if preset in (*SCALE_PRESETS, systems.PUBLISHED) else "tiny"
+            configs = override({**systems.build(system, known), "model": header["configs"]["model"]}, changes or {})
+        else:
+            preset = preset or "tiny"
+            configs = systems.build(system, preset, changes)
+    store = tokenize(configs, data, progress=progress, tokenizer=tokenizer)
+    return loop.train(
+        system, configs, store, run_dir, resume=resume, init_from=init_from, preset=preset, progress=progress, **options
+    )
+
+
+def _origin(run_dir: Path, resume: bool, init_from: str | Path | None) -> tuple[dict | None, object]:
+    """config.json and tokenizer of the run that is gone on with or started from; CheckpointError for a place that is taken."""
+    if (run_dir / "config.json").is_file():
+        if not resume:
+            raise CheckpointError(f"{run_dir}: holds a run already; --resume goes on with it, or give another folder")
+        return checkpoint.read_config(run_dir), load_tokenizer(run_dir)
+    if run_dir.is_dir() and any(run_dir.iterdir()) and not resume:
+        raise OutputError(f"{run_dir}: is a folder with other things in it; give a new one")
+    there = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise OutputError(f"{run_dir}: no folder can be made in {there}; choose a place you may write to")
+    if init_from is None:
+        return None, None
+    start = checkpoint.find(init_from)
+    return checkpoint.read_config(start), load_tokenizer(start)
+
+
+def _grown(system: str, start):
+    """The system's tokenizer as it follows from `start`'s, where it is another one whose ids mean the same; else None."""
+    wanted = systems.system(system).tokenizer
+    if start is None or start.variant == wanted:
+        return None
+    grow = getattr(make_tokenizer(wanted), "grown_from", None)
+    return grow(start) if grow else None
+
+
+def _place(corpus: Corpus, untrained, vocab_size: int, tokenizer) -> Path:
+    """A folder of the cache: the corpus's own, or one beside it for a `tokenizer` that was learnt elsewhere."""
+    asked = getattr(tokenizer, "asked", None)  # fewer ids may have been learnt, and a run's configuration says how many
+    own = token_folder(corpus, untrained, vocab_size if asked is None else asked)
+    if tokenizer is None or ((own / INDEX).is_file() and TokenStore.open(own).tokenizer_hash == tokenizer.content_hash):
+        return own
+    return own.with_name(f"{own.name}-{tokenizer.content_hash[:8]}")
+
+
+def _alone(out: Path):
+    """A lock beside `out`: under torchrun, one rank tokenizes while the others wait and then find it done."""
+    from filelock import FileLock
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(out.with_name(f".{out.name}.lock"))
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be made ({error.strerror}); choose a place you may write to") from None
+
+
+def token_folder(corpus: Corpus, tokenizer, vocab_size: int) -> Path:
+    """Where the cache keeps the tokens of this corpus: another or changed file, setting or vocabulary is another folder."""
+    content = json.dumps([corpus.stamp, tokenizer.variant, tokenizer.fingerprint, vocab_size])
+    name = re.sub(r"[^\w.-]+", "-", corpus.name) or "corpus"
+    return (
+        paths.cache_dir() / "tokens" / f"{name}-{tokenizer.variant}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    )
+
+
+def _learnt(out: Path, corpus: Corpus, tokenizer, vocab_size: int, progress: bool):
+    """The tokenizer an earlier, perhaps interrupted, call left in `out`, else a new one."""
+    try:
+        return load_tokenizer(out)
+    except TokenizerError:
+        if (out / TOKENIZER).exists():
+            raise  # damaged: said, not overwritten
+    from tqdm.auto import tqdm
+
+    pieces = tqdm(
+        corpus.split("train"), desc="learning tokens", unit="piece", leave=False, disable=None if progress else True
+    )
+    return tokenizer.train(_readable(pieces), vocab_size)
+
+
+def _check_variant(tokenizer, configs: Mapping, where: Path) -> None:
+    """TokenizerError unless the tokens are what the configs ask for; a tokenizer of the user's own settings is taken as it is."""
+    wanted, size = configs["data"].tokenizer, configs["model"].vocab_size
+    if tokenizer.variant in VARIANTS and tokenizer.variant != wanted:
+        raise TokenizerError(
+            f"{where} holds tokens of {tokenizer.variant!r}, and {wanted!r} was asked for: give another folder"
+        )
+    if tokenizer.asked not in (None, size):
+        raise TokenizerError(
+            f"{where} holds tokens of a vocabulary of {tokenizer.asked}, and {size} was asked for: give another folder"
+        )
+
+
+def _readable(pieces):
+    for piece in pieces:
+        try:
+            yield piece.load()
+        except UNREADABLE:  # tokenize_corpus lists it
+            continue

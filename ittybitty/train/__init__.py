@@ -1,0 +1,17 @@
+"""Training: one loop, and its parts.
+
+    loop.py        the training loop; `train` is its one function for callers
+    windows.py     token files -> training batches, in an order that a resumed run finds again
+    optimizer.py   AdamW's parameter groups, learning rate, precision
+    parallel.py    one device, DataParallel, or torchrun
+    log.py         log.jsonl and the progress line
+    stop.py        stop requests: SIGINT, SIGTERM, a limit of hours
+
+Left out: what is trained (systems.py) and on what (pipeline.py tokenizes a corpus and calls `train`).
+"""
+
+from __future__ import annotations
+
+from .loop import train
+
+__all__ = ["train"]

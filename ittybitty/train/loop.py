@@ -1,0 +1,442 @@
+"""One training loop for a CPU, a GPU, DataParallel and torchrun.
+
+    ittybitty train hybrid --preset tiny --data DIR --out runs/tiny
+
+A step is a pure function of (weights, optimizer state, step number): windows come from (seed, epoch, step), dropout is
+reseeded from (seed, step, rank), the learning rate is computed from the step. So a checkpoint of weights and optimizer
+is all it takes to go on, and on a CPU the resumed run ends in the same bits.
+
+The gradient is that of sum of losses / number of targets over the whole global batch, however it is cut into devices,
+processes and micro-batches: one device and many see the same curve.
+
+Left out: parameter averaging, sharding, and any search over settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .. import checkpoint, paths, systems
+from ..errors import CheckpointError, ConfigError, OutputError
+from ..models import IGNORED
+from ..models.mamba import warm_up
+from .log import Tally, TrainingLog
+from .optimizer import Autocast, adamw, learning_rate, precision
+from .parallel import Parallel, open_parallel
+from .stop import StopSignals, budget, deterministic
+from .windows import Windows, batches
+
+LOG_EVERY = 10  # steps that one line of log.jsonl averages
+# settings that a resumed run may change; any other would make it another run
+FREE = {
+    "steps",
+    "epochs",
+    "checkpoint_every",
+    "validate_every",
+    "validation_windows",
+    "patience",
+    "accumulation",
+    "precision",
+}
+
+
+def train(
+    system: str,
+    configs: Mapping,
+    store,
+    run_dir: str | Path,
+    resume: bool = False,
+    parallel: str | None = None,
+    max_hours: float | None = None,
+    progress: bool = True,
+    on_step: Callable[[int, dict], None] | None = None,
+    init_from: str | Path | None = None,
+    preset: str = "custom",
+) -> dict:
+    """Train `system` on a token store into `run_dir` and return a summary.
+
+    `resume` goes on from the folder's newest checkpoint, on the same pieces, or starts where nothing was trained yet; on Kaggle
+    also from the attached output of a former version. `parallel` is "none", "dp", "ddp", or None for what the machine offers. After `max_hours`, on SIGTERM and on Ctrl-C the run is checkpointed at
+    the next step boundary; Ctrl-C then raises KeyboardInterrupt. `on_step(step, record)` is called after each step with
+    the newest line of the log. `init_from` starts from the weights of another run or shipped model.
+
+    Raises ConfigError, CheckpointError, CorpusError or OutputError with a line that says what to do.
+    """
+    group = open_parallel(parallel)
+    try:
+        with deterministic(group.device), StopSignals() as stop:
+            trainer = _Trainer(system, dict(configs), store, Path(run_dir), group, preset, progress)
+            trainer.begin(resume, init_from)
+            summary = trainer.run(stop, budget(max_hours), on_step)
+    finally:
+        group.close()
+    if summary["stopped"] == "SIGINT":
+        raise KeyboardInterrupt
+    return summary
+
+
+class _Trainer:
+    """What a training holds between two steps."""
+
+    def __init__(self, system: str, configs: dict, store, run_dir: Path, group: Parallel, preset: str, progress: bool):
+        self.tokenizer = store.tokenizer()
+        # the tokens decide the vocabulary: a small corpus learns fewer merges than a preset asks for
+        vocabulary = dataclasses.replace(configs["model"], vocab_size=self.tokenizer.vocab_size)
+        self.configs, self.config = {**configs, "model": vocabulary}, configs["train"]
+        self.system, self.preset, self.run_dir, self.group, self.progress = (
+            systems.system(system).name,
+            preset,
+            run_dir,
+            group,
+            progress,
+        )
+        self.windows = self._windows(store, "train")
+        if self.config.epochs:
+            self.config = dataclasses.replace(self.config, steps=self.config.epochs * self.windows.steps_per_epoch)
+            self.configs["train"] = self.config
+        config = self.config
+        splits = {piece.split for piece in store.pieces}
+        self.held_out = self._windows(store, "validation") if "validation" in splits else None
+        torch.manual_seed(config.seed)
+        self.model = systems.build_model(self.configs).to(group.device)
+        self.optimizer = adamw(self.model, config)
+        dtype = precision(config.precision, group.device)
+        self.scaler = torch.amp.GradScaler(group.device.type, enabled=dtype is torch.float16)
+        if group.kind == "dp":
+            warm_up(self.model, [torch.device("cuda", i) for i in range(torch.cuda.device_count())])
+        self.wrapped = group.wrap(Autocast(self.model, group.device.type, dtype))
+        self.notes_per_id = torch.from_numpy(np.asarray(self.tokenizer.notes_per_id, np.float64))
+        self.music = _music(store)
+        own = {"corpus": Path(store.corpus).name, "licence": store.licence} if hasattr(store, "corpus") else None
+        self.trained_on = None if own is None else [own]
+        self.step = self.tokens = 0
+        self.seconds = 0.0
+        self.best: dict = {}  # validation record of the best weights
+        self.stale = 0  # validations since then
+        self.last_validation: dict = {}
+
+    def _windows(self, store, split: str) -> Windows:
+        data = self.configs["data"]
+        return Windows(
+            store,
+            split,
+            data.context,
+            self.config.batch_size,
+            self.tokenizer,
+            data if split == "train" else None,
+            self.config.seed,
+            self.group.rank,
+            self.group.world,
+        )
+
+    # ------------------------------------------------------------------ beginning
+
+    def begin(self, resume: bool, init_from: str | Path | None) -> None:
+        """Make the run folder, or take up the run that is in it."""
+        if resume:
+            take_over(self.run_dir)
+        if self.group.main:
+            _make(self.run_dir)
+            checkpoint.settle(self.run_dir)
+        self.group.wait()
+        last = checkpoint.newest(self.run_dir)
+        if last is not None and not resume:
+            raise CheckpointError(
+                f"{self.run_dir}: holds a run of {last.step} steps; --resume goes on with it, or give another folder"
+            )
+        if last is not None:
+            self._resume(last)
+        elif init_from is not None:
+            start = checkpoint.find(init_from)
+            header = checkpoint.read_config(start)
+            if header["tokenizer_hash"] not in getattr(self.tokenizer, "extends", ()):
+                checkpoint.check_tokenizer(header["tokenizer_hash"], self.tokenizer, start)
+            self._learnt_before(header)
+            checkpoint.put_weights(self.model, checkpoint.read_weights(start), start)
+        if last is None and (wrong := self._nothing_to_go_on_from()):
+            raise CheckpointError(
+                f"{self.run_dir}: {wrong}; give another folder, and --from {self.run_dir} to start from its weights"
+            )
+        self.saved = last is not None
+        if self.group.main and last is None:
+            self.tokenizer.save(self.run_dir / "tokenizer.json")
+            self._write_config()
+        self.log = TrainingLog(self.run_dir / "log.jsonl", self.config.steps, self.step, self.progress, self.group.main)
+        if last is not None:
+            self.log.say(f"{self.run_dir}: goes on from step {self.step} of {self.config.steps}")
+        elif resume:
+            self.log.say(f"{self.run_dir}: holds no run yet; starts at step 0")
+
+    def _nothing_to_go_on_from(self) -> str:
+        """Why a folder without a complete checkpoint may not be begun in, "" where it may: weights in it would be lost."""
+        if (self.run_dir / "README.md").exists():
+            return "is an exported model, not a run"
+        if (self.run_dir / checkpoint.LAST).exists():
+            return f"its {checkpoint.LAST}/ is incomplete, so the run cannot go on"
+        if (self.run_dir / checkpoint.MODEL).exists():  # never written before the first checkpoint
+            return f"holds weights but no {checkpoint.LAST}/, so the run cannot go on"
+        return ""
+
+    def _resume(self, last: checkpoint.Last) -> None:
+        header = checkpoint.read_config(self.run_dir)
+        checkpoint.check_tokenizer(header["tokenizer_hash"], self.tokenizer, self.run_dir)
+        if header["system"] != self.system:
+            raise ConfigError(
+                f"{self.run_dir}: is a run of {header['system']}, not of {self.system}; give another folder"
+            )
+        for part, theirs in header["configs"].items():
+            for name, value in dataclasses.asdict(theirs).items():
+                ours = getattr(self.configs[part], name)
+                if ours != value and not (part == "train" and name in FREE):
+                    raise ConfigError(
+                        f"{self.run_dir}: was trained with {part}.{name} {value!r}, not {ours!r}; use that, or another folder"
+                    )
+        state = last.state
+        if state.get("music", self.music) != self.music:  # runs of before this was written do not say
+            known = ", ".join(one["corpus"] for one in header.get("trained_on") or ())
+            raise ConfigError(
+                f"{self.run_dir}: was trained on other pieces{f' (of {known})' if known else ''}; give the --data it was begun with, or "
+                f"another folder and --from {self.run_dir}"
+            )
+        self._learnt_before(header)
+        checkpoint.restore(last, self.model, self.optimizer)
+        self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
+        self.best, self.stale, self.last_validation = state["best"], state["stale"], state["last_validation"]
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+
+    def _learnt_before(self, header: Mapping) -> None:
+        """These weights have met the corpora of their origin too; where it does not say which, nor can this run."""
+        before = header.get("trained_on")
+        known = before is not None and self.trained_on is not None
+        self.trained_on = [*before, *(one for one in self.trained_on if one not in before)] if known else None
+
+    def _write_config(self) -> None:
+        metrics = self.best or self.last_validation
+        checkpoint.write_config(
+            self.run_dir, self.configs, self.system, self.preset, self.tokenizer.content_hash, metrics, self.trained_on
+        )
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self, stop: StopSignals, seconds: float, on_step) -> dict:
+        """Steps until done, out of patience, out of time or told to stop; a checkpoint at the end in every case."""
+        began, before = time.monotonic(), self.seconds
+        slowest = 0.0  # s of the slowest step yet, validation and checkpoint included
+        reason = "finished" if self.step >= self.config.steps else "patience" if self._out_of_patience else ""
+        tally, record = Tally(self.group.sum), {}
+        workers = 2 if self.group.device.type == "cuda" else 0
+        reader = batches(self.windows, self.step, self.config.steps, workers)
+        while not reason:
+            at = time.monotonic()
+            tally.add(*self._train_step(*next(reader)))
+            self.step += 1
+            done = self.step >= self.config.steps
+            self.seconds = before + time.monotonic() - began
+            if self.step % LOG_EVERY == 0 or done:
+                record = self._log(tally)
+            if done or self.step % self._validate_every == 0:
+                self._validate()
+            if self._out_of_patience:
+                reason = "patience"
+            if done:
+                reason = "finished"
+            elif self.step % self.config.checkpoint_every == 0 and not reason:
+                self._save(final=False)
+            self.log.advance(self.step, record, self.last_validation)
+            if on_step is not None:
+                on_step(self.step, record)
+            slowest = max(slowest, time.monotonic() - at)
+            out_of_time = time.monotonic() - began + 2 * slowest > seconds
+            reason = reason or self._agreed(stop.received, out_of_time)
+        reader.close()
+        self._end(tally)
+        return self._summary(reason)
+
+    @property
+    def _out_of_patience(self) -> bool:
+        return bool(self.config.patience) and self.stale >= self.config.patience
+
+    @property
+    def _validate_every(self) -> int:
+        return self.config.validate_every or self.windows.steps_per_epoch
+
+    def _agreed(self, received: str, out_of_time: bool) -> str:
+        """Why to stop, the same on every rank: all of them must leave the loop at the same step."""
+        interrupt, terminate, late = self.group.sum(received == "SIGINT", received == "SIGTERM", out_of_time)
+        return "SIGINT" if interrupt else "SIGTERM" if terminate else "time" if late else ""
+
+    def _train_step(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float, torch.Tensor]:
+        """One optimizer step; (loss sum, nats, targets of all ranks, gradient norm)."""
+        config, device = self.config, self.group.device
+        torch.manual_seed(_seed(config.seed, self.step, self.group.rank))  # for dropout
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = learning_rate(self.step, config, self.windows.steps_per_epoch)
+        self.wrapped.train()
+        (count,) = self.group.sum(float((y != IGNORED).sum()))
+        micro = list(zip(x.chunk(config.accumulation), y.chunk(config.accumulation)))
+        loss_sum = nats = torch.zeros((), device=device)
+        for place, (ids, targets) in enumerate(micro):
+            with self.group.quiet(self.wrapped) if place + 1 < len(micro) else nullcontext():
+                out = self.wrapped(
+                    ids.to(device, non_blocking=True), targets.to(device, non_blocking=True), config.label_smoothing
+                )
+                loss, nll, _ = (value.sum() for value in out)  # one value a device
+                # DistributedDataParallel averages over ranks what should be summed
+                self.scaler.scale(loss * (self.group.world / count)).backward()
+            loss_sum, nats = loss_sum + loss.detach(), nats + nll.detach()
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.tokens += int(count)
+        return loss_sum, nats, count, norm
+
+    def _log(self, tally: Tally) -> dict:
+        loss, nll, count, norm, seconds, steps = tally.read()
+        record = {
+            "step": self.step,
+            "epoch": round(self.step / self.windows.steps_per_epoch, 4),
+            "loss": round(loss, 5),
+            "nll": round(nll, 5),
+            "lr": learning_rate(self.step - 1, self.config, self.windows.steps_per_epoch),
+            "grad_norm": round(norm, 4),
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 2),
+            "tokens_per_second": round(count / seconds, 1),
+            "seconds_per_step": round(seconds / steps, 4),
+        }
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"{self.run_dir}: the loss is not a number at step {self.step}; --resume goes on from the last checkpoint, "
+                "and a lower train.learning_rate in a new run avoids it"
+            )
+        self.log.write(record)
+        return record
+
+    # ------------------------------------------------------------------ validation and checkpoints
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        """Nats per token of the validation split, unsmoothed; keeps the weights when they are the best yet.
+
+        Bits per note here are an estimate: every window starts with an empty past. `ittybitty evaluate` is the yardstick.
+        """
+        if self.held_out is None:
+            return
+        self.wrapped.eval()
+        limit = self.config.validation_windows or len(self.held_out)
+        steps = min(self.held_out.steps_per_epoch, -(-limit // self.config.batch_size))
+        nats = count = notes = 0.0
+        for x, y in batches(self.held_out, 0, steps):
+            out = self.wrapped(x.to(self.group.device), y.to(self.group.device))
+            nats, count = nats + float(out[1].sum()), count + float(out[2].sum())
+            notes += float(self.notes_per_id[y[y >= 0]].sum())
+        nats, count, notes = self.group.sum(nats, count, notes)
+        record = {
+            "step": self.step,
+            "epoch": round(self.step / self.windows.steps_per_epoch, 4),
+            "validation_nll": round(nats / count, 5),
+            "bits_per_note": round(nats / math.log(2) / max(notes, 1), 4),
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 2),
+        }
+        self.log.write(record)
+        self.last_validation = record
+        self.stale += 1
+        if record["validation_nll"] < self.best.get("validation_nll", math.inf):
+            self.best, self.stale = record, 0
+            if not self.saved:  # weights are never there without a checkpoint: who goes on need not ask whose they are
+                self._save(final=False)
+            if self.group.main:
+                self._guard(
+                    lambda: (checkpoint.save_model(self.run_dir, self.model), self._write_config()), final=False
+                )
+
+    def _save(self, final: bool) -> None:
+        if not self.group.main:
+            return
+        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+            return  # the log stops the run within LOG_EVERY steps; the checkpoint before it stays good
+        state = {
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "best": self.best,
+            "stale": self.stale,
+            "last_validation": self.last_validation,
+            "scaler": self.scaler.state_dict(),
+            "music": self.music,
+        }
+        self._guard(lambda: checkpoint.save_last(self.run_dir, self.model, self.optimizer, state), final)
+        self.saved = True
+        if final and not self.best:  # nothing was validated: the last weights are what the folder plays
+            self._guard(lambda: (checkpoint.save_model(self.run_dir, self.model), self._write_config()), final)
+
+    def _guard(self, write: Callable[[], object], final: bool) -> None:
+        """A full disk does not end a training while there are steps left to make up for it."""
+        try:
+            write()
+        except OutputError as error:
+            if final:
+                raise
+            self.log.say(str(error))
+
+    def _end(self, tally: Tally) -> None:
+        if tally.steps:
+            self._log(tally)
+        self._save(final=True)
+        self.log.close()
+        self.group.wait()
+
+    def _summary(self, reason: str) -> dict:
+        return {
+            "system": self.system,
+            "run_dir": str(self.run_dir),
+            "stopped": reason,
+            "steps": self.step,
+            "epoch": round(self.step / self.windows.steps_per_epoch, 3),
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 1),
+            "tokens_per_second": round(self.tokens / max(self.seconds, 1e-9), 1),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "validation_nll": self.best.get("validation_nll"),
+            "bits_per_note": self.best.get("bits_per_note"),
+            "best_step": self.best.get("step"),
+        }
+
+
+def _music(store) -> str:
+    """A hash of the pieces, their splits and their lengths in tokens: windows are drawn from these, in this order."""
+    pieces = [[piece.name, piece.split, piece.length] for piece in store.pieces]
+    return hashlib.sha256(json.dumps(pieces).encode()).hexdigest()[:16]
+
+
+def take_over(run_dir: str | Path) -> None:
+    """On Kaggle, copy what a former version of the notebook left at `run_dir`, if that is further, and say so."""
+    if paths.on_kaggle() and (source := checkpoint.adopt_attached(Path(run_dir))):
+        print(f"{run_dir}: taken over from {source}", flush=True)
+
+
+def _seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _make(run_dir: Path) -> None:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{run_dir}: no run folder can be made there ({error.strerror}); give another --out"
+        ) from None

@@ -1,0 +1,66 @@
+"""The session that a training lives in: what may end it early, and what it must leave as it found it.
+
+Left out: what to do then; loop.py checkpoints at the next step boundary.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+
+import torch
+
+from .. import paths
+from ..errors import ConfigError
+
+KAGGLE_HOURS = 11.0  # of the 12 h a session may last: the rest is for installing, tokens and the notebook's last cells
+
+
+class StopSignals:
+    """Turns SIGINT and SIGTERM into a wish that the loop reads at the next step boundary; a second Ctrl-C is immediate."""
+
+    def __init__(self):
+        self.received = ""  # "", "SIGINT" or "SIGTERM"
+
+    def __enter__(self) -> StopSignals:
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():  # Python takes no handler elsewhere
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
+        print("checkpointing at the end of this step; Ctrl-C again stops at once", file=sys.stderr)
+
+
+def budget(max_hours: float | None) -> float:
+    """Seconds that a training may take; Kaggle's limit when none is given there, else no end."""
+    if max_hours is None:
+        return KAGGLE_HOURS * 3600 if paths.on_kaggle() else math.inf
+    if not max_hours > 0:
+        raise ConfigError(f"max_hours is {max_hours}: give a number above 0")
+    return max_hours * 3600
+
+
+@contextmanager
+def deterministic(device: torch.device):
+    """On a CPU, ask torch for operations whose sums always run in the same order; on CUDA nothing is promised."""
+    before, fill = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # only a debugging aid, and slow
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = fill

@@ -1,0 +1,212 @@
+"""Pieces of tokens -> training batches (x, y), in an order that (seed, epoch, step) alone decides.
+
+Resuming is exact because nothing here remembers anything: batch 7,001 of a run is the same arrays whether 7,000
+batches came before it or none. A piece of n tokens has n - 1 targets; they are cut into ceil((n - 1) / L) windows, as
+few as can be, so every epoch has the same number of steps. Where the cuts fall is drawn anew each epoch, within the
+slack of the two ends. With a `stride` windows overlap, as some published recipes have it: one begins every `stride`
+tokens, the last one ends with its piece, and each epoch reads the same ones in another order.
+
+Augmentation transposes each window anew, or (`copies`) gives each piece transposed copies that are drawn once.
+
+Windows never cross pieces and a split is whole pieces, so no window of a held-out piece is ever trained on.
+Left out: packing several pieces into one window (their boundary would need a mask in every model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..config import DataConfig
+from ..errors import ConfigError, CorpusError
+from ..models import IGNORED
+from ..notes import HIGHEST_PITCH, LOWEST_PITCH
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One epoch: where the first cut of each piece falls, and the order of all windows."""
+
+    first: np.ndarray  # (pieces,) tokens of a piece's first window
+    order: np.ndarray  # (windows,) a permutation
+
+
+class Windows:
+    """Batches of one split of a token store.
+
+    `batch_size` counts the windows of a whole step; each of `world` ranks gets its share of them, without overlap or
+    omission. Augmentation happens when `data` and `tokenizer` are given and `data` asks for any.
+    """
+
+    def __init__(
+        self,
+        store,
+        split: str,
+        context: int,
+        batch_size: int,
+        tokenizer=None,
+        data: DataConfig | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        if context < 1 or batch_size < 1:
+            raise ConfigError(f"context {context} and batch_size {batch_size} must both be 1 or more")
+        if not 0 <= rank < world:
+            raise ConfigError(f"rank {rank} of {world} processes: give a rank from 0 to {world - 1}")
+        self.store, self.context, self.batch_size = store, context, batch_size
+        self.seed, self.rank, self.world = seed, rank, world
+        self.tokenizer, self.data = tokenizer, data
+        self.augments = data is not None and bool(data.pitch_shift or data.velocity_shift or data.tempo_stretch)
+        self.stride, self.copies = (data.stride, data.copies) if data is not None else (0, 0)
+        if data is not None and self.copies > 2 * data.pitch_shift:
+            raise ConfigError(
+                f"copies {self.copies}, pitch_shift {data.pitch_shift}: copies are at most twice the shift, since no two are alike"
+            )
+        if self.augments and tokenizer is None:
+            raise ConfigError("augmentation needs the tokenizer of these tokens: give tokenizer=")
+        # x of a padded place is masked out of the loss, so any id the model knows would do
+        self.pad_id = tokenizer.pad_id if tokenizer is not None else 0
+
+        self.pieces = [i for i in store.split(split) if store.pieces[i].length >= 2]
+        if not self.pieces:
+            raise CorpusError(f"split {split!r} of these tokens holds no piece: give a corpus that has that split")
+        self._rows = self.pieces * (1 + self.copies)  # pieces, then their copies
+        self._targets = np.array([store.pieces[i].length - 1 for i in self._rows])  # (rows,)
+        if self.stride:
+            self._windows = 1 + -(-(self._targets - context).clip(0) // self.stride)
+        else:
+            self._windows = -(-self._targets // context)  # (rows,) windows of each, the same in every epoch
+        self._ends = self._windows.cumsum()  # of each row, counted in windows
+        self._plans: dict[int, Plan] = {}
+        self._shifts: dict[int, int] = {}  # semitones of the rows that are copies, as they are needed
+
+    def __len__(self) -> int:
+        """Windows of an epoch."""
+        return int(self._ends[-1])
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch; the last one may be short."""
+        return -(-len(self) // self.batch_size)
+
+    @property
+    def tokens_per_epoch(self) -> int:
+        """Targets of an epoch, over all ranks, before augmentation."""
+        return int(self._targets.sum())
+
+    def plan(self, epoch: int) -> Plan:
+        """Cuts and order of an epoch, from (seed, epoch) alone."""
+        plan = self._plans.get(epoch)
+        if plan is None:
+            random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
+            longest = np.minimum(self.context, self._targets)
+            # a stride knows no cuts, and one that leaves tokens out has fewer windows than they would need
+            shortest = np.minimum(self._targets - (self._windows - 1) * self.context, longest)
+            plan = Plan(random.integers(shortest, longest, endpoint=True), random.permutation(len(self)))
+            self._plans = {epoch: plan}  # one epoch is kept: another is cheap to draw again
+        return plan
+
+    def span(self, epoch: int, window: int) -> tuple[int, int, int]:
+        """(piece of the store, start, stop): the window reads tokens [start, stop) and predicts [start + 1, stop + 1)."""
+        row = int(np.searchsorted(self._ends, window, side="right"))
+        place, targets = int(window - self._ends[row] + self._windows[row]), int(self._targets[row])
+        if self.stride:
+            start = max(0, min(place * self.stride, targets - self.context))
+            return self._rows[row], start, min(start + self.context, targets)
+        first = int(self.plan(epoch).first[row])
+        start = 0 if place == 0 else first + (place - 1) * self.context
+        stop = first if place == 0 else min(start + self.context, targets)
+        return self._rows[row], start, stop
+
+    def rows(self, step: int) -> tuple[int, np.ndarray]:
+        """(epoch, windows) that this rank reads at `step`, which counts over all epochs from 0."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        windows = self.plan(epoch).order[place * self.batch_size : (place + 1) * self.batch_size]
+        return epoch, windows[self.rank :: self.world]
+
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """x and y (B, L) int64 of one step; y is IGNORED where padded.
+
+        A rank for which a short last batch leaves nothing gets one row of padding, so that all ranks take every step.
+        """
+        epoch, windows = self.rows(step)
+        x = np.full((max(1, len(windows)), self.context), self.pad_id, np.int64)  # (B, L)
+        y = np.full_like(x, IGNORED)
+        for row, window in enumerate(windows):
+            ids = self.tokens(epoch, int(window))
+            x[row, : len(ids) - 1], y[row, : len(ids) - 1] = ids[:-1], self._scored(ids, epoch, int(window))[1:]
+        return torch.from_numpy(x), torch.from_numpy(y)
+
+    def _scored(self, ids: np.ndarray, epoch: int, window: int) -> np.ndarray:
+        """Ids as targets: IGNORED where the tokenizer says that a piece of one velocity teaches nothing."""
+        unscored = getattr(self.tokenizer, "unscored", None)
+        if unscored is None or not self.store.pieces[self.span(epoch, window)[0]].flat:
+            return ids
+        return np.where(unscored(ids), IGNORED, ids.astype(np.int64))
+
+    __getitem__ = batch  # a map-style dataset for torch's DataLoader
+
+    def tokens(self, epoch: int, window: int) -> np.ndarray:
+        """The window's tokens, inputs and last target together: at most L + 1 of them."""
+        piece, start, stop = self.span(epoch, window)
+        ids = self.store.tokens(piece)
+        if not self.augments:
+            return np.asarray(ids[start : stop + 1])
+        # a shifted passage merges into fewer or more BPE tokens: read on a little, and cut afterwards
+        margin = self.context // 4 if stop - start == self.context else 0
+        changed = self._augment(np.asarray(ids[start : stop + 1 + margin]), epoch, window)
+        return changed[: self.context + 1]
+
+    def _augment(self, ids: np.ndarray, epoch: int, window: int) -> np.ndarray:
+        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch, window])))
+        semitones = random.integers(-self.data.pitch_shift, self.data.pitch_shift, endpoint=True)
+        if self.copies:
+            semitones = self._shift_of_copy(int(np.searchsorted(self._ends, window, side="right")))
+        velocity_steps = random.integers(-self.data.velocity_shift, self.data.velocity_shift, endpoint=True)
+        stretch = 1 + self.data.tempo_stretch * random.uniform(-1, 1)
+        return self.tokenizer.augment(ids, self._on_keyboard(int(semitones), ids), int(velocity_steps), float(stretch))
+
+    def _shift_of_copy(self, row: int) -> int:
+        """Semitones that a row is moved by: none for the piece itself, another number for each of its copies."""
+        if row not in self._shifts:
+            piece, copy = row % len(self.pieces), row // len(self.pieces)
+            random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, piece])))
+            most = self.data.pitch_shift
+            drawn = random.permutation([n for n in range(-most, most + 1) if n])
+            ids = self.store.tokens(self._rows[row])
+            self._shifts[row] = self._on_keyboard(int(drawn[copy - 1]), np.asarray(ids)) if copy else 0
+        return self._shifts[row]
+
+    def _on_keyboard(self, semitones: int, ids: np.ndarray) -> int:
+        """`semitones`, or as many of them as no note leaves the keyboard by."""
+        if not (pitches := self.tokenizer.pitch_range(ids)):
+            return semitones
+        lowest, highest = pitches
+        return int(np.clip(semitones, min(0, LOWEST_PITCH - lowest), max(0, HIGHEST_PITCH - highest)))
+
+
+def batches(windows: Windows, start: int, stop: int, workers: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """`windows.batch(step)` for start <= step < stop, made ahead of time.
+
+    By one thread with `workers` 0, else by that many processes (a GPU is faster than one core can augment).
+    """
+    if workers:
+        from torch.utils.data import DataLoader
+
+        # its own generator: the loader would otherwise draw its seed from the model's random numbers
+        yield from DataLoader(
+            windows, batch_size=None, sampler=range(start, stop), num_workers=workers, generator=torch.Generator()
+        )
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="windows") as thread:
+        ahead = [thread.submit(windows.batch, step) for step in range(start, min(start + 2, stop))]
+        for step in range(start, stop):
+            ready = ahead.pop(0).result()
+            if step + 2 < stop:
+                ahead.append(thread.submit(windows.batch, step + 2))
+            yield ready

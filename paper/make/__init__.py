@@ -1,0 +1,79 @@
+"""What the paper is filled with: numbers as LaTeX macros and tables, from recorded results and from nothing else.
+
+    paper/results/*.json        what was measured, with its provenance
+    paper/experiments/*.yaml    which rows there are to be: one that was not run says so
+    pretrained/<name>/          configuration and log of the two models that ship
+        -> paper/numbers.tex    one macro a number, with the file that it came from (numbers_tex.py)
+        -> paper/tables/*.tex   (tables_tex.py)
+        -> README.md            its table of results (readme_md.py)
+
+main.tex holds no measured digit of its own (tests/test_paper.py). The installed package does not hold this folder:
+callers put paper/ on their path and `import make`. Left out: pictures of data (ittybitty/plots.py), and whether the
+claims in words hold: notebook 11 asserts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ittybitty.paths import atomic_path
+
+from .numbers_tex import Number, macros, numbers
+from .readme_md import fill, readme_table, write_readme
+from .recorded import (
+    HYBRID,
+    MIXERS,
+    MODEL,
+    NEEDED,
+    PROTOCOLS,
+    WHOLE,
+    beats,
+    common_pieces,
+    extremes,
+    on_pieces,
+    overtakes,
+    paired,
+    read_results,
+    rows_of,
+    settings,
+    uniform_bits,
+)  # fmt: skip
+from .tables_tex import systems, tables
+
+__all__ = [
+    "HYBRID",
+    "MIXERS",
+    "MODEL",
+    "NEEDED",
+    "PROTOCOLS",
+    "WHOLE",
+    "Number",
+    "beats",
+    "common_pieces",
+    "extremes",
+    "fill",
+    "macros",
+    "numbers",
+    "on_pieces",
+    "overtakes",
+    "paired",
+    "read_results",
+    "readme_table",
+    "rows_of",
+    "settings",
+    "systems",
+    "tables",
+    "uniform_bits",
+    "write",
+    "write_readme",
+]
+
+
+def write(results: Mapping, folder: str | Path) -> list[Path]:
+    """Writes numbers.tex and tables/*.tex below `folder`; returns their paths."""
+    texts = {"numbers.tex": macros(results)} | {f"tables/{name}.tex": text for name, text in tables(results).items()}
+    for name, text in texts.items():
+        with atomic_path(Path(folder) / name) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+    return [Path(folder) / name for name in texts]

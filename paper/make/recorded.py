@@ -1,0 +1,147 @@
+"""Recorded results as the paper needs them: read, checked, and set side by side on the same pieces.
+
+    results = read_results("paper/results")
+    rows_of(results, "all_rows")                                       # those that were not run are None
+    paired(results["all_rows_mamba"], results["all_rows_hybrid"])      # bits a note that mamba needs more, with interval
+
+Left out: what is written of them, numbers_tex.py and tables_tex.py.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from ittybitty import metrics
+from ittybitty.config import from_json
+from ittybitty.errors import ResultError
+from ittybitty.experiments import read_recipe
+from ittybitty.paths import pretrained_dir
+from ittybitty.train.log import read_log
+
+PROTOCOLS = ("windows", "pieces", "official")  # of experiments/leak.py
+BEAT_CODE = {"beats_base": "BeatBase", "beats_velocity": "BeatVelocity", "beats_remi": "BeatRemi"}  # name in macros
+MODEL, HYBRID = "tiny", "tiny-hybrid"  # as they ship: Mamba alone, and the hybrid that it is measured against
+WHOLE = {  # name in macros -> result after a whole pass
+    "Mamba": "evaluate_tiny", "Hybrid": "evaluate_tiny-hybrid", "Llama": "equal_music_llama-1024",
+}  # fmt: skip
+NEEDED = (
+    "maestro", "tokenizer_settings", "complexity", *WHOLE.values(), *(f"leak_{protocol}" for protocol in PROTOCOLS),
+    "baseline_xz", "baseline_ngram",
+    *(f"all_rows_{row}" for row in ("hybrid", "mamba", "ssm", "llama-512", "llama-1024", "hybrid-cfc", "lstm-remi")),
+    *(f"attention_hybrid-{row}" for row in ("no-attention", "attention-only", "no-bias", "alibi")),
+    *(f"collapse_{row}" for row in ("neither", "no-scaling", "no-smoothing")), "seeds_mamba-1", "seeds_hybrid-1", "seeds_llama-512-1",
+    *(f"vocabulary_size_bpe-{size}" for size in (0, 512, 1024, 5000)), "amount_of_data_V7-96", "amount_of_data_V8-96",
+    "pitch_vocabulary_maestro", "position_tiny", "memorisation_tiny",
+    *(f"{kind}_tiny{drawn}" for kind in ("endurance", "music") for drawn in ("", "-untruncated", "-wider")),
+    "beat_code", *BEAT_CODE, "overfit_synthetic", "overfit_piece",
+)  # fmt: skip
+MIXERS = {  # of bench.complexity: name in macros, row of the table, time and memory as theory has them
+    "attention": ("Attention", "Attention, dense", "L^2", "L^2"),
+    "fused": ("Fused", "Attention, fused", "L^2", "L"),
+    "lstm": ("Lstm", "RNN (LSTM)", "L", "L"),
+    "ssm": ("Ssm", "SSM, by FFT", r"L \log L", "L"),
+    "mamba": ("Mamba", "Selective SSM", "L", "L"),
+}
+
+
+def read_results(folder: str | Path) -> dict[str, dict]:
+    """Every results file by its stem; under "shipped" configuration and log of the models that ship, by name, and under
+    "recipes" those of the folder `experiments` beside.
+
+    ResultError when one that the paper needs is missing, damaged or without provenance.
+    """
+    found = {path.stem: _read(path) for path in sorted(Path(folder).glob("*.json"))}
+    if missing := [name for name in NEEDED if name not in found]:
+        raise ResultError(
+            f"{folder}: lacks {missing[0]}.json, which the paper needs; record it first (see paper/LOG.md)"
+        )
+    homes = {name: pretrained_dir() / name for name in (MODEL, HYBRID)}
+    found["shipped"] = {
+        name: {"config": from_json(_read(home / "config.json", provenance=False)), "log": read_log(home / "log.jsonl")}
+        for name, home in homes.items()
+    }
+    found["recipes"] = {path.stem: read_recipe(path) for path in sorted(Path(folder).parent.glob("experiments/*.yaml"))}
+    return found
+
+
+def _read(path: Path, provenance: bool = True) -> dict:
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{path}: cannot be read ({error}); record it again") from None
+    if provenance and not {"date", "commit", "device", "torch"} <= result.get("provenance", {}).keys():
+        raise ResultError(
+            f"{path}: does not say when, where and with what it was made; record it with ittybitty.evaluation.record"
+        )
+    return result
+
+
+def settings(result: Mapping, variant: str) -> dict:
+    """The row of tokenizer_settings.json that is that variant of the tokenizer."""
+    return next(row for row in result["rows"] if row["settings"].endswith(f"({variant})"))
+
+
+def overtakes(lengths: list[int], first: list[float], second: list[float]) -> str:
+    """The length from which on `first` is below `second` at every length measured, as text."""
+    ahead = [i for i in range(len(lengths)) if all(a < b for a, b in zip(first[i:], second[i:]))]
+    return f"{lengths[ahead[0]]:,}" if ahead else "no length measured"
+
+
+def uniform_bits(result: Mapping, vocabulary: int) -> float:
+    """Bits per note of a model that finds every token equally likely."""
+    return result["tokens_per_note"] * math.log2(vocabulary)
+
+
+def extremes(result: Mapping) -> tuple[float, float]:
+    """Bits per note of the easiest and of the hardest piece."""
+    values = [row["bits"] / row["notes"] for row in result["per_piece"]]
+    return min(values), max(values)
+
+
+def rows_of(results: Mapping, experiment: str) -> dict[str, dict | None]:
+    """Row -> its record, in the order of the recipe; None for one that was not run."""
+    return {row.name: results.get(f"{experiment}_{row.name}") for row in results["recipes"][experiment].rows}
+
+
+def common_pieces(results: Mapping, experiment: str = "all_rows") -> frozenset[str]:
+    """The held-out pieces that all rows of an experiment were scored on; ResultError where they differ."""
+    sets = {
+        frozenset(piece["name"] for piece in row["per_piece"]) for row in rows_of(results, experiment).values() if row
+    }
+    if len(sets) != 1:
+        raise ResultError(
+            f"{experiment}: {'no row is recorded' if not sets else 'rows were scored on different pieces'}; run `ittybitty experiment {experiment}`"
+        )
+    return sets.pop()
+
+
+def on_pieces(result: Mapping, names: Collection[str]) -> tuple[float, float, float]:
+    """Bits per note on just these pieces, and the bounds of its 95% interval over them."""
+    rows = [row for row in result["per_piece"] if row["name"] in names]
+    bits, notes = [row["bits"] for row in rows], [row["notes"] for row in rows]
+    return (sum(bits) / sum(notes), *metrics.bootstrap_interval(bits, notes))
+
+
+def paired(result: Mapping, base: Mapping) -> tuple[float, float, float]:
+    """Bits per note that `result` needs more than `base` on the pieces that both have, and the bounds of its 95% interval.
+
+    Piece by piece: what makes a piece hard for both is no part of the interval. ResultError where they share no piece.
+    """
+    theirs = {row["name"]: row for row in base["per_piece"]}
+    both = [
+        (row["bits"] - theirs[row["name"]]["bits"], row["notes"])
+        for row in result["per_piece"]
+        if row["name"] in theirs
+    ]
+    if not both:
+        raise ResultError("two results share no piece: evaluate them on the same split")
+    more, notes = zip(*both)
+    return (sum(more) / sum(notes), *metrics.bootstrap_interval(more, notes))
+
+
+def beats(result: Mapping, base: Mapping) -> bool:
+    """Does `result` need fewer bits than `base`, the whole interval of the difference below zero?"""
+    return paired(result, base)[2] < 0

@@ -1,0 +1,91 @@
+"""The Triton kernels are the recurrence: in Triton's interpreter where there is no GPU, compiled where there is one."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+
+from ittybitty.config import SCALE_PRESETS
+from ittybitty.errors import ConfigError
+from ittybitty.models import scan
+
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install .[triton]"
+)
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
+
+
+def child(call: str, **environment) -> dict:
+    """The value of a call into tests/models/interpreted.py, in a fresh process."""
+    program = f"import json, interpreted; print(json.dumps(interpreted.{call}))"
+    env = {**os.environ, "TRITON_DEFAULT_FP_FUSION": "1", "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parent, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def assert_small(found: dict[str, dict[str, float]]) -> None:
+    from interpreted import CASES
+
+    assert set(CASES) < set(found)
+    for case, errors in found.items():
+        most = TOLERANCE[CASES[case][1]] if case in CASES else 0  # "threads": the same bits
+        for name, error in errors.items():
+            assert error <= most, f"{case}: {name} is off by {error:.1e} of its largest magnitude"
+
+
+@needs_triton
+def test_interpreted_kernels_equal_truth_in_value_and_gradient_and_in_threads():
+    assert_small(child("values('cpu')", TRITON_INTERPRET="1"))
+
+
+@needs_triton
+@needs_cuda
+def test_compiled_kernels_equal_truth_in_value_and_gradient_and_in_threads():
+    assert_small(child("values('cuda')", TRITON_INTERPRET="0"))
+
+
+@needs_triton
+def test_kernels_compile_for_a_t4(tmp_path):
+    made = child("compiled(75)", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
+    assert set(made) == {"_forward", "_backward"} and min(made.values()) > 1000
+
+
+def test_a_cpu_tensor_is_refused_in_one_line(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    one = torch.ones(1, 2, 3)
+    with pytest.raises(ConfigError, match="needs a CUDA device"):
+        scan.selective_scan(
+            one, one, -torch.ones(3, 2), torch.ones(1, 2, 2), torch.ones(1, 2, 2), torch.ones(3), path="triton"
+        )
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_a_gpu_without_mamba_ssm_takes_triton_where_it_runs(monkeypatch, available):
+    monkeypatch.setattr(scan.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(scan, "_triton_status", lambda: (available, "for this test"))
+    assert scan._best.__wrapped__("cuda") == ("triton" if available else "chunked")
+
+
+def test_warm_up_compiles_once_for_each_size_of_block(monkeypatch):
+    from ittybitty.models import build, mamba
+
+    calls = []
+    monkeypatch.setitem(
+        sys.modules, "ittybitty.models.triton_scan", types.SimpleNamespace(warm_up=lambda *given: calls.append(given))
+    )
+    model = build(SCALE_PRESETS["nano"]["model"])
+    mamba.warm_up(model, ["cuda:0", "cuda:1"])
+    assert calls == []  # another path is chosen here
+    monkeypatch.setattr(mamba, "chosen", lambda device: "triton")
+    mamba.warm_up(model, ["cuda:0", "cuda:1"])
+    assert calls == [(["cuda:0", "cuda:1"], 96, 16)]

@@ -1,0 +1,93 @@
+"""Corpus -> tokens in one call for every row, and tokens of another row are never taken for one's own."""
+
+import pytest
+
+from ittybitty import pipeline, systems
+from ittybitty.corpora import Corpus, open_corpus
+from ittybitty.errors import ConfigError, TokenizerError
+from ittybitty.tokenizers.store import INDEX
+from performances import random_performance
+from runs import Played
+
+BY_TOKENIZER = {row.tokenizer: row.name for row in systems.SYSTEMS.values() if row.corpus == ""}
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    splits = ["train"] * 4 + ["validation", "test"]
+    pieces = [
+        Played(f"piece {i}", split, random_performance(i, notes=120, seconds=30.0)) for i, split in enumerate(splits)
+    ]
+    return Corpus(name="test", licence="CC0", pieces=tuple(pieces))
+
+
+def tokenize(name, corpus, out, **changes):
+    return pipeline.tokenize(systems.build(name, "nano", changes), corpus, out, workers=1, progress=False)
+
+
+@pytest.mark.parametrize("name", BY_TOKENIZER.values())
+def test_every_code_tokenizes_and_is_found_done(name, corpus, tmp_path):
+    first = tokenize(name, corpus, tmp_path / "tokens")
+    assert len(first) == 6 and first.tokenizer().variant == systems.system(name).tokenizer
+    before = (tmp_path / "tokens" / INDEX).stat().st_mtime_ns
+    again = tokenize(name, corpus, tmp_path / "tokens")
+    assert (tmp_path / "tokens" / INDEX).stat().st_mtime_ns == before and again.tokenizer_hash == first.tokenizer_hash
+    assert pipeline.tokenize(systems.build(name, "nano"), tmp_path / "tokens").tokenizer_hash == first.tokenizer_hash
+
+
+def test_rows_of_different_codes_have_cache_folders_of_their_own():
+    folders, corpus = set(), Corpus(name="test", licence="CC0", pieces=())
+    for name in ("hybrid", "lstm-pitch", "lstm-remi", "llama-1024"):
+        configs = systems.build(name, "tiny")
+        folders.add(pipeline.token_folder(corpus, systems.build_tokenizer(configs), configs["model"].vocab_size))
+    assert len(folders) == 4
+
+
+def test_a_changed_file_is_tokenized_anew(maestro_folder):
+    def place():
+        configs = systems.build("hybrid", "tiny")
+        return pipeline.token_folder(open_corpus(maestro_folder), systems.build_tokenizer(configs), 500)
+
+    first = place()
+    assert place() == first
+    file = next(maestro_folder.rglob("*.midi"))
+    content = bytearray(file.read_bytes())
+    content[-10] ^= 1  # as long as before
+    file.write_bytes(bytes(content))
+    assert place() != first
+
+
+def test_a_resumed_run_finds_its_tokens_where_fewer_ids_were_learnt_than_asked(maestro_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("ITTYBITTY_CACHE", str(tmp_path / "cache"))
+    configs = systems.build("lstm-pitch", "nano")
+    store = pipeline.tokenize(configs, maestro_folder, progress=False)
+    learnt = store.tokenizer()
+    assert learnt.vocab_size < configs["model"].vocab_size == learnt.asked
+    resumed = systems.build("lstm-pitch", "nano", {"model.vocab_size": learnt.vocab_size})
+    assert pipeline.tokenize(resumed, maestro_folder, progress=False, tokenizer=learnt).path == store.path
+
+
+def test_tokens_of_another_code_are_refused(corpus, tmp_path):
+    tokenize("hybrid", corpus, tmp_path / "tokens")
+    for data, out in ((corpus, tmp_path / "tokens"), (tmp_path / "tokens", None)):
+        with pytest.raises(TokenizerError, match="holds tokens of 'remi', and 'pitch-string' was asked for"):
+            tokenize("lstm-pitch", data, out)
+
+
+def test_tokens_of_another_size_are_refused(corpus, tmp_path):
+    tokenize("llama-512", corpus, tmp_path / "tokens")
+    for data, out in ((corpus, tmp_path / "tokens"), (tmp_path / "tokens", None)):
+        with pytest.raises(TokenizerError, match="a vocabulary of 512, and 600 was asked for"):
+            tokenize("llama-512", data, out, **{"model.vocab_size": 600})
+
+
+@pytest.mark.parametrize("name", ["hybrid", "lstm-pitch"])
+def test_too_small_a_vocabulary_is_refused(name, corpus, tmp_path):
+    with pytest.raises(ConfigError, match="vocab_size is 20: give"):
+        tokenize(name, corpus, tmp_path / "tokens", **{"model.vocab_size": 20})
+
+
+def test_llama_sizes_are_those_asked_for(corpus, tmp_path):
+    for size in (512, 1024):
+        store = tokenize(f"llama-{size}", corpus, tmp_path / str(size), **{"model.vocab_size": size})
+        assert store.tokenizer().vocab_size == size

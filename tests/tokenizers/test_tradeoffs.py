@@ -1,0 +1,83 @@
+"""The tables of settings and of codes say what a finer grid, more velocities, pedal, and each code cost and keep."""
+
+import pytest
+
+from ittybitty.tokenizers.tradeoffs import CODES, ROWS, codes_table, settings_table
+from performances import random_performance
+
+
+@pytest.fixture(scope="module")
+def table():
+    performances = [random_performance(seed, notes=400, seconds=120.0) for seed in range(2)]
+    return {row["settings"]: row for row in settings_table(performances)}
+
+
+def test_every_row_is_there(table):
+    assert list(table) == list(ROWS)
+
+
+def test_a_finer_grid_keeps_more_and_costs_more(table):
+    rows = [table[name] for name in ("8 positions a beat", "12 positions", "16 positions", "24 positions")]
+    errors, costs = ([row[key] for row in rows] for key in ("onset_error_ms", "tokens_per_note"))
+    assert errors == sorted(errors, reverse=True) and errors[0] > 2.5 * errors[-1]
+    assert costs == sorted(costs)
+
+
+def test_more_velocities_keep_more_at_no_tokens(table):
+    few, many = table["24 positions"], table["24 positions, 64 velocities"]
+    assert many["velocity_error"] < 0.6 * few["velocity_error"]
+    assert many["tokens_per_note"] == few["tokens_per_note"]
+
+
+def test_default_keeps_its_promise(table):
+    row = table["24 positions, pedal (remi)"]
+    assert row["onset_error_ms"] <= 6 and row["notes_lost"] == 0 and row["pedal"]
+    assert row["late_at_end_s"] < 0.02  # no drift
+
+
+def test_published_settings_drift(table):
+    assert table["8 positions, pedal, tempo, metre (remi-published)"]["late_at_end_s"] > 0.3
+
+
+def test_rests_save_nothing(table):
+    assert table["24 positions, rests"]["onset_error_ms"] == pytest.approx(
+        table["24 positions"]["onset_error_ms"], abs=0.1
+    )
+    assert table["24 positions, rests"]["base_tokens"] > table["24 positions"]["base_tokens"]
+
+
+def test_rows_of_ones_own(table):
+    from ittybitty.tokenizers.remi import Settings
+
+    (row,) = settings_table([random_performance(9)], {"mine": Settings(((0, 8, 6),), velocities=4, pedal=False)})
+    assert row["settings"] == "mine" and row["onset_error_ms"] > 10 and row["velocity_error"] > 5
+
+
+@pytest.fixture(scope="module")
+def codes():
+    performances = [random_performance(seed, notes=400, seconds=120.0) for seed in range(4)]
+    return {row["code"]: row for row in codes_table(performances[:2], performances[2:])}
+
+
+def test_every_code_is_there(codes):
+    assert len(codes) == len(CODES)
+    for row, (_, size) in zip(codes.values(), CODES):
+        assert size is None or row["ids"] <= size
+
+
+def test_a_code_that_says_more_needs_more_tokens(codes):
+    assert codes["pitch-string, 1,279"]["tokens_per_note"] <= 1.1 < codes["remi, 2,000"]["tokens_per_note"]
+    sizes = [codes[name]["tokens_per_note"] for name in ("remi", "remi, 512", "remi, 1,024", "remi, 2,000")]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_errors_are_given_of_what_is_kept_alone(codes):
+    strings = codes["pitch-string, 1,279"]
+    assert strings["keeps"] == ["pitch"] and strings["onset_error_ms"] is strings["late_at_end_s"] is None
+    assert 0.3 < strings["keys_kept"] < 0.9  # random keys are rarely near middle C
+    assert (
+        codes["remi"]["keys_kept"] > 0.999
+        and codes["remi"]["onset_error_ms"] == codes["remi, 512"]["onset_error_ms"] <= 6
+    )
+    assert 14 < codes["remi-rests"]["onset_error_ms"] < 17 and codes["remi-rests"]["late_at_end_s"] < 0.04
+    assert codes["remi-published, 2,000"]["late_at_end_s"] > 0.3

@@ -1,0 +1,409 @@
+"""The playground in a real browser: every control pressed, what is heard and downloaded compared with what is shown.
+
+Needs Playwright (`pip install .[browser]`) and a Chromium or Chrome; where there is none the tests say so and are skipped.
+They leave pictures of the page in build/playground/; notebooks/playground.png is a copy of wide-light.png.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ittybitty.midi import read_midi, read_midi_bytes
+from ittybitty.notes import Performance
+from ittybitty.widget import seeds, serve
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install .[browser]")
+
+ROOT = Path(__file__).parents[2]
+PICTURES = ROOT / "build" / "playground"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+RIGHT_EDGE = "Math.max(...[...document.querySelectorAll('.ib, .ib *')].map(e => e.getBoundingClientRect().right))"
+CUT_LABELS = """[...document.querySelectorAll('.ib .widget-label, .ib button')]
+    .filter(e => e.offsetWidth && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
+SOON, LATE = 20_000, 90_000  # ms
+WIDE, NARROW = {"width": 1280, "height": 1000}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """A Chromium of the system, else Playwright's own; skips where there is neither."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        with playwright.sync_playwright() as driver:
+            found = driver.chromium.executable_path
+    if not Path(found).exists():
+        pytest.skip("no Chromium or Chrome here: apt-get install chromium, or python -m playwright install chromium")
+    return found
+
+
+@pytest.fixture(scope="module")
+def address(chromium, tmp_path_factory):
+    """The page as `ittybitty playground` serves it."""
+    port = serve.free_port(serve.LOOPBACK, 8900)
+    log = tmp_path_factory.mktemp("serve") / "log"
+    command = [sys.executable, "-m", "ittybitty", "playground", "--no-browser", "--port", str(port)]
+    with open(log, "wb") as file:
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+        server = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=log.parent, env=one_thread)
+    url = f"http://{serve.LOOPBACK}:{port}/"
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{url}voila/static/voila.js", timeout=1).close()
+                break
+            except OSError:
+                assert server.poll() is None, log.read_text()
+                time.sleep(0.2)
+        assert url in log.read_text()
+        yield url
+    finally:
+        server.send_signal(signal.SIGINT)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium, address, tmp_path_factory):
+    with playwright.sync_playwright() as driver:
+        folder = tmp_path_factory.mktemp("profile")
+        context = driver.chromium.launch_persistent_context(
+            folder, executable_path=chromium, args=FLAGS.split(), accept_downloads=True
+        )
+        context.set_default_timeout(SOON)
+        yield context
+        context.close()
+
+
+class Tab:
+    """The page in one tab, and what it asked for."""
+
+    def __init__(self, browser, address: str, viewport=WIDE):
+        self.asked: list[str] = []
+        self.errors: list[str] = []
+        self.page = browser.new_page()
+        self.page.set_viewport_size(viewport)
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("websocket", lambda socket: self.asked.append(socket.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(address, timeout=LATE)
+        self.page.wait_for_selector(".ib-chart", timeout=LATE)
+
+    def choose(self, label: str, option: str) -> None:
+        self.page.get_by_label(label, exact=True).select_option(label=option)
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def slide(self, label: str, *keys: str) -> str:
+        """Moves a slider by keys of the keyboard; what it then says."""
+        slider = self.page.locator(".widget-hslider", has=self.page.locator(f'.widget-label:text-is("{label}")'))
+        slider.locator(".noUi-handle").click()  # waits until it is there to be seen, as focus() does not
+        for key in keys:
+            self.page.keyboard.press(key)
+        self.page.wait_for_timeout(200)  # the browser holds the last value back until the one before is answered
+        return slider.locator(".widget-readout").inner_text()
+
+    def upload(self, file: Path) -> None:
+        with self.page.expect_file_chooser() as chooser:
+            self.page.locator(".ib-upload").click()
+        chooser.value.set_files(file)
+
+    def text(self, selector: str) -> str:
+        return self.page.locator(selector).first.inner_text()
+
+    def wait_for_text(self, selector: str, words: str, timeout: int = SOON) -> None:
+        self.page.locator(selector, has_text=words).first.wait_for(timeout=timeout)
+
+    def wait_for_take(self, number: int, words: str = "") -> None:
+        """Until the take stands there with its sound."""
+        self.wait_for_text(".ib-stage h2", f"Take {number}{words}", LATE)
+        self.page.locator(".ib-stage audio").wait_for(timeout=LATE)
+
+    def picture(self) -> bytes:
+        """What stands where the roll is: of the page, since the roll itself is drawn anew with every few notes."""
+        box = self.page.wait_for_function(
+            """() => {
+                const field = document.querySelector(".ib-stage .ib-field");
+                if (!field) return null;
+                const box = field.getBoundingClientRect();
+                return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height};
+            }"""
+        ).json_value()
+        return self.page.screenshot(clip=box, full_page=True)
+
+    def strokes(self, kind: str) -> np.ndarray:
+        """(n, 2) onset in s and pitch of the notes that the roll on the stage shows, sorted."""
+        drawn = self.page.wait_for_function(  # at one moment: the roll is drawn anew with every few notes
+            """kind => {
+                const field = document.querySelector(".ib-stage .ib-field");
+                return field && {
+                    span: field.querySelector(".ib-head").dataset.span,
+                    key: document.querySelector(".ib-stage .ib-keys b").innerText,
+                    octaves: field.querySelector(".ib-octave").getAttribute("d"),
+                    paths: [...field.querySelectorAll(`path.ib-${kind}`)].map(path => path.getAttribute("d")),
+                };
+            }""",
+            arg=kind,
+        ).json_value()
+        span, top = float(drawn["span"]), int(drawn["key"][1:])  # the lowest C, by which rows are counted
+        rows = []
+        for path in drawn["paths"]:
+            rows += [(float(x) / 1000 * span, float(y)) for x, y in re.findall(r"M(-?[\d.]+) (-?[\d.]+)h", path)]
+        octaves = [float(y) for y in re.findall(r"M0 (-?[\d.]+)h", drawn["octaves"])]
+        return np.array(sorted((x, 12 * (top + 1) + octaves[0] - y) for x, y in rows)).reshape(-1, 2)
+
+    def download(self, kind: str) -> bytes:
+        with self.page.expect_download() as waiting:
+            self.page.locator(".ib-stage .ib-keep", has_text=kind).click()
+        assert waiting.value.suggested_filename.endswith(f".{'mid' if kind == 'MIDI' else 'wav'}")
+        return Path(waiting.value.path()).read_bytes()
+
+    @property
+    def busy(self) -> bool:
+        return self.page.locator(".ib-generate").is_disabled()
+
+
+@pytest.fixture(scope="module")
+def tab(browser, address):
+    made = Tab(browser, address)
+    yield made
+    made.page.close()
+
+
+def same_notes(shown: np.ndarray, played: Performance) -> bool:
+    """Whether the picture holds these notes, up to its resolution."""
+    expected = np.array(sorted((float(n.onset), float(n.pitch)) for n in played)).reshape(-1, 2)
+    if len(shown) != len(expected):
+        return False
+    order = [np.lexsort((rows[:, 0], rows[:, 1])) for rows in (shown, expected)]
+    shown, expected = shown[order[0]], expected[order[1]]
+    return bool(
+        (shown[:, 1] == expected[:, 1]).all()
+        and np.abs(shown[:, 0] - expected[:, 0]).max() < 0.002 * max(played.end, 4.0)
+    )
+
+
+def test_the_page_asks_nothing_of_other_places(tab, address):
+    foreign = [
+        url for url in tab.asked if not url.startswith((address, address.replace("http", "ws"), "data:", "blob:"))
+    ]
+    assert len(tab.asked) > 10 and not foreign and not tab.errors
+    assert tab.page.title() == "Itty Bitty playground" and tab.text(".ib h1") == "Itty Bitty playground"
+
+
+def test_no_cell_of_the_notebook_shows_but_the_page(tab):
+    assert tab.page.locator(".jp-Cell").count() <= 2 and "Kaggle" not in tab.text("body")
+
+
+def test_choose_slide_generate_watch_listen_and_keep(tab):
+    tab.choose("Seed", "Rag in F")
+    tab.wait_for_text(".ib-seed-line", f"{len(seeds.piece('Rag in F'))} notes")
+    before = tab.picture()
+    assert same_notes(tab.strokes("seed"), seeds.piece("Rag in F"))
+    assert tab.slide("Notes", "Home", *["ArrowRight"] * 3) == "80"
+    tab.press("Generate")
+    tab.wait_for_take(1)
+    assert tab.picture() != before
+    tab.wait_for_text(".ib-stage .ib-progress", "80 new notes")
+
+    midi = read_midi_bytes(tab.download("MIDI"), "download")
+    assert len(midi) == 80 + len(tab.strokes("seed"))
+    assert same_notes(np.concatenate([tab.strokes("seed"), tab.strokes("new")]), midi)
+    with wave.open(io.BytesIO(tab.download("WAV"))) as sound:
+        assert midi.end <= sound.getnframes() / sound.getframerate() < midi.end + 12
+        assert np.abs(np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(int)).max() > 3000
+
+    audio = tab.page.locator(".ib-stage audio")
+    audio.focus()
+    tab.page.keyboard.press("Space")
+    tab.page.wait_for_function("document.querySelector('.ib-stage audio').currentTime > 0.5")
+    assert tab.page.locator(".ib-stage .ib-head.ib-on").count() == 1
+    audio.evaluate("audio => audio.pause()")
+
+
+def test_sliders_change_the_next_token_live(tab):
+    chart = tab.page.locator(".ib-chart").inner_html()
+    assert tab.slide("Temperature", "Home") == "0.10"
+    tab.wait_for_text(".ib-chances p", "Temperature 0.10 lifts")
+    assert tab.page.locator(".ib-chart").inner_html() != chart
+    assert tab.slide("Temperature", "End") == "2.00"
+    tab.wait_for_text(".ib-chances p", "Temperature 2.00 lowers")
+    assert tab.slide("Top-k", "Home", "ArrowRight") == "1"
+    tab.wait_for_text(".ib-chances p", "no choice left")
+    assert tab.slide("Top-k", "Home") == "0"
+    assert tab.slide("Top-p", "End") == "1.00"
+    tab.wait_for_text(".ib-chances p", "top-p leaves all of these")
+    assert tab.page.locator(".ib-cut").count() == 0
+    assert tab.slide("Top-p", "Home") == "0.01"
+    tab.wait_for_text(".ib-chances p", "top-p 0.01 leaves 1 of these")
+    assert tab.page.locator(".ib-cut").count() > 0
+    tab.slide("Top-p", "End")
+
+
+def test_one_slider_changed_gives_a_take_beside_the_first(tab):
+    tab.press("Generate")
+    tab.wait_for_take(2)
+    assert tab.page.locator(".ib-beside").is_visible() and tab.page.locator(".ib-beside audio").count() == 1
+    marked = tab.page.locator(".ib-stage .ib-settings b").all_inner_texts()
+    assert "temperature 2.00" in marked and "top-k off" in marked and not [words for words in marked if "Rag" in words]
+    tab.page.locator(".ib-beside select").select_option(label="Take 1")
+
+
+def test_the_roll_grows_and_stop_keeps_what_is_there(tab):
+    tab.slide("Notes", "End")
+    tab.choose("Seed", "Nothing: a piece from silence")
+    tab.press("Another")
+    tab.press("Generate")
+    tab.page.locator(".ib-stage path.ib-new").first.wait_for(timeout=LATE)
+    first, count = tab.picture(), len(tab.strokes("new"))
+    assert re.search(r"[\d,]+ of 2,000 notes", tab.text(".ib-stage .ib-progress")) and tab.busy
+    tab.choose("Seed", "Chorale in G")  # for the next take, not for this one
+    counted = "document.querySelector('.ib-stage .ib-roll').ariaLabel.match(/(\\d+) new/)[1]"
+    tab.page.wait_for_function(f"{counted} > {count + 20}", timeout=LATE)
+    assert tab.picture() != first
+    tab.page.locator(".ib-generate").dispatch_event("click")  # pressed twice: it is disabled, and nothing begins anew
+    tab.press("Stop")
+    tab.wait_for_take(3, " (stopped)")
+    assert not tab.busy and len(tab.strokes("seed")) == 0 and count < len(tab.strokes("new")) < 2000
+    assert same_notes(tab.strokes("new"), read_midi_bytes(tab.download("MIDI"), "download"))
+
+
+def test_a_bad_upload_is_said_and_a_good_one_played(tab, midi_file, tmp_path):
+    shown, chosen = tab.text(".ib-stage h2"), tab.page.get_by_label("Seed", exact=True).input_value()
+    for name, content, said in (
+        ("broken.mid", midi_file.read_bytes()[:200], "cut short"),
+        ("song.mid", b"ID3 not midi", "is not a MIDI file"),
+        ("huge.mid", bytes(12 * 2**20), "12.0 MiB"),
+        ("empty.mid", b"", "is empty"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        tab.upload(tmp_path / name)
+        tab.wait_for_text(".ib-controls [role=alert]", said)
+        assert name in tab.text(".ib-controls [role=alert]")
+        assert tab.page.get_by_label("Seed", exact=True).input_value() == chosen and tab.text(".ib-stage h2") == shown
+    tab.upload(midi_file)
+    tab.page.wait_for_function("!document.querySelector('.ib-controls [role=alert]')")
+    seed = read_midi(midi_file)
+    tab.wait_for_text(".ib-seed-line", f"{len(seed)} notes")
+    tab.page.get_by_role("button", name="seconds", exact=True).click()
+    assert tab.slide("Seconds", "Home") == "5"
+    tab.press("Generate")
+    tab.wait_for_take(4)
+    made = read_midi_bytes(tab.download("MIDI"), "download")
+    assert (
+        midi_file.name in tab.text(".ib-stage .ib-settings")
+        and seed.end < made.notes["onset"].max() <= seed.notes["onset"].max() + 5.1
+    )
+    assert np.array_equal(made.notes["pitch"][:20], seeds.ending(seed).notes["pitch"][:20])
+
+
+def test_a_row_without_weights_says_what_makes_them(tab):
+    model = tab.page.get_by_label("Model", exact=True)
+    trained = model.evaluate("select => select.selectedOptions[0].label")
+    labels = [label.replace("\N{NO-BREAK SPACE}", " ") for label in model.locator("option").all_text_contents()]
+    rows = [label for label in labels if "no weights" in label]
+    tab.choose("Model", rows[0])
+    tab.wait_for_text(".ib-controls [role=alert]", "ittybitty train")
+    assert tab.busy  # nothing to press
+    tab.choose("Model", trained)
+    tab.page.wait_for_function("!document.querySelector('.ib-generate').disabled")
+
+
+def test_two_tabs_play_at_once_and_neither_hears_the_other(browser, address):
+    tabs = [Tab(browser, address) for _ in range(2)]
+    for number, each in enumerate(tabs):
+        each.choose("Seed", seeds.titles()[2 + number])
+        each.slide("Notes", "Home")
+        each.page.get_by_label("Seed number", exact=True).fill(str(number + 5))
+        each.page.keyboard.press("Tab")
+    for each in tabs:
+        each.press("Generate")
+    for number, each in enumerate(tabs):
+        each.wait_for_take(1)
+        assert same_notes(each.strokes("seed"), seeds.piece(seeds.titles()[2 + number]))
+        words = each.text(".ib-stage .ib-settings")
+        assert (
+            seeds.titles()[2 + number] in words
+            and f"seed number {number + 5}" in words
+            and len(each.strokes("new")) == 50
+        )
+    assert not np.array_equal(tabs[0].strokes("new"), tabs[1].strokes("new"))
+    for each in tabs:
+        assert not each.errors
+        each.page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_looks_finished_on_a_laptop_and_on_a_phone(browser, address, scheme):
+    """Nothing beside the page's edge, nothing on top of another, readable; the pictures are for people to look at."""
+    tab = Tab(browser, address)
+    tab.page.emulate_media(color_scheme=scheme)
+    tab.slide("Notes", "Home", *["ArrowRight"] * 7)
+    tab.press("Generate")
+    tab.wait_for_take(1)
+    tab.slide("Temperature", *["ArrowRight"] * 6)
+    tab.press("Generate")
+    tab.wait_for_take(2)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for width, height, name in ((1280, 900, "wide"), (390, 2020, "narrow")):
+        tab.page.set_viewport_size({"width": width, "height": height})
+        tab.page.wait_for_timeout(300)
+        assert tab.page.evaluate(RIGHT_EDGE) <= width
+        assert tab.page.evaluate(CUT_LABELS) == []
+        assert (
+            contrast(tab.page, ".ib h1") > 7
+            and contrast(tab.page, ".ib .ib-note") > 4.5
+            and contrast(tab.page, ".ib-generate") > 4.5
+        )
+        tab.page.screenshot(path=PICTURES / f"{name}-{scheme}.png")
+    tab.page.close()
+
+
+def contrast(page, selector: str) -> float:
+    """WCAG 2.1's contrast ratio of a text and what is behind it."""
+    colours = page.locator(selector).first.evaluate(
+        """element => {
+            let behind = element;
+            while (getComputedStyle(behind).backgroundColor === 'rgba(0, 0, 0, 0)') behind = behind.parentElement;
+            return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
+        }"""
+    )
+    light = []
+    for colour in colours:
+        channels = np.array([float(value) for value in re.findall(r"[\d.]+", colour)[:3]]) / 255
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        light.append(float(linear @ [0.2126, 0.7152, 0.0722]) + 0.05)
+    return max(light) / min(light)
+
+
+def test_a_screen_reader_is_told_what_is_what(tab):
+    unnamed = tab.page.evaluate(
+        "[...document.querySelectorAll('.ib select, .ib input:not([type=file]), .ib audio')].filter(e => e.offsetWidth)"
+        ".filter(e => !(e.labels && e.labels.length) && !e.ariaLabel && !e.title).map(e => e.outerHTML.slice(0, 80))"
+    )
+    assert not unnamed and tab.page.locator("[role=img][aria-label]").count() >= 1
+
+
+def test_uploads_of_any_size_leave_the_page_alive(tab, midi_file):
+    enormous = midi_file.with_name("enormous.mid")
+    enormous.write_bytes(midi_file.read_bytes() + bytes(40 * 2**20))
+    tab.upload(enormous)
+    tab.wait_for_text(".ib-controls [role=alert]", "MiB", LATE)
+    tab.press("Another")
+    assert not tab.busy and not tab.errors
