@@ -7,12 +7,13 @@ PARITY := build/parity-venv
 LATEX := pdflatex -interaction=nonstopmode -halt-on-error main.tex
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-parity paper lab playground kaggle-bundle kaggle-rehearsal clean
+.PHONY: help setup reproduce test test-parity test-sanitizers paper lab playground kaggle-bundle kaggle-rehearsal clean
 
 help:
 	@echo "make reproduce   run every notebook at its small size; ends by saying where the new piece of music lies"
 	@echo "make test        run the tests"
 	@echo "make test-parity run our Mamba against mamba_ssm.Mamba, in an environment of its own (about 2 GB)"
+	@echo "make test-sanitizers           the C++ under AddressSanitizer and UndefinedBehaviorSanitizer (half a minute)"
 	@echo "make paper       build paper/main.pdf from the recorded results"
 	@echo "make playground  choose, slide, watch, listen: a page in your browser, without a network"
 	@echo "make lab         open the notebooks in JupyterLab"
@@ -48,6 +49,14 @@ $(PARITY)/.ready: constraints.txt
 	@$(PARITY)/bin/python -m pip install --no-deps triton
 	@MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(PARITY)/bin/python -m pip install --no-build-isolation --no-deps mamba-ssm==2.3.1
 	@touch $@
+
+# Python itself is not built with AddressSanitizer, so its library has to be loaded before all others; Python's own leaks
+# are none of ours. PyTorch is closed to it: only our C++ is instrumented, and every allocation watched.
+test-sanitizers: $(READY)
+	@asan=$$($${CXX:-g++} -print-file-name=libasan.so) && test -e "$$asan" \
+	  || { echo "No libasan.so: AddressSanitizer for Python needs g++ and its libasan (Debian, Ubuntu: apt install g++)"; exit 1; }; \
+	LD_PRELOAD="$$asan" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
+	  ITTYBITTY_NATIVE=sanitize ITTYBITTY_CACHE=build/sanitized PYTHONPATH=.:tests $(BIN)/python tests/odd_calls.py
 
 paper: $(READY)
 	@$(BIN)/ittybitty reproduce --only figures

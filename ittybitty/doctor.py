@@ -13,6 +13,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from . import paths
+from .errors import ConfigError
 
 SHOWN = (
     "torch",
@@ -123,7 +124,17 @@ def _scan() -> dict:
     from .models import scan
 
     kinds = {row["device"].split(":")[0] for row in _devices()}
-    return {"chosen": {kind: scan.chosen(kind) for kind in sorted(kinds)}, "paths": scan.describe()}
+    return {"chosen": {kind: _path_on(kind) for kind in sorted(kinds)}, "paths": scan.describe()}
+
+
+def _path_on(kind: str) -> str:
+    """The scan path on this kind of device, or why the forced one cannot run there."""
+    from .models import scan
+
+    try:
+        return scan.chosen(kind)
+    except ConfigError as error:
+        return f"none: {error}"
 
 
 def _soundfont() -> Path | None:

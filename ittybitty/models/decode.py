@@ -14,6 +14,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import ctypes
+import threading
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -46,6 +49,12 @@ class _Block(ctypes.Structure):
         *[(n, ctypes.c_void_p) for n in ("s0", "s1", "s2", "s3")],
         ("position", ctypes.c_int64),
     ]
+
+
+class _Ends(ctypes.Structure):
+    """What stands before and behind the blocks."""
+
+    _fields_ = [("embedding", ctypes.c_void_p), ("norm", ctypes.c_void_p)]
 
 
 def rounded(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -104,57 +113,63 @@ class Decoder:
     """A frozen copy of a stack's weights, laid out for `step`. States are the model's own: see LanguageModel.init_state."""
 
     def __init__(self, model: LanguageModel, precision: str = "float32"):
-        self.model, self.precision, self.config = model, precision, model.config
-        self._kept: list[torch.Tensor] = []  # what the structures below point into
-        self._bound_to, self._batch = None, 0
-        self._arena, self._used = _arena(4 * sum(p.numel() + 16 for p in model.parameters())), 0
-        with torch.no_grad():
-            self._blocks = (_Block * len(model.backbone.blocks))(*map(self._block, model.backbone.blocks))
-            self._embedding, self._norm = self._hold(model.embedding.weight), self._hold(model.norm.weight)
-            self._head = self._matrix(model.embedding.weight)
-        library = native.library()
+        library = native.loaded()
         if (library.block_size(), library.matrix_size()) != (ctypes.sizeof(_Block), ctypes.sizeof(_Matrix)):
             raise RuntimeError("decode.py and decode.cpp disagree about the layout of a block")
+        self.model, self.precision, self.config = model, precision, model.config
+        self._library, self._turn = library, threading.Lock()
+        self._bound_to, self._batch, self._bound = None, 0, ()
+        self._blocks, self._head = (_Block * len(model.backbone.blocks))(), _Matrix()
+        self._ends = _Ends()
+        with torch.no_grad():
+            self._arena = _laid_out(self._parts())
 
-    def _hold(self, tensor: torch.Tensor) -> int:
-        """Address of a copy of `tensor` that lives as long as the decoder; copies lie in the order of their use."""
-        tensor = tensor.detach()
-        first, self._used = self._used, self._used + -(-tensor.nbytes // 64) * 64
-        if self._used > len(self._arena):  # biases laid out by distance take more than their parameters
-            self._kept.append(tensor.contiguous())
-            return self._kept[-1].data_ptr()
-        place = self._arena[first : first + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
-        return place.copy_(tensor).data_ptr()
+    def _parts(self) -> Iterator[_Part]:
+        """All that a step reads, in the order of its use. A tied head in float32 is the embedding itself."""
+        tied, D = self.model.embedding.weight, self.config.d_model
+        yield _Part(self._ends, "embedding", tied, (self.config.vocab_size, D))
+        for made, block in zip(self._blocks, self.model.backbone.blocks, strict=True):
+            yield _Part(made, "norm", block.norm.weight, (D,))
+            yield from self._mixer(made, block.mixer)
+        yield _Part(self._ends, "norm", self.model.norm.weight, (D,))
+        yield from self._matrix(self._head, tied, shape=(self.config.vocab_size, D))
 
-    def _matrix(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> _Matrix:
-        made = _Matrix(
-            rows=weight.shape[0], columns=weight.shape[1], bias=self._hold(bias) if bias is not None else None
-        )
+    def _matrix(
+        self, made: _Matrix, weight: torch.Tensor, bias: torch.Tensor | None = None, shape=None
+    ) -> Iterator[_Part]:
+        made.rows, made.columns = shape = shape or tuple(weight.shape)
         if self.precision == "int8":
             levels, scale = rounded(weight)
-            made.packed, made.scale = self._hold(levels), self._hold(scale)
+            yield _Part(made, "packed", levels, shape)
+            yield _Part(made, "scale", scale, shape[:1])
         else:
-            made.weight = self._hold(weight)
-        return made
+            yield _Part(made, "weight", weight, shape)
+        if bias is not None:
+            yield _Part(made, "bias", bias, shape[:1])
 
-    def _block(self, block: nn.Module) -> _Block:
-        mixer, made = block.mixer, _Block(norm=self._hold(block.norm.weight))
+    def _mixer(self, made: _Block, mixer: nn.Module) -> Iterator[_Part]:
+        D = self.config.d_model
         if isinstance(mixer, Mamba):
-            made.kind, made.N, made.K, made.R = ord("M"), mixer.N, mixer.K, mixer.R
-            made.in_, made.out, made.x_proj = (
-                self._matrix(m.weight) for m in (mixer.in_proj, mixer.out_proj, mixer.x_proj)
-            )
-            made.dt_proj = self._matrix(mixer.dt_proj.weight, mixer.dt_proj.bias)
-            made.conv, made.conv_bias = self._hold(mixer.conv1d.weight[:, 0].T), self._hold(mixer.conv1d.bias)
-            made.A, made.D = self._hold(-torch.exp(mixer.A_log)), self._hold(mixer.D)
+            E, N, K, R = mixer.E, mixer.N, mixer.K, mixer.R
+            made.kind, made.N, made.K, made.R = ord("M"), N, K, R
+            yield from self._matrix(made.in_, mixer.in_proj.weight, shape=(2 * E, D))
+            yield _Part(made, "conv", mixer.conv1d.weight[:, 0].T, (K, E))
+            yield _Part(made, "conv_bias", mixer.conv1d.bias, (E,))
+            yield from self._matrix(made.x_proj, mixer.x_proj.weight, shape=(R + 2 * N, E))
+            yield from self._matrix(made.dt_proj, mixer.dt_proj.weight, mixer.dt_proj.bias, (E, R))
+            yield _Part(made, "A", -torch.exp(mixer.A_log), (E, N))
+            yield _Part(made, "D", mixer.D, (E,))
+            yield from self._matrix(made.out, mixer.out_proj.weight, shape=(D, E))
         elif isinstance(mixer, FeedForward):
-            made.kind, made.in_, made.out = ord("F"), self._matrix(mixer.up.weight), self._matrix(mixer.down.weight)
+            made.kind, F = ord("F"), mixer.up.out_features
+            yield from self._matrix(made.in_, mixer.up.weight, shape=(F, D))
+            yield from self._matrix(made.out, mixer.down.weight, shape=(D, F))
         else:
-            made.kind, made.in_, made.out = ord("A"), self._matrix(mixer.qkv.weight), self._matrix(mixer.out.weight)
-            made.H, made.window, made.stride, made.reach = mixer.H, mixer.w, mixer.s, mixer.r
+            made.kind, made.H, made.window, made.stride, made.reach = ord("A"), mixer.H, mixer.w, mixer.s, mixer.r
             made.marks, made.most = mixer.r // mixer.s + 1, mixer.r
-            made.bias = self._hold(mixer.relative_bias(torch.arange(mixer.r + 1)))
-        return made
+            yield from self._matrix(made.in_, mixer.qkv.weight, shape=(3 * D, D))
+            yield _Part(made, "bias", mixer.relative_bias(torch.arange(mixer.r + 1)), (mixer.H, mixer.r + 1))
+            yield from self._matrix(made.out, mixer.out.weight, shape=(D, D))
 
     def init_state(self, batch_size: int = 1):
         return self.model.init_state(batch_size)
@@ -166,44 +181,92 @@ class Decoder:
 
     def step(self, ids: torch.Tensor, state) -> torch.Tensor:
         """(B,) tokens -> logits (B, V), written anew at every step: copy what you keep."""
-        if self._bound_to is not state or self._batch != len(ids):
-            self._bind(state, len(ids))
-        for made, past in self._attention:
-            made.position = past.position
-            past.position += 1
-        ids = ids.to(torch.int64).contiguous()
-        native.library().decode_step(
-            self._blocks,
-            ctypes.c_int64(len(self._blocks)),
-            ctypes.c_void_p(self._embedding),
-            ctypes.c_void_p(self._norm),
-            ctypes.byref(self._head),
-            ctypes.c_void_p(ids.data_ptr()),
-            ctypes.c_void_p(self._logits.data_ptr()),
-            ctypes.c_int64(len(ids)),
-            ctypes.c_int64(self.config.d_model),
-            *self._scratch,
-        )
-        return self._logits
+        with self._turn:  # the scratch memory serves one step at a time
+            batch, ids = len(ids), ids.to(torch.int64).contiguous()
+            if self._bound_to is not state or self._batch != batch or self._bound != _addresses(state):
+                self._bind(state, batch)
+            for made, past in self._attention:
+                made.position = past.position
+            wrong = self._library.decode_step(
+                self._blocks,
+                ctypes.c_int64(len(self._blocks)),
+                ctypes.c_void_p(self._ends.embedding),
+                ctypes.c_void_p(self._ends.norm),
+                ctypes.byref(self._head),
+                native.address("ids", ids, torch.int64, (batch,)),
+                ctypes.c_void_p(self._logits.data_ptr()),
+                ctypes.c_int64(batch),
+                ctypes.c_int64(self.config.d_model),
+                *self._scratch,
+            )
+            if wrong:
+                raise ValueError(f"an id of {ids.tolist()} lies outside the vocabulary of {self.config.vocab_size}")
+            for _, past in self._attention:
+                past.position += 1
+            return self._logits
 
     def _bind(self, state, batch: int) -> None:
-        """Point the blocks at this state's tensors and make room for a batch of this size."""
-        self._bound_to, self._batch, self._attention = state, batch, []
+        """Point the blocks at this state's tensors, once they are what C++ expects, and make room for such a batch."""
+        self._bound_to, attention = None, []  # bound to nothing while a check may fail
         wide, small, scores, D = self.config.d_model, 1, 1, self.config.d_model
         mid = D
-        for made, block, past in zip(self._blocks, self.model.backbone.blocks, state):
+        for made, block, past in zip(self._blocks, self.model.backbone.blocks, state, strict=True):
             mixer = block.mixer
             if isinstance(mixer, Mamba):
-                made.s0, made.s1 = past.conv.data_ptr(), past.ssm.data_ptr()
+                made.s0 = _state("conv", past.conv, (batch, mixer.K - 1, mixer.E))
+                made.s1 = _state("ssm", past.ssm, (batch, mixer.E, mixer.N))
                 wide, mid, small = max(wide, 2 * mixer.E), max(mid, mixer.E), max(small, mixer.R + 2 * mixer.N)
             elif isinstance(mixer, SparseAttention):
-                rings = (past.keys, past.values, past.landmark_keys, past.landmark_values)
-                made.s0, made.s1, made.s2, made.s3 = (t.data_ptr() for t in rings)
+                ring, marks = ((batch, mixer.H, n, D // mixer.H) for n in (made.window, made.marks))
+                made.s0, made.s1 = _state("keys", past.keys, ring), _state("values", past.values, ring)
+                made.s2 = _state("landmark_keys", past.landmark_keys, marks)
+                made.s3 = _state("landmark_values", past.landmark_values, marks)
                 scores = max(scores, mixer.H * (made.window + made.marks))
-                self._attention.append((made, past))
+                attention.append((made, past))
             else:
                 wide = max(wide, mixer.up.out_features)
-        threads = native.library().thread_count()
+        threads = self._library.thread_count()
         self._buffers = [torch.empty(batch * n) for n in (D, threads * D, wide, mid, small, scores)]
         self._scratch = [*(ctypes.c_void_p(t.data_ptr()) for t in self._buffers), ctypes.c_int64(threads)]
         self._logits = torch.empty(batch, self.config.vocab_size)
+        self._bound_to, self._batch, self._bound, self._attention = state, batch, _addresses(state), attention
+
+
+def _state(name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> int | None:
+    return native.address(f"the state's {name}", tensor, torch.float32, shape).value
+
+
+def _addresses(state) -> list[int]:
+    """Where the tensors of a state lie: whoever puts another tensor into it is noticed before C++ reads the former one."""
+    return [
+        t.data_ptr() for past in state if past is not None for t in vars(past).values() if isinstance(t, torch.Tensor)
+    ]
+
+
+class _Part(NamedTuple):
+    """One array that a step reads, and the field that says where it lies."""
+
+    owner: ctypes.Structure
+    field: str
+    tensor: torch.Tensor
+    shape: tuple[int, ...]  # what decode.cpp takes it to be
+
+
+def _laid_out(parts: Iterable[_Part]) -> torch.Tensor:
+    """Copy all parts into one arena in their order, each once, and write their addresses; the arena must outlive these."""
+    places: dict[tuple, int] = {}  # of a tensor -> its place
+    parts, size = list(parts), 0
+    for part in parts:
+        if _key(part.tensor) not in places:
+            places[_key(part.tensor)], size = size, size + -(-part.tensor.nbytes // 64) * 64
+    arena = _arena(size)
+    for owner, field, tensor, shape in parts:
+        first = places[_key(tensor)]
+        copied = arena[first : first + tensor.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor.detach())
+        kind = torch.int8 if field == "packed" else torch.float32
+        setattr(owner, field, native.address(f"the model's {field}", copied, kind, shape).value)
+    return arena
+
+
+def _key(tensor: torch.Tensor) -> tuple:
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()

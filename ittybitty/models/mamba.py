@@ -80,7 +80,7 @@ class Mamba(nn.Module):
         if state:
             past = past.clone()
             state.conv.copy_(torch.cat([past, u], dim=1)[:, L:])
-        if chosen(u.device.type) == "native" and u.dtype == weight.dtype:
+        if chosen(u.device.type) == "native" and native.accepts(u, past, weight, self.conv1d.bias):
             return native.Convolution.apply(u, past, weight, self.conv1d.bias)
         padded = torch.cat([past, u], dim=1)  # (B, K - 1 + L, E)
         out = torch.addcmul(self.conv1d.bias, padded[:, :L], weight[:, 0])

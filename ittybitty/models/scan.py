@@ -52,7 +52,8 @@ def selective_scan(
         if state is None:
             state = u.new_zeros(u.shape[0], u.shape[2], A.shape[1])
         z = z if z is None else z.to(wide)
-        y, last = PATHS[path or chosen(u.device.type)](u, delta, A, B, C, D, state.to(wide), z)
+        path = _checked(path, u.device.type, "path") if path else chosen(u.device.type)
+        y, last = PATHS[path](u, delta, A, B, C, D, state.to(wide), z)
     return y.to(kind), last
 
 
@@ -149,10 +150,6 @@ def scan_mamba_ssm(u, delta, A, B, C, D, state, z=None):
 
 def scan_triton(u, delta, A, B, C, D, state, z=None):
     """Triton's kernels of triton_scan.py, differentiable; on a CPU only in Triton's interpreter."""
-    if not u.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
-        raise ConfigError(
-            f"the scan path 'triton' needs a CUDA device and the data is on {u.device.type}; unset {VARIABLE}"
-        )
     from . import triton_scan
 
     return triton_scan.Scan.apply(u, delta, A, B, C, D, state, z)
@@ -169,25 +166,25 @@ PATHS = {
 
 def describe() -> list[dict]:
     """What each path needs and whether this machine has it: rows of {"path", "available", "why"}."""
-    cuda = torch.cuda.is_available()
-    kernels = importlib.util.find_spec("mamba_ssm") is not None
+    kernels, why_kernels = _mamba_ssm_status()
     compiled, why = native.status()
     triton, why_triton = _triton_status()
     return [
-        {
-            "path": "mamba_ssm",
-            "available": cuda and kernels,
-            "why": "CUDA and mamba-ssm"
-            if cuda and kernels
-            else "no CUDA device"
-            if not cuda
-            else "mamba-ssm is not installed (optional)",
-        },
+        {"path": "mamba_ssm", "available": kernels, "why": why_kernels},
         {"path": "triton", "available": triton, "why": why_triton},
         {"path": "native", "available": compiled, "why": why},
         {"path": "chunked", "available": True, "why": "needs nothing but PyTorch"},
         {"path": "sequential", "available": True, "why": "the slow truth, for tests and teaching"},
     ]
+
+
+def _mamba_ssm_status() -> tuple[bool, str]:
+    """Does mamba-ssm's kernel run here, and why (not)?"""
+    if not torch.cuda.is_available():
+        return False, "no CUDA device"
+    if importlib.util.find_spec("mamba_ssm") is None:
+        return False, "mamba-ssm is not installed (optional)"
+    return True, "CUDA and mamba-ssm"
 
 
 @functools.cache
@@ -217,13 +214,36 @@ def forced_path(path: str | None) -> Iterator[None]:
 
 
 def chosen(device: str = "cpu") -> str:
-    """The path that `selective_scan` takes on this kind of device, unless told otherwise."""
+    """The path that `selective_scan` takes on this kind of device; ConfigError if one is forced that cannot run there."""
     forced = _forced.get() or os.environ.get(VARIABLE, "")
-    if forced:
-        if forced not in PATHS:
-            raise ConfigError(f"{VARIABLE} is {forced!r}: give one of {', '.join(PATHS)}, or unset it")
-        return forced
-    return _best(device)
+    return _checked(forced, device, VARIABLE) if forced else _best(device)
+
+
+def _checked(path: str, device: str, source: str) -> str:
+    """`path`, once it is known and can run on this kind of device; `source` says where it was asked for."""
+    if path not in PATHS:
+        raise ConfigError(f"{source} is {path!r}: give one of {', '.join(PATHS)}, or leave it unset")
+    obstacle = _obstacle(path, device)
+    if obstacle:
+        raise ConfigError(f"{source} forces the scan path {path!r}, but {obstacle}; leave it unset, or force 'chunked'")
+    return path
+
+
+def _obstacle(path: str, device: str) -> str:
+    """Why this path cannot run on data of this kind of device; empty where it can."""
+    if path == "native":
+        if device != "cpu":
+            return f"it runs on a CPU only and the data is on {device}"
+        there, why = native.status()
+    elif path == "triton" and os.environ.get("TRITON_INTERPRET") == "1":
+        there, why = importlib.util.find_spec("triton") is not None, "Triton is not installed"
+    elif path in ("triton", "mamba_ssm"):
+        if device != "cuda":
+            return f"it needs a CUDA device and the data is on {device}"
+        there, why = _triton_status() if path == "triton" else _mamba_ssm_status()
+    else:
+        return ""
+    return "" if there else why
 
 
 @functools.cache

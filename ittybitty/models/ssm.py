@@ -45,9 +45,9 @@ class PlainSSM(nn.Module):
     _convolve, init_state = Mamba._convolve, Mamba.init_state  # the same block
 
     def _rates(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Δ A and Δ B, (E, N) each."""
-        delta = F.softplus(self.dt)[:, None]
-        return -delta * torch.exp(self.A_log), delta * self.B
+        """Δ A and Δ B, (E, N) each, in float32 at least: an FFT knows no half precision on a CPU."""
+        delta = F.softplus(_wide(self.dt))[:, None]
+        return -delta * torch.exp(_wide(self.A_log)), delta * _wide(self.B)
 
     def kernel(self, L: int) -> torch.Tensor:
         """(E, L) response to an impulse, K_t = Σ_n C_n exp(t Δ A_n) Δ B_n.
@@ -57,7 +57,9 @@ class PlainSSM(nn.Module):
         T = round(L**0.5)
         rate, drive = self._rates()
         times = torch.arange(max(T, -(-L // T)), device=rate.device)
-        coarse = torch.exp(rate[:, None] * T * times[: -(-L // T), None]) * (self.C * drive)[:, None]  # (E, L / T, N)
+        coarse = (
+            torch.exp(rate[:, None] * T * times[: -(-L // T), None]) * (_wide(self.C) * drive)[:, None]
+        )  # (E, L / T, N)
         fine = torch.exp(rate[..., None] * times[:T])  # (E, N, T)
         return (coarse @ fine).flatten(1)[:, :L]
 
@@ -67,7 +69,7 @@ class PlainSSM(nn.Module):
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, L, E) twice
         u = self._convolve(u, state)
         with torch.autocast(x.device.type, enabled=False):
-            wide = u if u.dtype == torch.float64 else u.float()
+            wide = _wide(u)
             y = fft_convolution(wide, self.kernel(x.shape[1])) + self.D * wide
             if state is not None:
                 y = y + self._carry(wide, state)
@@ -77,7 +79,7 @@ class PlainSSM(nn.Module):
         """What the past adds to (B, L, E) outputs; the state moves on behind them."""
         rate, drive = self._rates()
         decay = torch.exp(rate[..., None] * torch.arange(u.shape[1] + 1, device=u.device))  # (E, N, L + 1)
-        y = torch.einsum("ben,enl,en->ble", state.ssm, decay[..., 1:], self.C)
+        y = torch.einsum("ben,enl,en->ble", state.ssm, decay[..., 1:], _wide(self.C))
         arrived = torch.einsum("ble,enl->ben", u, decay[..., :-1].flip(-1)) * drive
         state.ssm.copy_(decay[..., -1] * state.ssm + arrived)
         return y
@@ -92,6 +94,11 @@ class PlainSSM(nn.Module):
         state.ssm.mul_(torch.exp(rate)).add_(u[..., None].float() * drive)
         y = (state.ssm * self.C).sum(-1) + self.D * u
         return self.out_proj(y.to(z.dtype) * F.silu(z))
+
+
+def _wide(t: torch.Tensor) -> torch.Tensor:
+    """float64 stays float64, all else becomes float32."""
+    return t if t.dtype == torch.float64 else t.float()
 
 
 def fft_convolution(u: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:

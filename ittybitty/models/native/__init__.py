@@ -1,139 +1,72 @@
-"""C++ for the CPU (scan.cpp, conv.cpp, decode.cpp): compiled on first use, cached, and silently absent where it cannot be.
+"""C++ for the CPU (scan.cpp, conv.cpp, decode.cpp) as differentiable functions of tensors, and the check before every call.
 
-The files know no header of PyTorch and are called through ctypes with bare pointers: they compile in seconds with any
-C++17 compiler, and no version of torch can make their symbols undefined. `status()` says what happened.
-Set ITTYBITTY_NATIVE=0 to leave it out.
+C++ gets bare pointers, so nothing there can notice a tensor of another type, device, shape or layout: `address` does,
+and every pointer in this package is made by it. build.py compiles the files on first use and says why where it cannot.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
+from torch.autograd.function import once_differentiable
 
-from ...paths import cache_dir
+from .build import VARIABLE, NativeError, library, status
 
-SOURCES = [Path(__file__).with_name(name) for name in ("scan.cpp", "conv.cpp", "decode.cpp")]
-HEADERS = [Path(__file__).with_name("lanes.h")]
-FLAGS = [
-    "-std=c++17",
-    "-O3",
-    "-march=native",
-    "-fPIC",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-ffp-contract=fast",
-    "-Wno-psabi",
-]
-VARIABLE = "ITTYBITTY_NATIVE"
+__all__ = ["VARIABLE", "Convolution", "NativeError", "Scan", "accepts", "address", "library", "loaded", "status"]
+
+NAMES = {torch.float32: "float", torch.float64: "double"}  # types that the C++ functions exist for
 
 
-class NativeError(RuntimeError):
-    """Why there is no native scan here; never reaches a user, who gets the path in plain PyTorch."""
+def accepts(*tensors: torch.Tensor) -> bool:
+    """Are these tensors on the CPU, of one type, and of a type that the native functions exist for?"""
+    return all(t.device.type == "cpu" and t.dtype == tensors[0].dtype for t in tensors) and tensors[0].dtype in NAMES
 
 
-def _compiler() -> str:
-    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
-        if name and shutil.which(name):
-            return name
-    raise NativeError("no C++ compiler found (install g++ or clang++ for a faster scan)")
+def address(
+    name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: Sequence[int], apart: int | None = None
+) -> ctypes.c_void_p:
+    """Where the elements of `tensor` lie, once it is certain that C++ may read or write all of `shape` there.
 
-
-def _target() -> str:
-    """What the machine code depends on beside the source: compiler, flags and processor."""
-    version = subprocess.run([_compiler(), "--version"], capture_output=True, text=True).stdout
-    processor = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        processor += next(
-            (line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), ""
+    With `apart`, rows of the last dimension may lie so many elements apart; else the tensor must be contiguous.
+    Raises ValueError in one line for another type, device, shape or layout.
+    """
+    if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.is_neg():
+        raise ValueError(f"native code reads plain CPU tensors, and {name} is on {tensor.device} ({tensor.layout})")
+    if tensor.dtype != dtype or tensor.shape != torch.Size(shape):
+        raise ValueError(
+            f"native code: {name} is {tensor.dtype} {tuple(tensor.shape)} where {dtype} {tuple(shape)} is expected"
         )
-    return f"{version}{FLAGS}{processor}"
+    dense = tensor.is_contiguous() if apart is None else tensor.stride() == (shape[1] * apart, apart, 1)
+    if not dense and tensor.numel():
+        raise ValueError(f"native code: {name} {tuple(shape)} is laid out with strides {tensor.stride()}")
+    return ctypes.c_void_p(tensor.data_ptr())
 
 
-def _build() -> Path:
-    """Path of the compiled library, built now unless the cache has it. Two processes may build at once: the last rename wins."""
-    code = b"".join(path.read_bytes() for path in SOURCES + HEADERS)
-    key = hashlib.sha256(code + _target().encode()).hexdigest()[:16]
-    folder = cache_dir() / "native"
-    library = folder / f"ittybitty-{key}.so"
-    if library.exists():
-        return library
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(dir=folder)
-    except OSError as error:
-        raise NativeError(f"the cache {folder} is not writable ({error.strerror})") from None
-    with scratch as work:
-        made = Path(work) / library.name
-        # First choice: compiled for OpenMP but linked without its library. The symbols resolve to the runtime that
-        # torch has already loaded, so there is one pool of threads and not two that fight for the cores.
-        for compile_flags, link_flags in ((["-fopenmp"], []), (["-fopenmp"], ["-fopenmp"]), ([], [])):
-            objects = [str(Path(work) / f"{source.stem}.o") for source in SOURCES]
-            steps = [[*FLAGS, *compile_flags, "-c", str(source), "-o", o] for source, o in zip(SOURCES, objects)]
-            steps.append(["-shared", *link_flags, *objects, "-o", str(made)])
-            if all(
-                subprocess.run([_compiler(), *step], capture_output=True).returncode == 0 for step in steps
-            ) and _opens(made):
-                os.replace(made, library)
-                return library
-    raise NativeError(f"{_compiler()} could not compile it")
-
-
-def _opens(library: Path) -> bool:
-    try:
-        ctypes.CDLL(str(library))
-        return True
-    except OSError:
-        return False
-
-
-@functools.cache
-def library() -> ctypes.CDLL | NativeError:
-    try:
-        if os.environ.get(VARIABLE) == "0":
-            raise NativeError(f"switched off by {VARIABLE}=0")
-        made = ctypes.CDLL(str(_build()))
-    except (NativeError, OSError) as error:
-        return error if isinstance(error, NativeError) else NativeError(str(error))
-    for name in ("chunk_length", "lanes", "block_size", "matrix_size", "thread_count"):
-        getattr(made, name).restype = ctypes.c_int64
+def loaded() -> ctypes.CDLL:
+    """The library; NativeError where there is none."""
+    made = library()
+    if isinstance(made, NativeError):
+        raise made
     return made
 
 
-def status() -> tuple[bool, str]:
-    """Is the native scan here, and why (not)?"""
-    made = library()
-    if isinstance(made, NativeError):
-        return False, str(made)
-    return True, f"compiled with {Path(_compiler()).name} for this processor, {made.lanes(4)} channels a vector"
-
-
-def _call(name: str, kind: torch.dtype, *arguments) -> None:
-    function = getattr(library(), f"{name}_{'float' if kind == torch.float32 else 'double'}")
-    function(
-        *(
-            ctypes.c_void_p(a.data_ptr())
-            if isinstance(a, torch.Tensor)
-            else ctypes.c_void_p()
-            if a is None
-            else ctypes.c_int64(a)
-            for a in arguments
-        )
-    )
+def _call(function: str, dtype: torch.dtype, tensors: dict, *sizes: int) -> None:
+    """Call the C++ `function` for `dtype`: name -> (tensor or None, shape[, how far its rows lie apart]), then the sizes."""
+    if dtype not in NAMES:
+        raise ValueError(f"native code: {function} exists for float32 and float64, not for {dtype}")
+    pointers = [
+        ctypes.c_void_p() if tensor is None else address(f"{function}'s {name}", tensor, dtype, *layout)
+        for name, (tensor, *layout) in tensors.items()
+    ]
+    getattr(loaded(), f"{function}_{NAMES[dtype]}")(*pointers, *map(ctypes.c_int64, sizes))
 
 
 def _rows(t: torch.Tensor) -> tuple[torch.Tensor, int]:
     """(B, L, E) that may be a slice of a wider array, and how far apart its rows lie; copied only if it is laid out otherwise."""
     if t.stride(2) != 1 or t.stride(0) != t.shape[1] * t.stride(1):
-        t = t.contiguous()
+        t = torch.empty(t.shape, dtype=t.dtype, device=t.device).copy_(t)  # contiguous() keeps odd strides of size 1
     return t, t.stride(1)
 
 
@@ -146,14 +79,16 @@ class Scan(torch.autograd.Function):
         z, ctx.apart = (None, 0) if z is None else _rows(z)
         (batch, L, E), N = u.shape, A.shape[1]
         y, last, entries = torch.empty_like(u), torch.empty_like(state), None
+        shapes = _shapes(batch, L, E, N, u.element_size())
         if any(ctx.needs_input_grad):
-            lanes, chunk = library().lanes(u.element_size()), library().chunk_length()
-            entries = u.new_empty(batch, -(-L // chunk), -(-E // lanes), N, lanes)
+            entries = u.new_empty(shapes["entries"])
             ctx.save_for_backward(u, delta, A, B, C, D, z, entries)
-        _call("forward", u.dtype, u, delta, A, B, C, D, z, state, y, last, entries, batch, L, E, N, ctx.apart)
+        given = dict(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, state=state, y=y, last=last, entries=entries)
+        _call("forward", u.dtype, _with(shapes, given, ctx.apart), batch, L, E, N, ctx.apart)
         return y, last
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dy, dlast):
         u, delta, A, B, C, D, z, entries = ctx.saved_tensors
         (batch, L, E), N = u.shape, A.shape[1]
@@ -162,29 +97,29 @@ class Scan(torch.autograd.Function):
         du, ddelta, dA, dD, dstate = (torch.empty_like(t) for t in (u, delta, A, D, dlast))
         dz = None if z is None else torch.empty_like(u)
         dB, dC = B.new_empty(shares, *B.shape), C.new_empty(shares, *C.shape)
-        gradients = (du, ddelta, dA, dB, dC, dD, dz, dstate)
-        _call(
-            "backward",
-            u.dtype,
-            u,
-            delta,
-            A,
-            B,
-            C,
-            D,
-            z,
-            entries,
-            dy,
-            dlast,
-            *gradients,
-            batch,
-            L,
-            E,
-            N,
-            ctx.apart,
-            shares,
-        )
+        given = dict(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, entries=entries, dy=dy, dlast=dlast)
+        given |= dict(du=du, ddelta=ddelta, dA=dA, dB=dB, dC=dC, dD=dD, dz=dz, dstate=dstate)
+        shapes = _shapes(batch, L, E, N, u.element_size(), shares)
+        _call("backward", u.dtype, _with(shapes, given, ctx.apart), batch, L, E, N, ctx.apart, shares)
         return du, ddelta, dA, dB.sum(0), dC.sum(0), dD, dstate, dz
+
+
+def _shapes(batch: int, L: int, E: int, N: int, element_size: int, shares: int = 1) -> dict[str, tuple[int, ...]]:
+    """What scan.cpp takes each array to be. dB and dC hold one part a share of the channels."""
+    lanes, chunk = loaded().lanes(element_size), loaded().chunk_length()
+    steps, states = (
+        dict.fromkeys(("u", "delta", "z", "y"), (batch, L, E)),
+        dict.fromkeys(("state", "last"), (batch, E, N)),
+    )
+    shapes = {**steps, **states, "A": (E, N), "B": (batch, L, N), "C": (batch, L, N), "D": (E,)}
+    shapes |= {f"d{name}": shape for name, shape in shapes.items()}
+    shapes |= {"dB": (shares, batch, L, N), "dC": (shares, batch, L, N)}
+    return {**shapes, "entries": (batch, -(-L // chunk), -(-E // lanes), N, lanes)}
+
+
+def _with(shapes: dict, given: dict, apart: int) -> dict:
+    """name -> (tensor, shape) in the order of the C++ function's arguments; the rows of z lie `apart`."""
+    return {name: (t, shapes[name], apart) if name == "z" else (t, shapes[name]) for name, t in given.items()}
 
 
 class Convolution(torch.autograd.Function):
@@ -193,37 +128,35 @@ class Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx, u, past, weight, bias):
         u, ctx.apart = _rows(u)
-        past, taps = past.contiguous(), weight.T.contiguous()  # (K, E)
+        past, taps, bias = past.contiguous(), weight.T.contiguous(), bias.contiguous()  # (K, E)
         (batch, L, E), K = u.shape, len(taps)
         ctx.save_for_backward(u, past, taps, bias)
         y = u.new_empty(batch, L, E)
-        _call("conv_forward", u.dtype, u, past, taps, bias, y, batch, L, E, K, ctx.apart)
+        tensors = _taken(u, past, taps, bias, ctx.apart) | {"y": (y, (batch, L, E))}
+        _call("conv_forward", u.dtype, tensors, batch, L, E, K, ctx.apart)
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, dy):
         u, past, taps, bias = ctx.saved_tensors
         (batch, L, E), K = u.shape, len(taps)
         shares = max(1, torch.get_num_threads())
         inner, du = dy.new_empty(batch, L, E), dy.new_empty(batch, L, E)
         dw, dbias = taps.new_empty(shares, K, E), bias.new_empty(shares, E)
-        _call(
-            "conv_backward",
-            u.dtype,
-            u,
-            past,
-            taps,
-            bias,
-            dy.contiguous(),
-            inner,
-            du,
-            dw,
-            dbias,
-            batch,
-            L,
-            E,
-            K,
-            ctx.apart,
-            shares,
-        )
+        tensors = _taken(u, past, taps, bias, ctx.apart)
+        tensors |= {name: (t, (batch, L, E)) for name, t in (("dy", dy.contiguous()), ("inner", inner), ("du", du))}
+        tensors |= {"dw": (dw, (shares, K, E)), "dbias": (dbias, (shares, E))}
+        _call("conv_backward", u.dtype, tensors, batch, L, E, K, ctx.apart, shares)
         return du, None, dw.sum(0).T, dbias.sum(0)  # the past is a state: no gradient is asked of it
+
+
+def _taken(u, past, taps, bias, apart: int) -> dict:
+    """What both functions of conv.cpp read, with the shapes that they take it to have."""
+    (batch, L, E), K = u.shape, len(taps)
+    return {
+        "u": (u, (batch, L, E), apart),
+        "past": (past, (batch, K - 1, E)),
+        "taps": (taps, (K, E)),
+        "bias": (bias, (E,)),
+    }

@@ -1,0 +1,135 @@
+"""Native code called with odd shapes, types and strides, each result held to plain PyTorch: run by test_native.py.
+
+`make test-sanitizers` runs this file as a program, with the native code built under AddressSanitizer and
+UndefinedBehaviorSanitizer. Every array then has memory of its own, so that a step beyond its end is seen.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import itertools
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from ittybitty.config import SCALE_PRESETS
+from ittybitty.models import PianoHybridModel, decode, native, scan
+from ittybitty.models.mamba import Mamba
+
+LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "contiguous": lambda t: t.clone(),
+    "half of a wider array": lambda t: torch.cat([t, t], dim=-1)[..., : t.shape[-1]],
+    "every second element": lambda t: torch.stack([t, t], dim=-1)[..., 0],
+    "transposed": lambda t: t.transpose(0, -1).contiguous().transpose(0, -1),
+    "one row, expanded": lambda t: t[:, :1].expand(t.shape) if t.dim() == 3 else t.clone(),
+}
+
+
+def tensors(B: int, L: int, E: int, N: int, kind: torch.dtype, layout: str) -> list[torch.Tensor]:
+    """(u, delta, A, B, C, D, state, z) of `scan.selective_scan`, all in one layout."""
+    g = torch.Generator().manual_seed(B + L + E + N)
+    shapes = [(B, L, E), (B, L, E), (E, N), (B, L, N), (B, L, N), (E,), (B, E, N), (B, L, E)]
+    made = [torch.rand(shape, generator=g, dtype=kind) for shape in shapes]
+    made[2] = -made[2]
+    return [LAYOUTS[layout](t) for t in made]
+
+
+def compare(got, truth, kind: torch.dtype) -> None:
+    for a, b in zip(got, truth, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-3 if kind == torch.float32 else 1e-9, rtol=1e-4)
+
+
+def with_gradients(outputs, inputs) -> list[torch.Tensor]:
+    outputs = [t for t in outputs if t is not None]
+    gradients = torch.autograd.grad(sum((t * t).sum() for t in outputs), inputs, allow_unused=True)
+    return [*outputs, *(torch.zeros_like(t) if g is None else g for t, g in zip(inputs, gradients))]
+
+
+def scans() -> Iterator[str]:
+    sizes = [(0, 3, 4, 2), (1, 1, 1, 1), (2, 31, 7, 5), (1, 32, 16, 16), (3, 33, 17, 3), (1, 65, 33, 1)]
+    for (B, L, E, N), kind, layout in itertools.product(sizes, native.NAMES, LAYOUTS):
+        for gated in (True, False):
+            results = []
+            for path in ("native", "chunked"):
+                given = [t.requires_grad_() for t in tensors(B, L, E, N, kind, layout)][: 8 if gated else 7]
+                results.append(with_gradients(scan.selective_scan(*given, path=path), given))
+            compare(*results, kind)
+            with torch.no_grad():
+                compare(scan.selective_scan(*given, path="native"), results[0][:2], kind)
+        yield f"scan of {(B, L, E, N)} in {kind}, {layout}"
+
+
+def convolutions() -> Iterator[str]:
+    for (B, L, E), K, kind, layout in itertools.product(
+        [(0, 2, 3), (2, 0, 3), (1, 1, 1), (2, 5, 17), (3, 33, 7)], (1, 2, 4, 7), native.NAMES, LAYOUTS
+    ):
+        if layout == "one row, expanded" and not L:
+            continue
+        config = dataclasses.replace(SCALE_PRESETS["nano"]["model"], d_model=E, expand=1, d_conv=K)
+        block = Mamba(config).to(kind)
+        state = block.init_state(B)
+        state.conv.uniform_()
+        u, results = LAYOUTS[layout](torch.rand(B, L, E, dtype=kind)).requires_grad_(), []
+        for path in ("native", "chunked"):
+            with scan.forced_path(path):
+                y = block._convolve(u, dataclasses.replace(state, conv=state.conv.clone()))
+            results.append(with_gradients([y], [u, block.conv1d.weight, block.conv1d.bias]))
+        compare(*results, kind)
+        yield f"convolution of {(B, L, E)} with {K} taps in {kind}, {layout}"
+
+
+def steps() -> Iterator[str]:
+    """The decoder with sizes that fill no vector, around the ends of its rings, each array in memory of its own."""
+    nano = dataclasses.replace(SCALE_PRESETS["nano"]["model"], vocab_size=61, pattern="MF MFA M")
+    nano = dataclasses.replace(nano, attn_window=8, attn_stride=4, attn_reach=16)
+    changes = [{}, dict(d_model=44, d_ff=51), dict(d_state=5, d_conv=2), dict(d_conv=1, dt_rank=1), dict(d_state=1)]
+    for change, precision, batch in itertools.product(changes, decode.PRECISIONS, (1, 3, 5)):
+        torch.manual_seed(0)
+        model = PianoHybridModel(dataclasses.replace(nano, **change)).eval()
+        truth = model if precision == "float32" else decode.quantized(model)
+        fast = decode.decoder(model, precision)
+        state, expected = fast.init_state(batch), truth.init_state(batch)
+        with torch.no_grad():
+            for ids in torch.randint(0, 61, (24, batch)):
+                compare([fast.step(ids, state)], [truth.step(ids, expected)], torch.float32)
+        yield f"decoder of {precision} for {batch} pieces with {change}"
+
+
+def separate(parts) -> list[torch.Tensor]:
+    """In place of `decode._laid_out`: every part in memory of its own."""
+    kept = []
+    for owner, field, tensor, _ in parts:
+        kept.append(tensor.detach().clone(memory_format=torch.contiguous_format))
+        setattr(owner, field, kept[-1].data_ptr())
+    return kept
+
+
+def overrun() -> None:
+    """A scan told that its input is longer than it is: the sanitizer must end this process."""
+    u = torch.zeros(8)
+    pointers = [ctypes.c_void_p(u.data_ptr())] * 11
+    native.loaded().forward_float(*pointers, *map(ctypes.c_int64, (1, 100_000, 8, 1, 0)))
+
+
+def main() -> None:
+    caught = subprocess.run(
+        [sys.executable, "-c", "import odd_calls; odd_calls.overrun()"], capture_output=True, text=True
+    )
+    if "AddressSanitizer" not in caught.stderr:
+        raise SystemExit(f"the native code is not built with AddressSanitizer here: {native.status()[1]}")
+    decode._laid_out = separate
+    began, calls = time.perf_counter(), 0
+    for what in itertools.chain(scans(), convolutions(), steps()):
+        calls += 1
+        if "-v" in sys.argv:
+            print(what)
+    seconds = time.perf_counter() - began
+    print(f"{calls} kinds of native calls, nothing found by AddressSanitizer or UBSan in {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
