@@ -7,11 +7,13 @@ PARITY := build/parity-venv
 LATEX := pdflatex -interaction=nonstopmode -halt-on-error main.tex
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-parity test-sanitizers paper lab playground kaggle-bundle kaggle-rehearsal clean
+.PHONY: help setup check reproduce test test-fast test-parity test-sanitizers paper lab playground kaggle-bundle kaggle-rehearsal clean
 
 help:
 	@echo "make reproduce   run every notebook at its small size; ends by saying where the new piece of music lies"
+	@echo "make check       lint, format and types, in seconds"
 	@echo "make test        run the tests"
+	@echo "make test-fast   run the tests that take under a second each, in half a minute"
 	@echo "make test-parity run our Mamba against mamba_ssm.Mamba, in an environment of its own (about 2 GB)"
 	@echo "make test-sanitizers           the C++ under AddressSanitizer and UndefinedBehaviorSanitizer (half a minute)"
 	@echo "make paper       build paper/main.pdf from the recorded results"
@@ -28,15 +30,23 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	  || { echo "Itty Bitty needs Python 3.11 or newer. Name one that you have: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@echo "Setting up $(VENV): a few minutes, once"
 	@$(PYTHON) -m venv $(VENV) || { echo "No venv for $(PYTHON). On Debian or Ubuntu: apt install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install -r requirements.txt -c constraints.txt -e .
+	@$(BIN)/python -m pip install -c constraints.txt -e '.[notebooks,test,dev,kaggle]'
 	@touch $@
 
 reproduce: $(READY)
 	@$(BIN)/ittybitty reproduce
 
+check: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
 # Files are shared among as many processes as there are cores, each with one thread: they would fight for the cores else.
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+test-fast: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 test-parity: $(PARITY)/.ready
 	@$(PARITY)/bin/python -m pytest --noconftest -s tests/models/test_parity.py

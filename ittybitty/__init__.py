@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 REPOSITORY = (
     "ittybitty-piano/ittybitty"  # owner/name on GitHub; the badges of README and notebooks are held to it by tests
 )

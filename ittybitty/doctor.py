@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 from importlib import metadata, util
 from pathlib import Path
 
@@ -25,7 +24,6 @@ SHOWN = (
     "pretty_midi",
     "safetensors",
     "transformers",
-    "ncps",
     "papermill",
     "jupyterlab",
 )
@@ -150,8 +148,6 @@ def _missing(found: dict) -> list[dict]:
         for name, wanted in needed().items()
         if found["versions"][name] is None
     ]
-    if sys.version_info < (3, 11):
-        rows.append({"what": "Python 3.11 or newer", "needed": True, "mend": "make setup PYTHON=python3.12"})
     if not found["weights"]["shipped"]:
         rows.append(
             {

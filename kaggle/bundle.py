@@ -37,7 +37,11 @@ IN_IMAGE = frozenset(
     "torch numpy scipy numba llvmlite sympy networkx transformers tokenizers hf-xet safetensors huggingface_hub matplotlib pillow "
     "fonttools kiwisolver contourpy jupyterlab jupyter_server jupyterlab_server jupyter-lsp debugpy ipython ipykernel setuptools".split()
 )
-NOT_THERE = frozenset({"playwright", "greenlet"})  # the browser that tests the playground
+# The browser that tests the playground, and the tools of development: no notebook needs them.
+NOT_THERE = frozenset(
+    "playwright greenlet ruff mypy mypy_extensions ast-serialize librt pathspec pre-commit cfgv distlib identify nodeenv "
+    "python-discovery virtualenv".split()
+)
 LICENCES = {"CC BY-NC-SA 4.0": "CC-BY-NC-SA-4.0"}  # of a corpus -> as Kaggle writes it
 OURS = ("ittybitty", "pyproject.toml", "README.md", "LICENSE", "requirements.txt")  # what our own wheel is made of
 

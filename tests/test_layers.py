@@ -99,4 +99,4 @@ def test_every_public_name_is_there():
     missing = [name for name in ittybitty.__all__ if not hasattr(ittybitty, name)]
     assert not missing
     with pytest.raises(AttributeError):
-        ittybitty.no_such_name
+        _ = ittybitty.no_such_name

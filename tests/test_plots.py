@@ -74,7 +74,7 @@ def test_training_curve_draws_training_faint_and_smooth_and_validation_as_points
         {"step": 50, "validation_nll": 4.6}
     ]
     ax = plots.training_curve(rows)
-    faint, smooth, held_out = ax.lines
+    faint, _, held_out = ax.lines
     assert len(faint.get_xdata()) == 10 and held_out.get_ydata() == [4.6]
     assert plots.training_curve(rows, x="tokens").lines[0].get_xdata()[-1] == 9000
     assert plots.training_curve([]).texts

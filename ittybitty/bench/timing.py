@@ -9,6 +9,7 @@ Left out: GPUs, whose work is asynchronous; a caller that times one synchronizes
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -99,10 +100,8 @@ def peak_memory(function: Callable[[], object]) -> int:
 
 
 def _trim() -> None:
-    try:
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):  # not glibc
-        pass
 
 
 def _resident(field: str) -> int:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -251,7 +252,7 @@ def _positions(rows: list[dict], edges: list[int]) -> list[dict]:
         np.array([row[key] for row in rows], float) for key in ("bits", "windowed_bits", "notes")
     )  # (P, bins)
     bins = []
-    for i, (start, end) in enumerate(zip(edges, edges[1:])):
+    for i, (start, end) in enumerate(pairwise(edges)):
         total = notes[:, i].sum()
         bins.append(
             {

@@ -153,7 +153,7 @@ def to_tokens(ticks: Ticks, vocabulary: Vocabulary, pedal: bool, tempo_id: int =
     An event is a note (3 tokens) or a pedal movement (1). At one tick the pedal comes first, then notes from low to high.
     """
     pedal_ticks = np.concatenate([ticks.press, ticks.release]) if pedal else np.empty(0, np.int64)
-    n, p, head = len(ticks.onset), len(pedal_ticks), int(tempo_id >= 0)
+    p, head = len(pedal_ticks), int(tempo_id >= 0)
     time = np.concatenate([np.zeros(head, np.int64), pedal_ticks, ticks.onset])
     rank = np.concatenate([np.full(head, -1), np.zeros(p, np.int64), ticks.pitch])
     order = np.lexsort((rank, time))

@@ -31,7 +31,7 @@ def roll(seed: Performance, new: np.ndarray, end: float = 0.0) -> str:
     low = min([LOWEST, *(notes["pitch"].tolist())]) - 1
     high = max([HIGHEST, *(notes["pitch"].tolist())]) + 1
     height = high - low
-    octaves = [pitch for pitch in range(12 * (low // 12 + 1), high + 1, 12)]
+    octaves = range(12 * (low // 12 + 1), high + 1, 12)
     lines = "".join(f"M0 {high - pitch + 0.5:g}h{WIDTH}" for pitch in octaves)
     paths = f'<path class="ib-octave" d="{lines}"/>'
     for kind, part in (("seed", seed.notes), ("new", new)):

@@ -180,7 +180,7 @@ def test_what_is_said_to_be_exact_is(shipped, notes, held):
 
 
 def test_the_coarsest_exact_level_is_taken(shipped):
-    full, half, quarter = shipped.levels
+    full, half, _ = shipped.levels
     assert shipped.encode(full[5][None])[0][0].tolist()[:2] == [5, -1]
     known = {row.tobytes() for row in full}
     pair = next(

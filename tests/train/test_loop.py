@@ -405,7 +405,7 @@ def test_the_best_weights_never_stand_without_a_checkpoint(store, tmp_path):
             (step, (tmp_path / "run" / checkpoint.MODEL).exists(), checkpoint.newest(tmp_path / "run"))
         ),
     )
-    assert [step for step, model, _ in seen if model][0] == 2
+    assert next(step for step, model, _ in seen if model) == 2
     assert all(last is not None for _, model, last in seen if model)
 
 

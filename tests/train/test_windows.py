@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -164,7 +165,7 @@ def test_overlapping_windows_begin_every_stride_and_end_with_their_piece():
         own, targets = sorted(span[1:] for span in spans if span[0] == piece), store.pieces[piece].length - 1
         assert own[0][0] == 0 and own[-1][1] == targets
         assert all(stop - start == min(20, targets) for start, stop in own)
-        assert all(0 < b[0] - a[0] <= 6 for a, b in zip(own, own[1:]))
+        assert all(0 < b[0] - a[0] <= 6 for a, b in pairwise(own))
     read = np.concatenate([windows.rows(step)[1] for step in range(windows.steps_per_epoch)])
     assert sorted(read) == list(range(len(windows)))
 

@@ -80,9 +80,9 @@ class CellCache:
 
     def save(self, path: str | Path) -> None:
         """Write the npz, atomically."""
-        with paths.atomic_path(Path(path)) as temporary:
-            with temporary.open("wb") as file:  # given a path, NumPy would append .npz where the name has none
-                np.savez_compressed(file, **self.__dict__, hash=self.content_hash)
+        # given a path, NumPy would append .npz where the name has none
+        with paths.atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **self.__dict__, hash=self.content_hash)
 
     @classmethod
     def load(cls, path: str | Path) -> CellCache:

@@ -132,9 +132,9 @@ class Codebook:
     def save(self, path: str | Path) -> None:
         """Write the npz with its hash, atomically."""
         named = {f"l{i}": book for i, book in enumerate(self.levels, 1)}
-        with paths.atomic_path(Path(path)) as temporary:
-            with temporary.open("wb") as file:  # given a path, NumPy would append .npz where the name has none
-                np.savez_compressed(file, **named, **self.source, hash=self.content_hash)
+        # given a path, NumPy would append .npz where the name has none
+        with paths.atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **named, **self.source, hash=self.content_hash)
 
     @classmethod
     def load(cls, path: str | Path, expected: str | None = None) -> Codebook:

@@ -175,7 +175,7 @@ class Reader:
         if kind == "Pitch":
             self._cells.append((int(id) - v.PITCH, [], -1))
         elif self._cells and self._length:
-            pitch, parts, velocity = self._cells[-1]
+            pitch, parts, _ = self._cells[-1]
             if kind == "Velocity":
                 self._cells[-1] = (pitch, parts, int(id) - v.VELOCITY)
             elif kind in ("L1", "L2", "L3", "Escape"):

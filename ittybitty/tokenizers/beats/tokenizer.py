@@ -276,7 +276,7 @@ class BeatTokenizer(saved.Saved):
         if not ends:
             return
         begins = starts[np.searchsorted(starts, ends) - 1]
-        parts = [[id for id in ids[a + 1 : b].tolist()] for a, b in zip(begins, ends)]
+        parts = [ids[a + 1 : b].tolist() for a, b in zip(begins, ends)]
         _, rows = self.cell_content(parts, (ids[ends] - v.VELOCITY).tolist())
         sounding = rows > 0
         ids[ends] = v.VELOCITY + self.velocity.codes(
