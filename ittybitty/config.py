@@ -70,6 +70,8 @@ class ModelConfig:
     lstm_sizes: tuple[int, ...] = (512, 512, 512)  # lstm: units of each layer
     lstm_input: str = "embedding"  # "embedding" learned, of width d_embedding; "float": id / V, one number
     d_embedding: int = 128
+    events: tuple[int, ...] = ()  # classes of time, what, duration, velocity: one step of the backbone per event, not per id
+    zero_residuals: bool = False  # outputs of residual branches start at 0, not 1 / sqrt(branches) smaller
 
     def __post_init__(self):
         _at_least(
@@ -97,7 +99,7 @@ class DataConfig:
 
     tokenizer: str = "remi"  # a name of ittybitty.tokenizers.VARIANTS
     corpus: str = ""  # "asap": where a folder holds several corpora, read that one
-    context: int = 1024  # tokens of a training window
+    context: int = 1024  # ids of a training window
     stride: int = 0  # tokens from one window to the next; 0 means the context: no token is read twice in an epoch
     copies: int = 0  # transposed copies of each piece that stand beside it; 0 means each window is transposed anew
     pitch_shift: int = 6  # semitones, drawn from ±pitch_shift
@@ -113,6 +115,10 @@ class DataConfig:
         _above_zero("data", self, "prompt_seconds")
 
 
+OPTIMIZERS = ("adamw", "muon")
+SCHEDULES = ("cosine", "stable", "stairs")
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """The recipe: published values unless a preset says otherwise."""
@@ -121,9 +127,15 @@ class TrainConfig:
     epochs: int = 0  # passes over the training windows; above 0 they decide the steps
     batch_size: int = 64  # windows a step, over all devices and accumulated micro-batches
     accumulation: int = 1  # micro-batches a step
-    learning_rate: float = 3e-4
-    schedule: str = "cosine"  # after the warm-up; or "stairs": times `decay` every `decay_epochs`
-    min_learning_rate: float = 3e-5  # where the cosine ends
+    minutes: float = 0.0  # above 0 the schedule follows the time spent training, and the run ends with it or with its steps
+    optimizer: str = "adamw"  # or "muon": Muon for the hidden matrices, AdamW for the rest
+    learning_rate: float = 3e-4  # of AdamW
+    muon_learning_rate: float = 0.01
+    momentum: float = 0.95  # of Muon
+    schedule: str = "cosine"  # after the warm-up; "stable": constant, then a straight fall over the last `cooldown`;
+    # "stairs": times `decay` every `decay_epochs`
+    cooldown: float = 0.3  # part of the run
+    min_learning_rate: float = 3e-5  # where cosine and cooldown end
     decay: float = 0.1
     decay_epochs: int = 3
     warmup: int = 200  # steps
@@ -145,7 +157,14 @@ class TrainConfig:
             0, "train", self, "epochs", "learning_rate", "min_learning_rate", "warmup", "weight_decay", "validate_every",
             "validation_windows", "patience", "seed",
         )  # fmt: skip
-        _below_one("train", self, "beta1", "beta2", "label_smoothing")
+        _below_one("train", self, "beta1", "beta2", "label_smoothing", "momentum")
+        _at_least(0, "train", self, "minutes", "muon_learning_rate")
+        if self.optimizer not in OPTIMIZERS:
+            raise ConfigError(f"train.optimizer is {self.optimizer!r}: {nearest(self.optimizer, OPTIMIZERS)}")
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(f"train.schedule is {self.schedule!r}: {nearest(self.schedule, SCHEDULES)}")
+        if not 0 < self.cooldown <= 1:
+            raise ConfigError(f"train.cooldown is {self.cooldown}: give a part of the run, above 0, at most 1")
         _above_zero("train", self, "decay", "clip")
 
 

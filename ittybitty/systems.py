@@ -305,6 +305,59 @@ _ROWS = (
     ),
 )
 
+# ---------------------------------------------------------------------- notes as steps
+# Our own: one step of the backbone per event (tokenizers/events), Muon and AdamW. Recipe chosen by measured runs (paper/LOG.md).
+
+_EVENT_SIZES = (154, 90, 128, 32)  # of the encoding `notes`; a test compares them
+_EVENTS = {
+    "model.events": _EVENT_SIZES,
+    "model.vocab_size": 4 + sum(_EVENT_SIZES),
+    "data.context": 2048,  # 512 events
+    "data.prompt_seconds": 3600.0,  # the whole seed …
+    "data.prompt_tokens": 16_384,  # … or its last 4,096 events
+    "train.optimizer": "muon",
+    "train.muon_learning_rate": 0.012,
+    "train.learning_rate": 2e-3,
+    "train.min_learning_rate": 1e-4,
+    "train.weight_decay": 0.1,
+    "train.label_smoothing": 0.0,
+    "train.batch_size": 2,
+    "train.warmup": 100,
+}
+_EVENT_SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+
+
+def _notes(backbone: str, summary: str, by_preset: Mapping, changes: Mapping | None = None) -> System:
+    """A row on events."""
+    return System(
+        name=f"notes-{backbone}",
+        summary=summary,
+        tokenizer="notes",
+        changes={**_EVENTS, **(changes or {})},
+        by_preset=_both(by_preset, {"nano": {"data.context": 256, "data.prompt_tokens": 1024, "train.batch_size": 8}}),
+        sampling=_EVENT_SAMPLING,
+        published={"parameters": None, "status": "our own"},
+    )
+
+
+_ROWS += (
+    _notes(
+        "hybrid",
+        "the hybrid, one step per note",
+        _both(
+            _by_size("pattern", nano="MF MFA", tiny="MF MFA MF", small="MF MF MFA MF MF MFA"),
+            _by_size("d_ff", nano=64, tiny=768),
+        ),
+    ),
+    _notes("mamba", "Mamba alone, one step per note", _mamba_only(nano=3, tiny=8, small=14, medium=21, large=26)),
+    _notes(
+        "llama",
+        "LLaMA-style Transformer, one step per note",
+        _both(_by_size("n_layers", nano=2, tiny=6, small=6, medium=9, large=11), _by_size("d_ff", nano=64, tiny=500)),
+        {"model.family": "llama"},
+    ),
+)
+
 SYSTEMS: Mapping[str, System] = MappingProxyType({row.name: row for row in _ROWS})
 
 

@@ -29,14 +29,15 @@ import torch
 from ..errors import CheckpointError, ConfigError
 from ..tokenizers.protocol import ATTRIBUTES
 
-CONTEXT, STRIDE = 1024, 512  # tokens; the yardstick of every table
+CONTEXT, STRIDE = 1024, 512  # steps of the model (a step reads one id, or the four ids of an event); those of every table
 CHUNK = 1024  # tokens that `unbroken_bits` reads at a time
 
 
-def windows(length: int, context: int, stride: int) -> list[tuple[int, int, int]]:
+def windows(length: int, context: int, stride: int, grain: int = 1) -> list[tuple[int, int, int]]:
     """(start, end, first): inputs [start, end) predict the tokens start + 1 … end, of which those from `first` on count.
 
-    The last window is moved back to full length, so that no token is scored with less past than there is.
+    The last window is moved back to full length, so that no token is scored with less past than there is. Every window
+    begins at a multiple of `grain`, the ids of an event.
     """
     if not 1 <= stride <= context:
         raise ConfigError(f"stride is {stride}: give 1 to {context} (the context)")
@@ -44,7 +45,7 @@ def windows(length: int, context: int, stride: int) -> list[tuple[int, int, int]
     cuts = [(0, min(context, inputs), 1)]
     while cuts[-1][1] < inputs:
         end = min(cuts[-1][1] + stride, inputs)
-        cuts.append((end - context, end, cuts[-1][1] + 1))
+        cuts.append(((end - context) // grain * grain, end, cuts[-1][1] + 1))
     return cuts if inputs > 0 else []
 
 
@@ -98,13 +99,29 @@ def unbroken_bits(model, ids: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
 def _scored(model, ids, context: int, stride: int, batch_size: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
     """(first, logits (n, V), targets (n,)) for runs of tokens first … first + n - 1 that together are ids[1:], each once."""
     tokens, place = _checked(model, ids), _place(model)
-    cuts = windows(len(tokens), context, stride)
-    for at in range(0, len(cuts), batch_size):  # all windows of a piece have one length
-        batch = cuts[at : at + batch_size]
+    grain = ids_per_step(model)
+    cuts = windows(len(tokens), context * grain, stride * grain, grain)
+    for at in _runs(cuts, batch_size):
+        batch = cuts[at]
         x = torch.stack([tokens[start:end] for start, end, _ in batch]).to(place)  # (B, L)
         logits = model(x)  # (B, L, V)
         for (start, end, first), row in zip(batch, logits):
             yield first, row[first - 1 - start :].float(), tokens[first : end + 1].to(place)
+
+
+def ids_per_step(model) -> int:
+    """Ids that one step of the model's backbone reads: 4 for a model of events, else 1. Contexts count steps."""
+    return len(getattr(getattr(model, "config", None), "events", ())) or 1
+
+
+def _runs(cuts: list[tuple[int, int, int]], most: int) -> Iterator[slice]:
+    """Slices of at most so many windows of one length."""
+    first = 0
+    for i in range(1, len(cuts) + 1):
+        full = i - first == most
+        if i == len(cuts) or full or cuts[i][1] - cuts[i][0] != cuts[first][1] - cuts[first][0]:
+            yield slice(first, i)
+            first = i
 
 
 def _checked(model, ids: np.ndarray) -> torch.Tensor:

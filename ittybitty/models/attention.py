@@ -156,6 +156,10 @@ class SparseAttention(nn.Module):
         seen = torch.cat([near <= t, (index >= 0) & (far >= self.w) & (far <= self.r)])
         return torch.cat([near, far]), seen
 
+    def outputs(self) -> list[nn.Linear]:
+        """The matrices that write into the residual stream."""
+        return [self.out]
+
     def init_state(self, batch_size: int) -> AttentionState:
         def ring(n):
             return self.out.weight.new_zeros(batch_size, self.H, n, self.out.in_features // self.H)

@@ -89,6 +89,10 @@ class CfC(nn.Module):
         """One token (B, D)."""
         return self.forward(x[:, None], state)[:, 0]
 
+    def outputs(self) -> list[nn.Linear]:
+        """The matrices that write into the residual stream."""
+        return [self.ff1, self.ff2]
+
     def init_state(self, batch_size: int) -> torch.Tensor:
         return self.ff1.weight.new_zeros(batch_size, self.levels, self.ff1.out_features)
 

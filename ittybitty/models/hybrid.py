@@ -48,6 +48,10 @@ class Stack(nn.Module):
     def init_state(self, batch_size: int) -> list:
         return [block.mixer.init_state(batch_size) for block in self.blocks]
 
+    def residual_branches(self) -> list[list[nn.Linear]]:
+        """Of each block, the matrices that write into the residual stream."""
+        return [block.mixer.outputs() for block in self.blocks]
+
     def parts(self) -> dict[str, nn.Module]:
         """Name of a part -> its modules, for counting parameters."""
         mixers = {

@@ -38,6 +38,10 @@ class FeedForward(nn.Module):
     def init_state(self, batch_size: int) -> None:
         return None
 
+    def outputs(self) -> list[nn.Linear]:
+        """The matrices that write into the residual stream."""
+        return [self.down]
+
 
 class Block(nn.Module):
     """x + dropout(mixer(norm(x))), with root-mean-square norm (Zhang and Sennrich 2019, equation 4)."""

@@ -120,6 +120,10 @@ class LlamaLayers(nn.Module):
     def init_state(self, batch_size: int) -> Rings:
         return Rings(len(self.llama.layers), (batch_size, *self.shape), self.llama.norm.weight)
 
+    def residual_branches(self) -> list[list[nn.Linear]]:
+        """Of each branch, the matrix that writes into the residual stream."""
+        return [[m] for layer in self.llama.layers for m in (layer.self_attn.o_proj, layer.mlp.down_proj)]
+
     def parts(self) -> dict[str, nn.Module]:
         """Name of a part -> its modules, for counting parameters."""
         layers = self.llama.layers

@@ -88,10 +88,10 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def _shrink_residual_branches(self) -> None:
-        """Radford et al. 2019, section 2.3: outputs of residual branches start 1 / sqrt(branches) smaller."""
-        outputs = [m for name, m in self.backbone.named_modules() if name.endswith(("out_proj", ".down", ".out"))]
-        for module in outputs:
-            module.weight.mul_(len(outputs) ** -0.5)
+        """Radford et al. 2019, section 2.3: outputs of residual branches start 1 / sqrt(branches) smaller, or at 0."""
+        branches = self.backbone.residual_branches()
+        for module in (m for branch in branches for m in branch):
+            module.weight.mul_(0.0 if self.config.zero_residuals else len(branches) ** -0.5)
 
     def _embed(self, ids: torch.Tensor) -> torch.Tensor:
         return self.embedding(ids)

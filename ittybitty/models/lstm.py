@@ -66,6 +66,10 @@ class LSTMLayers(nn.Module):
 
         return [LSTMState(zeros(layer), zeros(layer)) for layer in self.layers]
 
+    def residual_branches(self) -> list[list[nn.Linear]]:
+        """None: layers follow one another."""
+        return []
+
     def parts(self) -> dict[str, nn.Module]:
         """Name of a part -> its modules, for counting parameters."""
         return {"lstm": self.layers}

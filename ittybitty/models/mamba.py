@@ -76,6 +76,8 @@ class Mamba(nn.Module):
     def _convolve(self, u: torch.Tensor, state: MambaState | None) -> torch.Tensor:
         """Causal depthwise convolution, bias and SiLU. As K shifted multiply-adds it is faster on a CPU than conv1d itself."""
         L, weight = u.shape[1], self.conv1d.weight[:, 0]  # (E, K)
+        if chosen(u.device.type) == "native":  # under autocast u comes in bfloat16, the native code knows float32
+            u = u.to(weight.dtype)
         past = u.new_zeros(u.shape[0], self.K - 1, self.E) if state is None else state.conv.to(u.dtype)
         if state:
             past = past.clone()
@@ -105,6 +107,10 @@ class Mamba(nn.Module):
         state.ssm.mul_(decay).add_((delta * u)[..., None] * B[:, None].float())
         y = (state.ssm @ C[..., None].float())[..., 0] + self.D * u
         return self.out_proj(y.to(z.dtype) * F.silu(z))
+
+    def outputs(self) -> list[nn.Linear]:
+        """The matrices that write into the residual stream."""
+        return [self.out_proj]
 
     def init_state(self, batch_size: int) -> MambaState:
         weight = self.in_proj.weight

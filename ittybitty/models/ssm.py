@@ -84,6 +84,10 @@ class PlainSSM(nn.Module):
         state.ssm.copy_(decay[..., -1] * state.ssm + arrived)
         return y
 
+    def outputs(self) -> list[nn.Linear]:
+        """The matrices that write into the residual stream."""
+        return [self.out_proj]
+
     def step(self, x: torch.Tensor, state: MambaState) -> torch.Tensor:
         """One token (B, D) by the recurrence."""
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, E)

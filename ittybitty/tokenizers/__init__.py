@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ..config import nearest
 from ..errors import ConfigError
-from . import beats, pitch_string, remi, remi_rests, saved
+from . import beats, events, pitch_string, remi, remi_rests, saved
 from .beats import BeatTokenizer
+from .events import EventTokenizer
 from .pitch_string import PitchStringTokenizer
 from .protocol import Tokenizer
 from .remi import PianoTokenizer
@@ -23,6 +24,7 @@ _KINDS = {
     RestTokenizer: remi_rests.VARIANTS,
     PitchStringTokenizer: pitch_string.VARIANTS,
     BeatTokenizer: beats.VARIANTS,
+    EventTokenizer: events.VARIANTS,
 }
 
 VARIANTS: dict[str, object] = {name: settings for variants in _KINDS.values() for name, settings in variants.items()}
@@ -30,6 +32,7 @@ VARIANTS: dict[str, object] = {name: settings for variants in _KINDS.values() fo
 __all__ = [
     "VARIANTS",
     "BeatTokenizer",
+    "EventTokenizer",
     "PianoTokenizer",
     "PitchStringTokenizer",
     "RestTokenizer",

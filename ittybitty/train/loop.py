@@ -31,7 +31,7 @@ from ..errors import CheckpointError, ConfigError, OutputError
 from ..models import IGNORED
 from ..models.mamba import warm_up
 from .log import Tally, TrainingLog
-from .optimizer import Autocast, adamw, learning_rate, precision
+from .optimizer import Autocast, learning_rate, optimizer, precision
 from .parallel import Parallel, open_parallel
 from .stop import StopSignals, budget, deterministic
 from .windows import Windows, batches
@@ -40,6 +40,7 @@ LOG_EVERY = 10  # steps that one line of log.jsonl averages
 # settings that a resumed run may change; any other would make it another run
 FREE = {
     "steps",
+    "minutes",
     "epochs",
     "checkpoint_every",
     "validate_every",
@@ -92,6 +93,8 @@ class _Trainer:
         self.tokenizer = store.tokenizer()
         # the tokens decide the vocabulary: a small corpus learns fewer merges than a preset asks for
         vocabulary = dataclasses.replace(configs["model"], vocab_size=self.tokenizer.vocab_size)
+        if hasattr(self.tokenizer, "sizes"):
+            vocabulary = dataclasses.replace(vocabulary, events=self.tokenizer.sizes)
         self.configs, self.config = {**configs, "model": vocabulary}, configs["train"]
         self.system, self.preset, self.run_dir, self.group, self.progress = (
             systems.system(system).name,
@@ -109,8 +112,8 @@ class _Trainer:
         self.held_out = self._windows(store, "validation") if "validation" in splits else None
         torch.manual_seed(config.seed)
         self.model = systems.build_model(self.configs).to(group.device)
-        self.optimizer = adamw(self.model, config)
         dtype = precision(config.precision, group.device)
+        self.optimizer = optimizer(self.model, config, dtype)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=dtype is torch.float16)
         if group.kind == "dp":
             warm_up(self.model, [torch.device("cuda", i) for i in range(torch.cuda.device_count())])
@@ -120,7 +123,7 @@ class _Trainer:
         own = {"corpus": Path(store.corpus).name, "licence": store.licence} if hasattr(store, "corpus") else None
         self.trained_on = None if own is None else [own]
         self.step = self.tokens = 0
-        self.seconds = 0.0
+        self.seconds = self.rate = 0.0  # s spent training, learning rate of the last step
         self.best: dict = {}  # validation record of the best weights
         self.stale = 0  # validations since then
         self.last_validation: dict = {}
@@ -233,7 +236,7 @@ class _Trainer:
         """Steps until done, out of patience, out of time or told to stop; a checkpoint at the end in every case."""
         began, before = time.monotonic(), self.seconds
         slowest = 0.0  # s of the slowest step yet, validation and checkpoint included
-        reason = "finished" if self.step >= self.config.steps else "patience" if self._out_of_patience else ""
+        reason = "finished" if self._done else "patience" if self._out_of_patience else ""
         tally, record = Tally(self.group.sum), {}
         workers = 2 if self.group.device.type == "cuda" else 0
         reader = batches(self.windows, self.step, self.config.steps, workers)
@@ -241,8 +244,8 @@ class _Trainer:
             at = time.monotonic()
             tally.add(*self._train_step(*next(reader)))
             self.step += 1
-            done = self.step >= self.config.steps
             self.seconds = before + time.monotonic() - began
+            done = self._done
             if self.step % LOG_EVERY == 0 or done:
                 record = self._log(tally)
             if done or self.step % self._validate_every == 0:
@@ -280,8 +283,9 @@ class _Trainer:
         """One optimizer step; (loss sum, nats, targets of all ranks, gradient norm)."""
         config, device = self.config, self.group.device
         torch.manual_seed(_seed(config.seed, self.step, self.group.rank))  # for dropout
+        rate = self.rate = self._learning_rate(self.step)
         for parameters in self.optimizer.param_groups:
-            parameters["lr"] = learning_rate(self.step, config, self.windows.steps_per_epoch)
+            parameters["lr"] = rate * parameters.get("scale", 1.0)
         self.wrapped.train()
         (count,) = self.group.sum(float((y != IGNORED).sum()))
         micro = list(zip(x.chunk(config.accumulation), y.chunk(config.accumulation)))
@@ -303,6 +307,19 @@ class _Trainer:
         self.tokens += int(count)
         return loss_sum, nats, count, norm
 
+    def _learning_rate(self, step: int) -> float:
+        seconds = 0.0
+        if self.config.minutes:  # the same on every rank, whose clocks differ
+            seconds = self.group.sum(self.seconds)[0] / self.group.world
+        return learning_rate(step, self.config, self.windows.steps_per_epoch, seconds)
+
+    @property
+    def _done(self) -> bool:
+        """All steps are taken, or all minutes spent."""
+        minutes = self.config.minutes
+        spent = bool(minutes) and self.group.sum(self.seconds)[0] / self.group.world >= 60 * minutes
+        return spent or self.step >= self.config.steps
+
     def _log(self, tally: Tally) -> dict:
         loss, nll, count, norm, seconds, steps = tally.read()
         record = {
@@ -310,7 +327,7 @@ class _Trainer:
             "epoch": round(self.step / self.windows.steps_per_epoch, 4),
             "loss": round(loss, 5),
             "nll": round(nll, 5),
-            "lr": learning_rate(self.step - 1, self.config, self.windows.steps_per_epoch),
+            "lr": self.rate,
             "grad_norm": round(norm, 4),
             "tokens": self.tokens,
             "seconds": round(self.seconds, 2),

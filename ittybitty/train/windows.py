@@ -69,6 +69,9 @@ class Windows:
             )
         if self.augments and tokenizer is None:
             raise ConfigError("augmentation needs the tokenizer of these tokens: give tokenizer=")
+        self.grain = getattr(tokenizer, "ids_per_event", 1)  # windows begin where an event has just ended
+        if context % self.grain:
+            raise ConfigError(f"data.context is {context}: give a multiple of {self.grain}, the ids of an event")
         # x of a padded place is masked out of the loss, so any id the model knows would do
         self.pad_id = tokenizer.pad_id if tokenizer is not None else 0
 
@@ -107,7 +110,9 @@ class Windows:
             longest = np.minimum(self.context, self._targets)
             # a stride knows no cuts, and one that leaves tokens out has fewer windows than they would need
             shortest = np.minimum(self._targets - (self._windows - 1) * self.context, longest)
-            plan = Plan(random.integers(shortest, longest, endpoint=True), random.permutation(len(self)))
+            first = random.integers(shortest, longest, endpoint=True)
+            first = np.where(self._windows > 1, -(-first // self.grain) * self.grain, first)
+            plan = Plan(first, random.permutation(len(self)))
             self._plans = {epoch: plan}  # one epoch is kept: another is cheap to draw again
         return plan
 
@@ -116,7 +121,7 @@ class Windows:
         row = int(np.searchsorted(self._ends, window, side="right"))
         place, targets = int(window - self._ends[row] + self._windows[row]), int(self._targets[row])
         if self.stride:
-            start = max(0, min(place * self.stride, targets - self.context))
+            start = max(0, min(place * self.stride, targets - self.context)) // self.grain * self.grain
             return self._rows[row], start, min(start + self.context, targets)
         first = int(self.plan(epoch).first[row])
         start = 0 if place == 0 else first + (place - 1) * self.context

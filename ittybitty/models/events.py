@@ -1,0 +1,242 @@
+"""A language model that takes one step of its backbone per event, and predicts the parts of the next event one by one.
+
+Ids come flat, four for each event (tokenizers/events): time t, what w, duration d, velocity v. The input of step j is the sum
+of the embeddings of event j's four ids. From its output h_j (B, D) small heads predict the next event, each told the parts
+before it, so that the probability of an event is exact by the chain rule:
+
+    p(event) = p(t | past) p(w | past, t) p(d | past, t, w) p(v | past, t, w, d)
+
+    h⁰ = norm(backbone(…))                          what comes before
+    hⁱ⁺¹ = hⁱ + conditionᵢ(part i)                   told one part more
+    p(part i) = softmax(outᵢ(hⁱ + innerᵢ(hⁱ)))       innerᵢ: norm, matrix, GELU, matrix
+
+Heads of this kind are those of Nested Music Transformer (Ryu et al. 2024, arXiv:2408.01180); Compound Word Transformer
+(Hsiao et al. 2021) predicts the kind first and the rest independently, which costs a lot (the former's table of results).
+
+The interface is that of LanguageModel: flat ids in, logits over all ids out, -inf where an id cannot stand. `step` with the
+last id of an event runs the backbone; with any other id it only moves on to the next head.
+
+Letters as in layers.py; G = 4 ids an event, T events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..config import ModelConfig
+from ..errors import ConfigError
+from .lm import IGNORED, LanguageModel, _CrossEntropy
+
+G = 4  # ids an event
+TIME, WHAT, DURATION, VELOCITY = range(G)
+PAD, NONE, BOS, EOS = range(4)  # ids below the first time; a pedal movement has NONE for duration and velocity
+KEYS = 88  # `what` counts the keys first, then the movements of the pedal
+
+
+@dataclass
+class EventState:
+    """The backbone's memory, its last output, and the ids of the event that is being written."""
+
+    backbone: object
+    h: torch.Tensor  # (B, D) after the last whole event; zeros before the first
+    told: torch.Tensor | None = None  # (B, D) h and the conditions of the ids so far
+    ids: list[torch.Tensor] = field(default_factory=list)  # (B,) each; fewer than G
+
+
+class EventHeads(nn.Module):
+    """Four heads, one for each part of an event, each told the parts before it; see the module's text."""
+
+    def __init__(self, sizes: tuple[int, ...], d_model: int):
+        super().__init__()
+        classes = (sizes[TIME] + 1, *sizes[WHAT:])  # the end of the piece is one more class of time, the first
+        self.inner = nn.ModuleList(_inner(d_model) for _ in classes)
+        self.out = nn.ModuleList(nn.Linear(d_model, n) for n in classes)
+        self.condition = nn.ModuleList(nn.Embedding(n, d_model) for n in classes[:-1])
+        for out in self.out:
+            nn.init.zeros_(out.weight)
+            nn.init.zeros_(out.bias)
+        for inner in self.inner:
+            nn.init.zeros_(inner[-1].weight)
+        for condition in self.condition:
+            nn.init.normal_(condition.weight, std=0.1)
+
+    def forward(self, h: torch.Tensor, part: int) -> torch.Tensor:
+        """(…, D) told the parts before -> logits (…, classes of the part)."""
+        return self.out[part](h + self.inner[part](h))
+
+    def tell(self, h: torch.Tensor, part: int, classes: torch.Tensor) -> torch.Tensor:
+        """(…, D) and (…) classes of a part -> (…, D) that knows it."""
+        return h + self.condition[part](classes)
+
+
+def _inner(D: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.RMSNorm(D, eps=1e-5), nn.Linear(D, 2 * D, bias=False), nn.GELU(), nn.Linear(2 * D, D, bias=False)
+    )
+
+
+class EventModel(LanguageModel):
+    """Any backbone between the sum of an event's embeddings and the heads of the next event."""
+
+    def __init__(self, backbone: nn.Module, config: ModelConfig, norm: nn.Module | None, d_in: int, d_out: int):
+        sizes = config.events
+        if len(sizes) != G or min(sizes) < 1 or sizes[WHAT] not in (KEYS, KEYS + 2):
+            raise ConfigError(f"model.events is {sizes}: give the classes of time, what (88, or 90 with pedal), duration, velocity")
+        if config.vocab_size != BOS + 2 + sum(sizes):
+            raise ConfigError(f"model.vocab_size is {config.vocab_size}: events {sizes} have {BOS + 2 + sum(sizes)} ids")
+        super().__init__(backbone, config, nn.Embedding(config.vocab_size, d_in), norm, EventHeads(sizes, d_out))
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.d_out = d_out
+        starts = [EOS, *(EOS + 1 + sum(sizes[:i]) for i in range(1, G))]  # id of class 0 of each part
+        self.starts, self.classes = starts, (sizes[TIME] + 1, *sizes[WHAT:])
+
+    # ------------------------------------------------------------------ events and ids
+
+    def _lead(self, ids: torch.Tensor) -> int:
+        """How many ids of the first row stand before its first event boundary: 0 … 3. All rows must be alike."""
+        row = ids[0, :2].tolist()
+        first = row[0]
+        if first == BOS:
+            return 1
+        if first == NONE:
+            return 2 if row[1:] == [NONE] else 1
+        if first < self.starts[WHAT]:
+            return 0
+        return G - sum(first >= start for start in self.starts[WHAT:])
+
+    def _grouped(self, ids: torch.Tensor, lead: int) -> torch.Tensor:
+        """(B, L) -> (B, T, G) whole events; what stands before the first boundary becomes an event with PAD in front."""
+        padded = F.pad(ids, (-lead % G, 0), value=PAD)
+        return padded[:, : padded.shape[1] // G * G].unflatten(1, (-1, G))
+
+    def _embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """(…, G) -> (…, D), PAD counting nothing."""
+        vectors = self.embedding(ids)
+        return (vectors * (ids != PAD)[..., None]).sum(-2)
+
+    def _class(self, ids: torch.Tensor, part: int) -> torch.Tensor:
+        """Class of each id within its part; anything for an id of another part."""
+        return (ids - self.starts[part]).clamp(0, self.classes[part] - 1)
+
+    # ------------------------------------------------------------------ all at once
+
+    def forward(self, ids: torch.Tensor, targets: torch.Tensor | None = None, label_smoothing: float = 0.0):
+        """(B, L) ids -> logits (B, L, V), or with targets the sums (trained loss, nats, how many), each of shape (1,)."""
+        if targets is None:
+            return self._logits(ids, None, None)
+        lead = self._lead(ids)
+        h = self.norm(self.backbone(self._embed(self._grouped(ids, lead))))  # (B, T, D)
+        h = torch.cat([torch.zeros_like(h[:, :1]), h], dim=1)  # nothing comes before the first event
+        known = torch.cat([ids, targets[:, -1:].clamp(min=PAD)], dim=1)
+        left, right = -lead % G, -(known.shape[1] - lead) % G
+        y = F.pad(known, (left, right), value=PAD).unflatten(1, (-1, G))  # (B, T + 1, G)
+        scored = F.pad(targets != IGNORED, (left + 1, right)).unflatten(1, (-1, G))
+        h, skip = h[:, : y.shape[1]], int(lead == 1)  # a first event that is all given teaches nothing
+        loss, nats = self._loss(*(a[:, skip:].flatten(0, 1) for a in (h, y, scored)), label_smoothing)
+        return loss.view(1), nats.view(1), (targets != IGNORED).sum().view(1)
+
+    def _loss(self, h: torch.Tensor, y: torch.Tensor, scored: torch.Tensor, label_smoothing: float):
+        """(trained loss, nats) summed over events: h (n, D) before each, its ids y (n, G), which of them count (n, G)."""
+        loss = nats = h.new_zeros((), dtype=torch.float32)
+        for part in range(G):
+            if part == DURATION:  # the pedal has neither duration nor velocity: certain, and free
+                note = (y[:, WHAT] - self.starts[WHAT] < KEYS) & (y[:, DURATION] != NONE)
+                keep = note & scored[:, DURATION:].any(1)
+                h, y, scored = h[keep], y[keep], scored[keep]
+            goal = torch.where(scored[:, part], self._class(y[:, part], part), IGNORED)
+            sums = _CrossEntropy.apply(self.head(h, part).float(), goal, label_smoothing)
+            loss, nats = loss + sums[0], nats + sums[1]
+            if part < VELOCITY:
+                h = self.head.tell(h, part, self._class(y[:, part], part))
+        return loss, nats
+
+    def _logits(self, ids: torch.Tensor, state: EventState | None, last_only: bool | None):
+        """Logits (B, L, V) of what follows each id; with a state, as it stands before `ids`, and moved on."""
+        B, L = ids.shape
+        before = [] if state is None else state.ids
+        if before:
+            ids, lead = torch.cat([torch.stack(before, 1), ids], 1), 0
+        else:
+            lead = self._lead(ids)
+        shift = -lead % G
+        events = self._grouped(ids, lead)  # (B, T, G)
+        first = self.embedding.weight.new_zeros(B, 1, self.d_out) if state is None else state.h[:, None]
+        if events.shape[1]:
+            x = self._embed(events)
+            h = self.norm(self.backbone(x, state.backbone) if state is not None else self.backbone(x))
+            h = torch.cat([first.to(h.dtype), h], dim=1)  # (B, T + 1, D)
+        else:
+            h = first
+        rest = F.pad(ids, (shift, 0), value=PAD)[:, events.shape[1] * G :]  # ids of an event that has begun
+        if state is not None:
+            state.h, state.ids = h[:, -1], list(rest.unbind(1))
+            state.told = self._told(state.h, state.ids)
+        y = torch.cat([events, F.pad(rest, (0, G - rest.shape[1]), value=PAD)[:, None]], dim=1)  # (B, T + 1, G)
+        if last_only:
+            part = rest.shape[1]
+            return self._full(self.head(self._told(h[:, -1], list(rest.unbind(1))), part), part, list(rest.unbind(1)))
+        found, told = [], h
+        for part in range(G):
+            known = list(y[..., :part].unbind(-1))
+            found.append(self._full(self.head(told, part), part, known))
+            if part < VELOCITY:
+                told = self.head.tell(told, part, self._class(y[..., part], part))
+        logits = torch.stack(found, dim=2).flatten(1, 2)  # (B, (T + 1) G, V): what stands at each place
+        start = shift + len(before) + 1
+        return logits[:, start : start + L]
+
+    def _told(self, h: torch.Tensor, ids: list[torch.Tensor]) -> torch.Tensor:
+        for part, id in enumerate(ids):
+            h = self.head.tell(h, part, self._class(id, part))
+        return h
+
+    def _full(self, logits: torch.Tensor, part: int, known: list[torch.Tensor]) -> torch.Tensor:
+        """(…, classes) of a part -> (…, V), -inf elsewhere; NONE for certain where a pedal movement has no such part."""
+        start = self.starts[part]
+        full = logits.new_full((*logits.shape[:-1], self.config.vocab_size), -torch.inf)
+        full[..., start : start + self.classes[part]] = logits
+        if part >= DURATION:
+            pedal = known[WHAT] - self.starts[WHAT] >= KEYS
+            if part == VELOCITY:  # also where a window begins within the event
+                pedal = pedal | (known[DURATION] == NONE)
+            full = torch.where(pedal[..., None], -torch.inf, full)
+            full[..., NONE] = torch.where(pedal, 0.0, -torch.inf).to(full.dtype)
+        return full
+
+    # ------------------------------------------------------------------ one id after the other
+
+    def init_state(self, batch_size: int = 1) -> EventState:
+        """An empty past for `batch_size` pieces."""
+        h = self.embedding.weight.new_zeros(batch_size, self.d_out)
+        return EventState(self.backbone.init_state(batch_size), h, h)
+
+    def read(self, ids: torch.Tensor, state: EventState) -> torch.Tensor:
+        """Read (B, L) ids in parallel; `state` moves on in place; logits (B, L, V) of what follows each of them."""
+        return self._logits(ids, state, False)
+
+    def prefill(self, ids: torch.Tensor, state: EventState) -> torch.Tensor:
+        """Read (B, L) ids in parallel; `state` moves on in place; logits (B, V) of what follows the last one."""
+        return self._logits(ids, state, True)
+
+    def step(self, ids: torch.Tensor, state: EventState) -> torch.Tensor:
+        """Read one id (B,); `state` moves on in place; logits (B, V)."""
+        row = int(ids[0])
+        if row == BOS or len(state.ids) == VELOCITY:
+            event = [*state.ids, ids] if row != BOS else [ids]
+            whole = torch.stack([torch.full_like(ids, PAD)] * (G - len(event)) + event, dim=1)  # (B, G)
+            state.h = self.norm(self.backbone.step(self._embed(whole), state.backbone))
+            state.told, state.ids = state.h, []
+        else:
+            state.told = self.head.tell(state.told, len(state.ids), self._class(ids, len(state.ids)))
+            state.ids = [*state.ids, ids]
+        part = len(state.ids)
+        return self._full(self.head(state.told, part), part, state.ids)
+
+    @property
+    def tied(self) -> bool:
+        """The heads are matrices of their own."""
+        return False
