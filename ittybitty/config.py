@@ -70,7 +70,9 @@ class ModelConfig:
     lstm_sizes: tuple[int, ...] = (512, 512, 512)  # lstm: units of each layer
     lstm_input: str = "embedding"  # "embedding" learned, of width d_embedding; "float": id / V, one number
     d_embedding: int = 128
-    events: tuple[int, ...] = ()  # classes of time, what, duration, velocity: one step of the backbone per event, not per id
+    events: tuple[
+        int, ...
+    ] = ()  # classes of time, what, duration, velocity: one step of the backbone per event, not per id
     zero_residuals: bool = False  # outputs of residual branches start at 0, not 1 / sqrt(branches) smaller
 
     def __post_init__(self):
@@ -127,7 +129,9 @@ class TrainConfig:
     epochs: int = 0  # passes over the training windows; above 0 they decide the steps
     batch_size: int = 64  # windows a step, over all devices and accumulated micro-batches
     accumulation: int = 1  # micro-batches a step
-    minutes: float = 0.0  # above 0 the schedule follows the time spent training, and the run ends with it or with its steps
+    minutes: float = (
+        0.0  # above 0 the schedule follows the time spent training, and the run ends with it or with its steps
+    )
     optimizer: str = "adamw"  # or "muon": Muon for the hidden matrices, AdamW for the rest
     learning_rate: float = 3e-4  # of AdamW
     muon_learning_rate: float = 0.01

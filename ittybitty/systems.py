@@ -334,7 +334,10 @@ def _notes(backbone: str, summary: str, by_preset: Mapping, changes: Mapping | N
         summary=summary,
         tokenizer="notes",
         changes={**_EVENTS, **(changes or {})},
-        by_preset=_both(by_preset, {"nano": {"data.context": 256, "data.prompt_tokens": 1024, "train.batch_size": 8}}),
+        by_preset=_both(
+            by_preset,
+            {"nano": {"model.d_model": 32, "data.context": 256, "data.prompt_tokens": 1024, "train.batch_size": 8}},
+        ),
         sampling=_EVENT_SAMPLING,
         published={"parameters": None, "status": "our own"},
     )
@@ -345,15 +348,18 @@ _ROWS += (
         "hybrid",
         "the hybrid, one step per note",
         _both(
-            _by_size("pattern", nano="MF MFA", tiny="MF MFA MF", small="MF MF MFA MF MF MFA"),
-            _by_size("d_ff", nano=64, tiny=768),
+            _by_size("pattern", tiny="MF MFA MF"),
+            _by_size("d_ff", nano=80, tiny=992, small=1384, medium=2036, large=2080),
         ),
     ),
-    _notes("mamba", "Mamba alone, one step per note", _mamba_only(nano=3, tiny=8, small=14, medium=21, large=26)),
+    _notes("mamba", "Mamba alone, one step per note", _mamba_only(nano=4, tiny=8, small=12, medium=20, large=25)),
     _notes(
         "llama",
         "LLaMA-style Transformer, one step per note",
-        _both(_by_size("n_layers", nano=2, tiny=6, small=6, medium=9, large=11), _by_size("d_ff", nano=64, tiny=500)),
+        _both(
+            _by_size("n_layers", nano=2, tiny=6, small=6, medium=9, large=11),
+            _by_size("d_ff", nano=80, tiny=336, small=1572, medium=2160, large=2648),
+        ),
         {"model.family": "llama"},
     ),
 )

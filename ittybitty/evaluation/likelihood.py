@@ -29,7 +29,10 @@ import torch
 from ..errors import CheckpointError, ConfigError
 from ..tokenizers.protocol import ATTRIBUTES
 
-CONTEXT, STRIDE = 1024, 512  # steps of the model (a step reads one id, or the four ids of an event); those of every table
+CONTEXT, STRIDE = (
+    1024,
+    512,
+)  # steps of the model (a step reads one id, or the four ids of an event); those of every table
 CHUNK = 1024  # tokens that `unbroken_bits` reads at a time
 
 

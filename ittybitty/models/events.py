@@ -85,9 +85,13 @@ class EventModel(LanguageModel):
     def __init__(self, backbone: nn.Module, config: ModelConfig, norm: nn.Module | None, d_in: int, d_out: int):
         sizes = config.events
         if len(sizes) != G or min(sizes) < 1 or sizes[WHAT] not in (KEYS, KEYS + 2):
-            raise ConfigError(f"model.events is {sizes}: give the classes of time, what (88, or 90 with pedal), duration, velocity")
+            raise ConfigError(
+                f"model.events is {sizes}: give the classes of time, what (88, or 90 with pedal), duration, velocity"
+            )
         if config.vocab_size != BOS + 2 + sum(sizes):
-            raise ConfigError(f"model.vocab_size is {config.vocab_size}: events {sizes} have {BOS + 2 + sum(sizes)} ids")
+            raise ConfigError(
+                f"model.vocab_size is {config.vocab_size}: events {sizes} have {BOS + 2 + sum(sizes)} ids"
+            )
         super().__init__(backbone, config, nn.Embedding(config.vocab_size, d_in), norm, EventHeads(sizes, d_out))
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.d_out = d_out

@@ -30,6 +30,7 @@ from .. import checkpoint, paths, systems
 from ..errors import CheckpointError, ConfigError, OutputError
 from ..models import IGNORED
 from ..models.mamba import warm_up
+from .allocator import keep_freed_memory
 from .log import Tally, TrainingLog
 from .optimizer import Autocast, learning_rate, optimizer, precision
 from .parallel import Parallel, open_parallel
@@ -73,6 +74,7 @@ def train(
 
     Raises ConfigError, CheckpointError, CorpusError or OutputError with a line that says what to do.
     """
+    keep_freed_memory()
     group = open_parallel(parallel)
     try:
         with deterministic(group.device), StopSignals() as stop:

@@ -92,7 +92,9 @@ class MuonAdamW(torch.optim.AdamW):
     in bfloat16, one matrix at a time (a test compares them).
     """
 
-    def __init__(self, matrices: list[nn.Parameter], rest: list[nn.Parameter], config: TrainConfig, dtype=torch.float32):
+    def __init__(
+        self, matrices: list[nn.Parameter], rest: list[nn.Parameter], config: TrainConfig, dtype=torch.float32
+    ):
         scale = config.muon_learning_rate / config.learning_rate if config.learning_rate else 1.0
         groups = [{"params": matrices, "muon": True, "scale": scale, "weight_decay": config.weight_decay}]
         if rest:

@@ -57,7 +57,9 @@ def test_loss_is_that_of_the_logits(model, ids, start):
     x, y = ids[:, start:-1], ids[:, start + 1 :].clone()
     y[0, 10:14] = IGNORED
     loss, nats, count = model(x, y)
-    expected = torch.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=IGNORED, reduction="sum")
+    expected = torch.nn.functional.cross_entropy(
+        model(x).flatten(0, 1), y.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
     assert int(count) == int((y != IGNORED).sum())
     assert float(nats) == pytest.approx(float(expected), rel=1e-4) and float(loss) == pytest.approx(float(nats))
 

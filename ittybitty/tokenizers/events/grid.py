@@ -35,7 +35,10 @@ class EventGrid:
     ticks_per_second: int = 48
     exact: int = 96  # silences below this are exact
     silence_steps: tuple[tuple[int, int], ...] = ((192, 4), (480, 16), (1920, 96))  # (up to, step)
-    durations: tuple[tuple[int, int], ...] = ((96, 1), (288, 6))  # (up to, step), from 1 on; longer ones become the longest
+    durations: tuple[tuple[int, int], ...] = (
+        (96, 1),
+        (288, 6),
+    )  # (up to, step), from 1 on; longer ones become the longest
     velocities: int = 32
     pedal: bool = True
     pedal_step: int = 4
@@ -44,7 +47,9 @@ class EventGrid:
     loudness: np.ndarray = field(init=False, repr=False, compare=False)  # (W,) MIDI velocity of each class
 
     def __post_init__(self):
-        object.__setattr__(self, "times", np.concatenate([np.arange(self.exact), _steps(self.exact, self.silence_steps)]))
+        object.__setattr__(
+            self, "times", np.concatenate([np.arange(self.exact), _steps(self.exact, self.silence_steps)])
+        )
         object.__setattr__(self, "lengths", _steps(1, self.durations))
         # miditok's classes: the upper ends of equal parts of 0..127
         object.__setattr__(self, "loudness", np.linspace(0, 127, self.velocities + 1, dtype=np.int64)[1:])
@@ -130,8 +135,7 @@ def _coarse(moves: np.ndarray, onset: np.ndarray, step: int) -> tuple[np.ndarray
     after = np.append(instants, np.iinfo(np.int64).max // 2)[gap + 1]
     offset = np.minimum((moves - start + step // 2) // step, (after - start) // step) * step
     time = start + offset
-    gap = gap + (time == after)  # rounded to the next onset: after its notes
-    after = np.append(instants, np.iinfo(np.int64).max // 2)[gap + 1]
+    after = np.append(instants, np.iinfo(np.int64).max // 2)[np.searchsorted(instants, time, side="right")]
     down = np.arange(len(moves)) % 2 == 0
     press, release = time[0::2], time[1::2]
     following = np.append(press[1:], np.iinfo(np.int64).max // 2)
@@ -140,9 +144,9 @@ def _coarse(moves: np.ndarray, onset: np.ndarray, step: int) -> tuple[np.ndarray
     moved = np.maximum(release, press + step)
     kept = ~early | (moved <= room)
     time[1::2] = np.where(early, moved, release)
-    gap[1::2] = np.where(early, np.maximum(gap[1::2], gap[0::2]), gap[1::2])
     kept = np.repeat(kept, 2)
-    return time[kept], down[kept], gap[kept]
+    time, down = time[kept], down[kept]
+    return time, down, np.searchsorted(instants, time, side="right") - 1  # at an onset: after its notes
 
 
 def silences(time: np.ndarray, grid: EventGrid) -> np.ndarray:

@@ -221,9 +221,7 @@ class EventTokenizer(saved.Saved):
 
     # Learning, saving, loading
 
-    def train(
-        self, performances: Iterable[Performance], vocab_size: int = 0, progress: bool = False
-    ) -> EventTokenizer:
+    def train(self, performances: Iterable[Performance], vocab_size: int = 0, progress: bool = False) -> EventTokenizer:
         """Nothing is learnt: the vocabulary has one size. Returns itself."""
         return self
 
