@@ -1,8 +1,5 @@
 """Muon and AdamW side by side, and schedules that follow steps or time."""
 
-import math
-import time
-
 import pytest
 import torch
 from torch import nn
@@ -84,7 +81,9 @@ def test_a_misspelt_optimizer_is_refused():
 
 
 def test_stable_schedule_falls_in_the_last_part():
-    config = TrainConfig(steps=101, warmup=1, schedule="stable", cooldown=0.25, learning_rate=1.0, min_learning_rate=0.1)
+    config = TrainConfig(
+        steps=101, warmup=1, schedule="stable", cooldown=0.25, learning_rate=1.0, min_learning_rate=0.1
+    )
     rates = [learning_rate(step, config) for step in range(101)]
     assert rates[0] == rates[74] == 1.0 and rates[-1] == pytest.approx(0.1)
     assert all(b < a for a, b in zip(rates[76:], rates[77:]))

@@ -226,13 +226,13 @@ class EventTokenizer(saved.Saved):
         return self
 
     def document(self) -> dict:
-        """The grid."""
-        return {"grid": self.fingerprint}
+        """The settings of the grid."""
+        return {"settings": self.fingerprint}
 
     @classmethod
     def from_document(cls, document: Mapping) -> EventTokenizer:
         """The tokenizer that `document` wrote."""
-        values = {k: _tuples(v) for k, v in document["grid"].items()}
+        values = {k: _tuples(v) for k, v in document["settings"].items()}
         loaded = cls(EventGrid(**values))
         loaded.variant = document["variant"]
         return loaded
