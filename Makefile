@@ -66,7 +66,7 @@ test-sanitizers: $(READY)
 	@asan=$$($${CXX:-g++} -print-file-name=libasan.so) && test -e "$$asan" \
 	  || { echo "No libasan.so: AddressSanitizer for Python needs g++ and its libasan (Debian, Ubuntu: apt install g++)"; exit 1; }; \
 	LD_PRELOAD="$$asan" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
-	  ITTYBITTY_NATIVE=sanitize ITTYBITTY_CACHE=build/sanitized PYTHONPATH=.:tests $(BIN)/python tests/odd_calls.py
+	  ITTYBITTY_NATIVE=sanitize ITTYBITTY_CACHE=build/sanitized PYTHONPATH=.:tests/models $(BIN)/python tests/models/odd_calls.py
 
 paper: $(READY)
 	@$(BIN)/ittybitty reproduce --only figures

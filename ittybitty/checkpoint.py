@@ -29,7 +29,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from . import config, paths, systems
+from . import config, devices, paths, systems
 from .errors import CheckpointError, ConfigError, OutputError, TokenizerError
 
 FORMAT = 1
@@ -85,14 +85,15 @@ def find(name: str | Path) -> Path:
     raise CheckpointError(f"{name}: no such run folder or shipped model; {mend}")
 
 
-def load(name: str | Path) -> Loaded:
-    """Read a run folder or shipped model; float16 weights become float32.
+def load(name: str | Path, device: str = "cpu") -> Loaded:
+    """Read a run folder or shipped model onto a device ("auto", "cpu", "cuda:1" …); float16 weights become float32.
 
     Raises CheckpointError for anything missing, damaged or of another version, also when the tokenizer is not the one
     the weights were trained with.
     """
     from .tokenizers import load_tokenizer
 
+    place = devices.device(device)
     folder = find(name)
     header = read_config(folder)
     try:
@@ -103,7 +104,7 @@ def load(name: str | Path) -> Loaded:
     model = systems.build_model(header["configs"])
     put_weights(model, read_weights(folder), folder)
     return Loaded(
-        model.eval(),
+        model.eval().to(place),
         tokenizer,
         header["configs"],
         header["system"],

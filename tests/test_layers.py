@@ -19,6 +19,7 @@ midi metrics
 plots audio
 corpora
 tokenizers models sampling
+devices
 systems
 checkpoint
 train generation

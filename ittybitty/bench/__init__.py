@@ -3,6 +3,7 @@
     timing.py       how anything here is timed: in turns, medians, floors, peak memory
     complexity.py   time and memory of sequence mixers against length, with fitted exponents
     scan.py decode.py stream.py tokenize.py train.py   one verb `ittybitty bench …` each, beside peers and floors
+    busy.py         decode's other question: what is left of its speed where the cores are shared
     marks.py        what each verb must reach, and its result as text
 
 Speeds of two runs are not comparable, ratios within one run are: everything that is compared is timed in turns.

@@ -5,6 +5,8 @@ read every weight once, so the floor is the bytes of the float32 weights over th
 Blocks of 64 tokens of all contestants are timed in turns, and the reading of 1 GB is one of them: `paired_ratio` compares
 each block with the reading next to it, which is fairer where neighbours on the same memory come and go.
 Marks to hold: float32 at most 1.5x the floor, int8 at most 1.0x, with bits per note within 0.5% of float32's.
+
+`--busy` asks another question, in busy.py. Left out: native and int8 decoding on a GPU, which there are not.
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ from collections.abc import Callable
 
 import torch
 
+from .. import devices
 from ..config import preset
 from ..corpora import open_corpus
 from ..evaluation.likelihood import piece_bits
 from ..models import PianoHybridModel
 from ..models.decode import decoder, quantized
 from ..sampling import sample
-from .timing import in_turns
+from .busy import bench_busy
+from .stream import place_of
+from .timing import Timing, in_turns
 
 SEED, BLOCK, TOKENS = 128, 64, 512
 BUFFER = 2**30  # bytes that are read for the floor: too many for any cache
@@ -27,56 +32,65 @@ MANY = 16  # continuations at once
 PIECES, CONTEXT = 3, 1024  # held-out pieces of the embedded corpus, and tokens read of each, for int8's bits per note
 
 
-def bench_decode(turns: int = TOKENS // BLOCK) -> dict:
+def bench_decode(turns: int = TOKENS // BLOCK, device: str = "cpu", busy: bool = False) -> dict:
     """See the module's text; times in ms a token (medians over blocks)."""
+    if busy:
+        return bench_busy()
     torch.manual_seed(0)
-    model = PianoHybridModel(preset("small")["model"]).eval()
-    weights = sum(p.numel() for p in model.parameters())
-    buffer = torch.ones(BUFFER // 4)
+    place = devices.device(device)
+    model = PianoHybridModel(preset("small")["model"]).eval().to(place)
+    buffer = torch.ones(BUFFER // 4, device=place)
     contestants = {
         "floor": buffer.sum,
         "float32": _block(decoder(model), 1),
-        "int8": _block(decoder(model, "int8"), 1),
         "float32_batch": _block(decoder(model), MANY),
-        "int8_batch": _block(decoder(model, "int8"), MANY),
         "eager": _block(model, 1),
-        "llama": _llama(model.config.vocab_size),
+        "llama": _llama(model.config.vocab_size, place),
     }
-    times = in_turns(contestants, turns)
-    reading = times.pop("floor")
-    bandwidth = buffer.nbytes / min(reading.turns)
-    floor = 4 * weights / bandwidth
-    shrink = buffer.nbytes / (4 * weights) / BLOCK  # a block's seconds over the buffer's -> a token's over the weights'
+    if place.type == "cpu":
+        contestants |= {
+            "int8": _block(decoder(model, "int8"), 1),
+            "int8_batch": _block(decoder(model, "int8"), MANY),
+        }
+    times = in_turns(contestants, turns, device=device)
+    result = {
+        "parameters": (weights := sum(p.numel() for p in model.parameters())),
+        **devices.ran_on(model),
+        **_figures(times, 4 * weights, buffer.nbytes),
+    }
+    return result | {"int8_bits_per_note_change": int8_change()} if place.type == "cpu" else result
+
+
+def _figures(times: dict[str, Timing], weights: int, buffer: int) -> dict:
+    """Times as figures; `weights` and `buffer` are the bytes that a step and the floor's reading read."""
+    reading = times["floor"]
+    floor = weights * min(reading.turns) / buffer
+    shrink = buffer / weights / BLOCK  # a block's seconds over the buffer's -> a token's over the weights'
     per_token = {name: t.median / BLOCK for name, t in times.items()}
-    return {
-        "parameters": weights,
-        "threads": torch.get_num_threads(),
-        "read_gb_per_s": bandwidth / 1e9,
-        "floor_ms": 1e3 * floor,
-        "ms_per_token": 1e3 * per_token["float32"],
-        "ratio_to_floor": per_token["float32"] / floor,
-        "paired_ratio": times["float32"].ratio(reading) * shrink,
-        "int8_ms_per_token": 1e3 * per_token["int8"],
-        "int8_ratio_to_floor": per_token["int8"] / floor,
-        "int8_paired_ratio": times["int8"].ratio(reading) * shrink,
-        "int8_bits_per_note_change": int8_change(),
+    result = {"read_gb_per_s": buffer / min(reading.turns) / 1e9, "floor_ms": 1e3 * floor, "batch": MANY}
+    for name, prefix in (("float32", ""), ("int8", "int8_")):
+        if name in times:
+            result |= {
+                f"{prefix}ms_per_token": 1e3 * per_token[name],
+                f"{prefix}ratio_to_floor": per_token[name] / floor,
+                f"{prefix}paired_ratio": times[name].ratio(reading) * shrink,
+                f"{prefix}batch_tokens_per_s": MANY / per_token[f"{name}_batch"],
+            }
+    return result | {
         "eager_ms_per_token": 1e3 * per_token["eager"],
         "llama_ms_per_token": 1e3 * per_token["llama"],
-        "batch": MANY,
-        "batch_tokens_per_s": MANY / per_token["float32_batch"],
-        "int8_batch_tokens_per_s": MANY / per_token["int8_batch"],
-        "spread_ms": {name: [1e3 * s / BLOCK for s in t.spread] for name, t in times.items()},
+        "spread_ms": {name: [1e3 * s / BLOCK for s in t.spread] for name, t in times.items() if name != "floor"},
     }
 
 
 def _block(model, batch: int) -> Callable[[], None]:
     """A function that goes on with its own continuation for one block."""
     generator = torch.Generator().manual_seed(0)
-    vocabulary = model.config.vocab_size
+    vocabulary, place = model.config.vocab_size, place_of(model)
     state = model.init_state(batch)
     with torch.no_grad():
-        logits = model.prefill(torch.randint(0, vocabulary, (batch, SEED), generator=generator), state)
-    now = [sample(logits, generator)]
+        seed = torch.randint(0, vocabulary, (batch, SEED), generator=generator).to(place)
+        now = [sample(model.prefill(seed, state), generator)]
 
     @torch.no_grad()
     def block() -> None:
@@ -86,7 +100,7 @@ def _block(model, batch: int) -> Callable[[], None]:
     return block
 
 
-def _llama(vocabulary: int) -> Callable[[], None]:
+def _llama(vocabulary: int, place: torch.device) -> Callable[[], None]:
     """transformers' LlamaForCausalLM of the published V7 shape (34M) with its cache, for the same blocks."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -99,9 +113,9 @@ def _llama(vocabulary: int) -> Callable[[], None]:
         tie_word_embeddings=True,
         max_position_embeddings=4096,
     )
-    model, generator = LlamaForCausalLM(config).eval(), torch.Generator().manual_seed(0)
+    model, generator = LlamaForCausalLM(config).eval().to(place), torch.Generator().manual_seed(0)
     with torch.no_grad():
-        out = model(torch.randint(0, vocabulary, (1, SEED), generator=generator), use_cache=True)
+        out = model(torch.randint(0, vocabulary, (1, SEED), generator=generator).to(place), use_cache=True)
 
     @torch.no_grad()
     def block() -> None:

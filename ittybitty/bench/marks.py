@@ -36,6 +36,10 @@ MARKS: dict[str, tuple[Mark, ...]] = {
         Mark("int8_ratio_to_floor", 1.0, "x that time with 8-bit weights"),
         Mark("int8_change", 0.005, "relative change of bits per note with 8-bit weights"),
     ),
+    "busy": (
+        Mark("share_of_two", 0.5, "of one continuation's speed, for each of two at once", at_least=True),
+        Mark("share_of_four", 0.25, "of one continuation's speed, for each of four at once", at_least=True),
+    ),
     "stream": (
         Mark("ratio", 1.05, "x the time a token at token 2,000"),
         Mark("rss_growth_share", 0.05, "more memory than at token 2,000"),

@@ -18,11 +18,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .. import devices
 from ..config import ModelConfig
 from ..errors import ResultError
 from ..models.hybrid import Stack
 from ..models.mamba import Mamba
-from ..models.scan import chosen, forced_path
+from ..models.scan import forced_path
 from .timing import child, in_turns, matmul_rate, peak_memory
 
 WIDTH, LAYERS = 512, 6
@@ -72,8 +73,8 @@ def layer(kind: str) -> nn.Module:
 
 
 def training_step(module: nn.Module, batch: int, length: int, path: str | None = None) -> Callable[[], None]:
-    """A function that runs `module` forward and backward."""
-    x = torch.randn(batch, length, WIDTH, generator=torch.Generator().manual_seed(1))
+    """A function that runs `module` forward and backward, where its weights lie."""
+    x = torch.randn(batch, length, WIDTH, generator=torch.Generator().manual_seed(1)).to(next(module.parameters()))
 
     def step() -> None:
         with forced_path(path):
@@ -83,12 +84,13 @@ def training_step(module: nn.Module, batch: int, length: int, path: str | None =
     return step
 
 
-def memory(kind: str, path: str | None, threads: int) -> int:
+def memory(kind: str, path: str | None, threads: int, device: str = "cpu") -> int:
     """Peak bytes of one layer's training step; for a process of its own."""
     torch.set_num_threads(threads)
-    step = training_step(layer(kind), 1, LAYER_LENGTH, path)
-    training_step(layer("ours"), 1, 16)()  # what is loaded once
-    return peak_memory(step)
+    place = devices.device(device)
+    step = training_step(layer(kind).to(place), 1, LAYER_LENGTH, path)
+    training_step(layer("ours").to(place), 1, 16)()  # what is loaded once
+    return peak_memory(step, device)
 
 
 def peers() -> list[str]:
@@ -96,30 +98,31 @@ def peers() -> list[str]:
     return [name for name in ("transformers", "mambapy") if importlib.util.find_spec(name)]
 
 
-def bench_scan(turns: int = 3) -> dict:
+def bench_scan(turns: int = 3, device: str = "cpu") -> dict:
     """See the module's text; times in s (medians), memory in MB, ratios as medians over turns."""
-    layers = {name: layer(name) for name in ["ours", *peers()]}
+    place = devices.device(device)
+    layers = {name: layer(name).to(place) for name in ["ours", *peers()]}
     _check_same(layers)
     stacks = in_turns(
         {
-            "ours": training_step(stack(), STACK_BATCH, STACK_LENGTH),
-            "no_scan": training_step(stack(scanless=True), STACK_BATCH, STACK_LENGTH),
+            "ours": training_step(stack().to(place), STACK_BATCH, STACK_LENGTH),
+            "no_scan": training_step(stack(scanless=True).to(place), STACK_BATCH, STACK_LENGTH),
         },
         max(turns, 5),
+        device=device,
     )
     steps = {name: training_step(module, 1, LAYER_LENGTH) for name, module in layers.items()}
     steps["torch_only"] = training_step(layers["ours"], 1, LAYER_LENGTH, "chunked")
-    times = in_turns(steps, turns)
+    times = in_turns(steps, turns, device=device)
     threads = torch.get_num_threads()
     ours, theirs = times["ours"], times.get("transformers")
-    peak = child("scan", "memory", kind="ours", path=None, threads=threads)
+    peak = child("scan", "memory", kind="ours", path=None, threads=threads, device=device)
     result = {
-        "path": chosen(),
-        "threads": threads,
+        **devices.ran_on(layers["ours"]),
         "ours_s": stacks["ours"].median,
         "no_scan_s": stacks["no_scan"].median,
         "ratio_vs_no_scan": stacks["ours"].ratio(stacks["no_scan"]),
-        "matmul_gflops": matmul_rate() / 1e9,
+        "matmul_gflops": matmul_rate(device=device) / 1e9,
         "layer": {name: {"seconds": t.median, "spread": t.spread} for name, t in times.items()},
         "peak_mb": peak / 1e6,
     }
@@ -128,13 +131,16 @@ def bench_scan(turns: int = 3) -> dict:
             "transformers_s": theirs.median,
             "ratio_vs_transformers": theirs.ratio(ours),
             "torch_only_ratio_vs_transformers": theirs.ratio(times["torch_only"]),
-            "transformers_peak_mb": child("scan", "memory", kind="transformers", path=None, threads=threads) / 1e6,
+            "transformers_peak_mb": child(
+                "scan", "memory", kind="transformers", path=None, threads=threads, device=device
+            )
+            / 1e6,
         }
     return result
 
 
 def _check_same(layers: dict[str, nn.Module]) -> None:
-    x = torch.randn(1, 64, WIDTH, generator=torch.Generator().manual_seed(2))
+    x = torch.randn(1, 64, WIDTH, generator=torch.Generator().manual_seed(2)).to(next(layers["ours"].parameters()))
     with torch.no_grad():
         truth = layers["ours"](x)
         for name, module in layers.items():

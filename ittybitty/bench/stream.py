@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from ..checkpoint import load
+from ..devices import ran_on
 from ..models.decode import decoder
 from ..sampling import sample
 from .timing import in_turns
@@ -29,7 +30,8 @@ class _Stream:
         self.grammar = tokenizer.grammar()
         self.rules, self.state = self.grammar.start([tokenizer.bos_id]), model.init_state(1)
         with torch.no_grad():
-            self.logits = model.prefill(torch.tensor([[tokenizer.bos_id]]), self.state)
+            first = torch.tensor([[tokenizer.bos_id]], device=place_of(model))
+            self.logits = model.prefill(first, self.state)
 
     def copy(self) -> _Stream:
         """The same moment once more; the model is shared."""
@@ -49,9 +51,16 @@ class _Stream:
             self.logits = self.model.step(drawn, self.state)
 
 
-def bench_stream(turns: int = 11, late: int = LATE, progress: Callable[[int], None] | None = None) -> dict:
-    """See the module's text; times in ms a token (medians over blocks), memory in MB."""
-    loaded = load("tiny")
+def place_of(model) -> torch.device:
+    """Where a model's tokens must lie; a native decoder's on the CPU."""
+    return next(model.parameters()).device if isinstance(model, torch.nn.Module) else torch.device("cpu")
+
+
+def bench_stream(
+    turns: int = 11, late: int = LATE, progress: Callable[[int], None] | None = None, device: str = "cpu"
+) -> dict:
+    """See the module's text; times in ms a token (medians over blocks), memory of the process in MB."""
+    loaded = load("tiny", device)
     stream = _Stream(decoder(loaded.model), loaded.tokenizer)
     process = psutil.Process()
     stream.advance(EARLY)
@@ -68,8 +77,11 @@ def bench_stream(turns: int = 11, late: int = LATE, progress: Callable[[int], No
     twins = {"early": early, "late": stream}
     for twin in twins.values():
         twin.model = decoder(loaded.model)
-    times = in_turns({name: (lambda twin=twin: twin.advance(BLOCK)) for name, twin in twins.items()}, turns)
+    times = in_turns(
+        {name: (lambda twin=twin: twin.advance(BLOCK)) for name, twin in twins.items()}, turns, device=device
+    )
     return {
+        **ran_on(loaded.model),
         "tokens": late,
         "ms_at_2000": 1e3 * times["early"].median / BLOCK,
         f"ms_at_{late}": 1e3 * times["late"].median / BLOCK,

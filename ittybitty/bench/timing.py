@@ -4,7 +4,7 @@ Shared machines are noisy. So whatever is compared runs in turns (A B C A B C â€
 ratios of each turn, in which the noise of the moment cancels. The floors say what the same machine, in the same
 minutes, could do at best: read memory, multiply matrices.
 
-Left out: GPUs, whose work is asynchronous; a caller that times one synchronizes inside its function.
+A CUDA device works behind the program's back: with `device` given, a turn ends when the device is done.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from .. import devices
 from ..errors import ResultError
 
 # glibc's allocator: give freed memory back at once, so that a peak is seen; or keep all of it, so that no page is faulted in twice
@@ -53,42 +55,50 @@ class Timing:
         return float(np.median(np.array(self.turns) / np.array(other.turns)))
 
 
-def in_turns(functions: Mapping[str, Callable[[], object]], turns: int = 5, warm_up: int = 1) -> dict[str, Timing]:
+def in_turns(
+    functions: Mapping[str, Callable[[], object]], turns: int = 5, warm_up: int = 1, device: str = "cpu"
+) -> dict[str, Timing]:
     """Time functions alternately: A B C A B C â€¦; the first `warm_up` turns are not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(warm_up + turns):
         for name, function in functions.items():
             began = time.perf_counter()
             function()
+            if device != "cpu":
+                devices.wait(devices.device(device))
             if turn >= warm_up:
                 seconds[name].append(time.perf_counter() - began)
     return {name: Timing(tuple(each)) for name, each in seconds.items()}
 
 
-def read_bandwidth(gigabytes: float = 1.0, turns: int = 5) -> float:
+def read_bandwidth(gigabytes: float = 1.0, turns: int = 5, device: str = "cpu") -> float:
     """Bytes a second that all threads read at best from a buffer too large for any cache."""
-    import torch
-
-    buffer = torch.ones(int(gigabytes * 2**30) // 4)
-    return buffer.nbytes / min(in_turns({"sum": buffer.sum}, turns)["sum"].turns)
+    buffer = torch.ones(int(gigabytes * 2**30) // 4, device=devices.device(device))
+    return buffer.nbytes / min(in_turns({"sum": buffer.sum}, turns, device=device)["sum"].turns)
 
 
-def matmul_rate(size: int = 2048, turns: int = 5) -> float:
+def matmul_rate(size: int = 2048, turns: int = 5, device: str = "cpu") -> float:
     """Floating-point operations a second of the best float32 matrix product."""
-    import torch
-
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    return 2 * size**3 / min(in_turns({"product": lambda: a @ b}, turns)["product"].turns)
+    a, b = (torch.randn(size, size, device=devices.device(device)) for _ in range(2))
+    return 2 * size**3 / min(in_turns({"product": lambda: a @ b}, turns, device=device)["product"].turns)
 
 
-def peak_memory(function: Callable[[], object]) -> int:
-    """Bytes of resident memory that `function` took at its peak beyond what was there before.
+def peak_memory(function: Callable[[], object], device: str = "cpu") -> int:
+    """Bytes of resident memory, or of a card's, that `function` took at its peak beyond what was there before.
 
     Exact to a page where the kernel can reset its high-water mark (Linux). Elsewhere the mark of the whole life of the
     process stands in, which is right only for calls that need more than anything before them. Call it in a `child`
     with the allocator `RETURNING`: else reused memory is not seen.
     """
     gc.collect()
+    place = devices.device(device)
+    if place.type == "cuda":
+        devices.wait(place)
+        before = torch.cuda.memory_allocated(place)
+        torch.cuda.reset_peak_memory_stats(place)
+        function()
+        devices.wait(place)
+        return torch.cuda.max_memory_allocated(place) - before
     _trim()
     before = _resident("VmRSS")
     try:

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .. import devices
 from ..config import preset
 from ..models import PianoHybridModel
-from ..models.scan import chosen
 from .timing import in_turns, matmul_rate
 
 LENGTH = 1024
@@ -47,13 +47,15 @@ def _llama(vocabulary: int) -> nn.Module:
     )
 
 
-def bench_train(name: str = "small", turns: int = 5) -> dict:
+def bench_train(name: str = "small", turns: int = 5, device: str = "cpu") -> dict:
     """See the module's text; rates are medians over turns."""
     torch.manual_seed(0)
+    place = devices.device(device)
     config = preset(name)["model"]
-    ids = torch.randint(0, config.vocab_size, (1, LENGTH + 1), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(0, config.vocab_size, (1, LENGTH + 1), generator=torch.Generator().manual_seed(0)).to(place)
     x, y = ids[:, :-1], ids[:, 1:]
-    ours, llama, lstm = PianoHybridModel(config), _llama(config.vocab_size), _LSTM(config.vocab_size)
+    makers = PianoHybridModel(config), _llama(config.vocab_size), _LSTM(config.vocab_size)
+    ours, llama, lstm = (model.to(place) for model in makers)
 
     def step(model: nn.Module, loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
         def run() -> None:
@@ -69,11 +71,11 @@ def bench_train(name: str = "small", turns: int = 5) -> dict:
             "lstm": step(lstm, lambda: F.cross_entropy(lstm(x)[0], y[0], reduction="sum")),
         },
         turns,
+        device=device,
     )
     return {
         "preset": name,
-        "path": chosen(),
-        "threads": torch.get_num_threads(),
+        **devices.ran_on(ours),
         "tokens_per_s": LENGTH / times["ours"].median,
         "llama_tokens_per_s": LENGTH / times["llama"].median,
         "lstm_tokens_per_s": LENGTH / times["lstm"].median,
@@ -82,5 +84,5 @@ def bench_train(name: str = "small", turns: int = 5) -> dict:
         "parameters": {
             n: sum(p.numel() for p in m.parameters()) for n, m in (("ours", ours), ("llama", llama), ("lstm", lstm))
         },
-        "matmul_gflops": matmul_rate() / 1e9,
+        "matmul_gflops": matmul_rate(device=device) / 1e9,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import ConfigError
-from .parser import Result, add_data, add_verb, bar
+from .parser import Result, add_data, add_device, add_verb, bar
 
 SUMMARIES = {
     "scan": "training a Mamba stack, beside the same stack without its scan and beside transformers",
@@ -34,6 +34,12 @@ def add_verbs(verbs) -> None:
         one.add_argument("--turns", type=int, metavar="N", help="rounds in which all contestants are timed once")
         if kind == "tokenize":
             add_data(one)
+        else:
+            add_device(one, "cpu, for which the marks are")
+        if kind == "decode":
+            one.add_argument(
+                "--busy", action="store_true", help="instead: tokens a second of two and four continuations at once"
+            )
         if kind == "train":
             one.add_argument("--preset", default="small", help="size of the hybrid (default: small, 25.6M)")
 
@@ -48,6 +54,12 @@ def run(options: argparse.Namespace) -> Result:
     given = {} if options.turns is None else {"turns": options.turns}
     if options.kind == "tokenize":
         given["data"] = options.data
+    elif options.device:
+        given["device"] = options.device
+    if options.kind == "decode" and options.busy:
+        if given:
+            raise ConfigError(f"--{min(given)} does not go with --busy: leave one of them out")
+        given["busy"] = True
     if options.kind == "train":
         given["name"] = options.preset
     if options.kind == "stream":
@@ -57,4 +69,4 @@ def run(options: argparse.Namespace) -> Result:
             result = bench_stream(**given, progress=progress)
     else:
         result = bench.named(options.kind)(**given)
-    return result, report(options.kind, result)
+    return result, report("busy" if given.get("busy") else options.kind, result)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 
 from ..errors import ConfigError
-from .parser import Result, add_data, add_verb, outputs, table, terminal, whole
+from .parser import Result, add_data, add_device, add_verb, outputs, table, terminal, whole
 
 # which options belong to which yardstick; the others refuse them
-_OF_TRIALS = ("pieces", "seconds", "seed")
+_OF_TRIALS = ("pieces", "seconds", "seed", "device")
 BASELINES = ("ngram", "xz")
 _OPTIONS = {
-    "by_position": ("limit", "length"),
+    "by_position": ("limit", "length", "device"),
     "music": _OF_TRIALS,
     "memorisation": _OF_TRIALS,
-    "bits": ("limit", "tokenizer", "order"),
+    "bits": ("limit", "tokenizer", "order", "device"),
 }
 
 
@@ -72,6 +72,7 @@ def add_verbs(verbs) -> None:
         metavar="N",
         help="of ngram: tokens of an n-gram (default: the best on training pieces held back)",
     )
+    add_device(parser, "a GPU where there is one for bits per note, the CPU for music, which plays faster there")
     parser.add_argument(
         "--record", metavar="FILE.json", help="also write the figures there, with date, commit, device and versions"
     )
@@ -115,6 +116,8 @@ def _bits(options: argparse.Namespace, given: dict):
     from ..evaluation import baselines
 
     if options.model in BASELINES:
+        if given.pop("device", "cpu") not in ("cpu", "auto"):
+            raise ConfigError(f"{options.model} is a baseline that runs on the CPU alone: leave out --device")
         return baselines.evaluate_baseline(
             options.model, options.data, options.split, progress=terminal(), **given
         ), _describe_bits

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..config import DataConfig, GenerationConfig
 from ..errors import ConfigError
-from .parser import Result, add_verb, bar, outputs
+from .parser import Result, add_device, add_verb, bar, outputs
 
 ENDINGS = {
     "out": (".mid", ".midi"),
@@ -78,6 +78,7 @@ def add_verbs(verbs) -> None:
         default=drawn.precision,
         help="int8 is quicker and may play other notes (%(default)s)",
     )
+    add_device(parser, "cpu, which is faster for one piece at a time")
     parser.add_argument("--stop-at-end", action="store_true", help="let the model end the piece early")
     parser.add_argument(
         "--seed", type=int, metavar="N", help="same number, same music (drawn, and printed, if not given)"
@@ -117,9 +118,10 @@ def continue_(options: argparse.Namespace) -> Result:
         from ..midi import read_midi
 
         read_midi(options.seed_file)  # a bad seed is refused before a model is loaded
+        from .. import devices
         from ..generation import Piano
 
-        piano = Piano.load(options.model)
+        piano = Piano.load(options.model, options.device or "cpu")
         with bar(options.tokens, "tokens") as tick:
             made = piano.continue_(options.seed_file, out=midi, progress=tick, **choices)
         if wav:
@@ -128,7 +130,8 @@ def continue_(options: argparse.Namespace) -> Result:
             write_wav(read_midi(midi), wav)  # what the file holds is what is heard
         if plot:
             _draw(made, plot)
-    return _report(made, options)
+        ran_on = devices.ran_on(piano.model, options.precision if options.precision == "int8" else "")
+    return _report(made, options, ran_on)
 
 
 def _choices(options: argparse.Namespace) -> dict:
@@ -170,7 +173,7 @@ def _draw(made, place: Path) -> None:
     axes.figure.savefig(place, dpi=150, bbox_inches="tight")
 
 
-def _report(made, options: argparse.Namespace) -> Result:
+def _report(made, options: argparse.Namespace, ran_on: dict) -> Result:
     result = {
         "seed_notes": len(made.seed),
         "prompt_notes": len(made.prompt),
@@ -181,6 +184,7 @@ def _report(made, options: argparse.Namespace) -> Result:
         "tokens_per_second": made.tokens_per_second,
         "seed": made.seed_number,
         "model": options.model,
+        "ran_on": ran_on,
         "out": options.out,
         "wav": options.wav,
         "plot": options.plot,

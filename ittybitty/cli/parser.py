@@ -56,6 +56,11 @@ def add_data(parser: Parser, or_else: str = "") -> None:
     )
 
 
+def add_device(parser: Parser, usual: str) -> None:
+    """--device, which every verb that runs a model takes; `usual` says which it is if not given."""
+    parser.add_argument("--device", metavar="NAME", help=f"auto, cpu, cuda or cuda:N ({usual})")
+
+
 def whole(least: int) -> Callable[[str], int]:
     """The type of an option that is a whole number, `least` or more."""
 

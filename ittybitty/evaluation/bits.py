@@ -47,6 +47,7 @@ def evaluate(
     split: str = "validation",
     limit: int | None = None,
     progress: bool = True,
+    device: str = "auto",
 ) -> dict:
     """Figures of a shipped model or run folder on a split, with a row a piece under "per_piece".
 
@@ -55,7 +56,7 @@ def evaluate(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}: give 1 or more pieces")
-    found = checkpoint.load(name)
+    found = checkpoint.load(name, device)
     spelling = Spelling.of(found.tokenizer)
     corpus, pieces = chosen_pieces(data, split, limit, found.configs["data"].corpus)
     rows, skipped = scored(pieces, lambda piece: score(found.model, found.tokenizer, piece, spelling), progress)
@@ -187,6 +188,7 @@ def by_position(
     limit: int | None = None,
     length: int = LENGTH,
     progress: bool = True,
+    device: str = "auto",
 ) -> dict:
     """Bits per note by position in the piece, for the first `length` tokens of pieces that have so many.
 
@@ -198,7 +200,7 @@ def by_position(
     """
     if length <= FIRST_EDGE:
         raise ConfigError(f"length is {length}: give more than {FIRST_EDGE} tokens")
-    found = checkpoint.load(name)
+    found = checkpoint.load(name, device)
     corpus, pieces = chosen_pieces(data, split, limit, found.configs["data"].corpus)
     edges = position_edges(length)
     rows, shorter, longest = [], 0, 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -20,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import checkpoint
+from .. import checkpoint, devices
 from ..corpora import Corpus
 from ..errors import ResultError
 from ..paths import atomic_path, repository_root
 
 
 def header(found: checkpoint.Loaded, corpus: Corpus, split: str) -> dict:
-    """What every record of a model says first: which model, which code, and on what it was measured."""
+    """What every record of a model says first: which model, which code, on what it was measured, and where it ran."""
     return {
         "split": split,
         "corpus": corpus.name,
@@ -37,6 +36,7 @@ def header(found: checkpoint.Loaded, corpus: Corpus, split: str) -> dict:
         "weights_hash": checkpoint.weights_hash(found.model),
         "keeps": list(found.tokenizer.keeps),
         "tokenizer_hash": found.tokenizer.content_hash,
+        "ran_on": devices.ran_on(found.model),
     }
 
 
@@ -48,7 +48,7 @@ def data_hash(rows: Iterable[Mapping]) -> str:
 
 def record(results: Mapping, path: str | Path) -> dict:
     """Writes results with their provenance (date, commit, device, versions) as JSON, atomically; returns what it wrote."""
-    written = {**results, "provenance": provenance()}
+    written = {**results, "provenance": provenance(results.get("ran_on"))}
     with atomic_path(Path(path)) as temporary:
         temporary.write_text(json.dumps(_plain(written), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return written
@@ -70,19 +70,14 @@ def recorded(folder: str | Path, key: str) -> list[dict]:
     return found
 
 
-def provenance() -> dict[str, str]:
-    """Where and with what a figure was made."""
+def provenance(ran_on: Mapping | None = None) -> dict:
+    """Where and with what a figure was made: on the CPU, unless `ran_on` (devices.ran_on) says otherwise."""
     import torch
 
-    device = (
-        torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    )
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "device": device,
+        **(ran_on or {"device": devices.title(torch.device("cpu"))}),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -91,14 +86,17 @@ def provenance() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The clone's commit, with "+" where files differ from it; the package's version for a plain install."""
+    """The clone's commit, with "+" where files differ from it or the package holds files that git does not know; the
+    package's version for a plain install."""
     root = repository_root()
     if root is not None:
         try:
             git = ["git", "-C", str(root)]
             head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=20)
             changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True, timeout=60).returncode
-            return head.stdout.strip() + "+" * bool(changed)
+            others = ["ls-files", "--others", "--exclude-standard", "--", "ittybitty"]
+            unknown = subprocess.run([*git, *others], capture_output=True, check=True, timeout=60).stdout
+            return head.stdout.strip() + "+" * bool(changed or unknown)
         except (OSError, subprocess.SubprocessError):
             pass
     try:

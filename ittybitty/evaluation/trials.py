@@ -76,6 +76,7 @@ def make_trials(
     seconds: float = 30.0,
     seed: int = 0,
     progress: bool = True,
+    device: str = "cpu",
     **sampling,
 ) -> Trials:
     """Trials of a shipped model or run folder; the same `seed` gives the same cuts and the same music.
@@ -86,7 +87,7 @@ def make_trials(
     """
     if pieces < 1 or not 0 < seconds < math.inf:
         raise ConfigError(f"pieces is {pieces} and seconds is {seconds}: give 1 or more pieces and more than 0 seconds")
-    found = checkpoint.load(name)
+    found = checkpoint.load(name, device)
     corpus, all_of_split = chosen_pieces(data, split, None, found.configs["data"].corpus)
     count = max(1, min(pieces, len(all_of_split) // 2))
     chosen = evenly_spaced(all_of_split, 2 * count)

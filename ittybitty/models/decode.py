@@ -7,6 +7,10 @@ runs the same step in one native call (native/decode.cpp) on the same states, so
     int8: each row of a matrix is rounded to 255 levels of its own scale (Dettmers et al. 2022, section 2.1,
     absmax quantization per row); states and activations stay float32. It reads a quarter of the bytes.
     Its music may differ from float32's, and its bits per note are measured by `ittybitty bench decode`.
+
+    Threads: every row of a matrix is the work of one thread, so the logits are the same bits in one thread and in many.
+    That leaves `team.py` free to change their number while the music plays: threads meet some sixty times a token, and
+    where another program has taken a core each meeting waits for it.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import contextlib
 import copy
 import ctypes
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -27,8 +32,12 @@ from .attention import SparseAttention
 from .layers import FeedForward
 from .lm import LanguageModel
 from .mamba import Mamba
+from .team import Team
 
 PRECISIONS = ("float32", "int8")
+SMALL = (
+    16 * 2**20
+)  # bytes of weights up to which one thread decodes: a second one would gain less than its meetings cost
 
 
 class _Matrix(ctypes.Structure):
@@ -119,10 +128,13 @@ class Decoder:
         self.model, self.precision, self.config = model, precision, model.config
         self._library, self._turn = library, threading.Lock()
         self._bound_to, self._batch, self._bound = None, 0, ()
+        self._team = Team(1)
         self._blocks, self._head = (_Block * len(model.backbone.blocks))(), _Matrix()
         self._ends = _Ends()
         with torch.no_grad():
             self._arena = _laid_out(self._parts())
+        if self._arena.nbytes > SMALL:
+            self._team = Team(library.thread_count())
 
     def _parts(self) -> Iterator[_Part]:
         """All that a step reads, in the order of its use. A tied head in float32 is the embedding itself."""
@@ -187,6 +199,7 @@ class Decoder:
                 self._bind(state, batch)
             for made, past in self._attention:
                 made.position = past.position
+            began = time.perf_counter()
             wrong = self._library.decode_step(
                 self._blocks,
                 ctypes.c_int64(len(self._blocks)),
@@ -198,7 +211,9 @@ class Decoder:
                 ctypes.c_int64(batch),
                 ctypes.c_int64(self.config.d_model),
                 *self._scratch,
+                ctypes.c_int64(self._team.size),
             )
+            self._team.took(time.perf_counter() - began)
             if wrong:
                 raise ValueError(f"an id of {ids.tolist()} lies outside the vocabulary of {self.config.vocab_size}")
             for _, past in self._attention:
@@ -225,9 +240,8 @@ class Decoder:
                 attention.append((made, past))
             else:
                 wide = max(wide, mixer.up.out_features)
-        threads = self._library.thread_count()
-        self._buffers = [torch.empty(batch * n) for n in (D, threads * D, wide, mid, small, scores)]
-        self._scratch = [*(ctypes.c_void_p(t.data_ptr()) for t in self._buffers), ctypes.c_int64(threads)]
+        self._buffers = [torch.empty(batch * n) for n in (D, self._team.most * D, wide, mid, small, scores)]
+        self._scratch = [ctypes.c_void_p(t.data_ptr()) for t in self._buffers]
         self._logits = torch.empty(batch, self.config.vocab_size)
         self._bound_to, self._batch, self._bound, self._attention = state, batch, _addresses(state), attention
 

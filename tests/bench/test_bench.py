@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from ittybitty.bench import decode, marks, named, scan, stream, tokenize, train
+from ittybitty.bench import busy, decode, marks, named, scan, stream, tokenize, train
 from ittybitty.config import SCALE_PRESETS
 from ittybitty.errors import ResultError
 from ittybitty.models.decode import decoder
@@ -22,10 +22,10 @@ def small(monkeypatch):
             STACK_LENGTH=20,
             LAYER_LENGTH=16,
             child=lambda *a, **k: 10,
-            matmul_rate=lambda: 1e9,
+            matmul_rate=lambda **k: 1e9,
         ),
         decode: dict(SEED=8, BLOCK=4, preset=lambda name: SCALE_PRESETS["nano"], BUFFER=2**20, PIECES=1, CONTEXT=64),
-        train: dict(LENGTH=16, matmul_rate=lambda: 1e9),
+        train: dict(LENGTH=16, matmul_rate=lambda **k: 1e9),
         stream: dict(EARLY=20, BLOCK=5),
     }.items():
         for name, value in sizes.items():
@@ -110,3 +110,15 @@ def test_a_path_is_forced_within_its_block_only():
     with forced_path("sequential"):
         assert chosen() == "sequential"
     assert chosen() == before
+
+
+def test_continuations_at_once_are_each_counted(monkeypatch):
+    monkeypatch.setattr(busy, "COUNTS", {"one": 1, "two": 2, "four": 2})
+    monkeypatch.setattr(busy, "SECONDS", 0.2)
+    result = decode.bench_decode(busy=True)
+    assert [len(result["tokens_per_s"][name]) for name in ("one", "two", "four", "work")] == [1, 2, 2, 1]
+    assert all(rate > 0 for rates in result["tokens_per_s"].values() for rate in rates)
+    assert result["share_of_two"] == pytest.approx(
+        min(result["tokens_per_s"]["two"]) / result["tokens_per_s"]["one"][0], rel=0.01
+    )
+    assert "of one continuation's speed" in marks.report("busy", result)

@@ -1,0 +1,75 @@
+"""Where a model runs: the device that was asked for, and what a record says about the one that was used.
+
+    device("auto")      the first CUDA device where there is one, else the CPU
+    ran_on(model)       {"device", "scan_path", "threads", "precision"} of what this model's tensors lie on
+
+Left out: training over several devices (train/parallel.py).
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from .errors import ConfigError
+from .models.mamba import Mamba
+from .models.scan import chosen
+
+NAMES = "auto, cpu, cuda or cuda:N"
+
+
+def device(name: str = "auto") -> torch.device:
+    """The device of that name; ConfigError in one line for a name that means nothing and a card that is not there."""
+    if name == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        found = torch.device(name)
+    except RuntimeError:
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise ConfigError(f"the device {name!r} is not known: give {NAMES}")
+    if found.type == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (found.index or 0) >= count:
+        there = f"only cuda:0 to cuda:{count - 1}" if count > 1 else "only cuda:0" if count else "no CUDA device"
+        raise ConfigError(f"the device {name!r} is not here: PyTorch sees {there}; give cpu or auto")
+    return torch.device("cuda", found.index or 0)
+
+
+def title(place: torch.device) -> str:
+    """The name of a device for a record: of the card, or how many cores and threads the CPU has."""
+    if place.type == "cuda":
+        return torch.cuda.get_device_name(place)
+    return f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+
+
+def ran_on(model: torch.nn.Module, precision: str = "") -> dict[str, object]:
+    """What a record says about where and how a model ran, as resolved: never "auto".
+
+    {"device", "threads", "precision"}, and "scan_path" where the model holds a selective scan. `precision` is given
+    where it is not that of the weights (int8 decoding, autocast).
+    """
+    weight = next(model.parameters())
+    found = {
+        "device": title(weight.device),
+        "threads": torch.get_num_threads(),
+        "precision": precision or _precision(weight),
+    }
+    if any(isinstance(module, Mamba) for module in model.modules()):
+        found["scan_path"] = chosen(weight.device.type)
+    return found
+
+
+def _precision(weight: torch.Tensor) -> str:
+    """The type of the weights; of float32 on a card, whether its matrix products may be rounded to TF32."""
+    name = str(weight.dtype).removeprefix("torch.")
+    rounded = weight.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+    return f"{name} (TF32 products)" if rounded and name == "float32" else name
+
+
+def wait(place: torch.device) -> None:
+    """Return when the work given to a device is done: CUDA's is asynchronous."""
+    if place.type == "cuda":
+        torch.cuda.synchronize(place)
