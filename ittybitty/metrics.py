@@ -56,6 +56,18 @@ def round_trip_error(original: Performance, decoded: Performance) -> dict[str, f
     }
 
 
+def pedal_error(original: Performance, decoded: Performance) -> dict[str, float | int]:
+    """{"pedal_error_ms", "pedals_lost", "pedals"}: how far presses and releases moved on average, over the stretches of
+    held pedal that came back, and how many did not. Stretches are paired as notes of one pitch are in `round_trip_error`;
+    the error is None where there is none to measure."""
+    mine, other = original.pedals, decoded.pedals
+    i, j = _pairs(mine["onset"], other["onset"])
+    ends = [p["onset"] + p["duration"] for p in (mine, other)]
+    moved = [np.abs(mine["onset"][i] - other["onset"][j]), np.abs(ends[0][i] - ends[1][j])]
+    mean = 1000 * float(np.mean(moved)) if len(i) else None
+    return {"pedal_error_ms": mean, "pedals_lost": len(mine) - len(i), "pedals": len(mine)}
+
+
 def _pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the cheapest pairing in order of two rising series: every element of the shorter one finds a partner."""
     if len(first) > len(second):

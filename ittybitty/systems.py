@@ -308,7 +308,7 @@ _ROWS = (
 # ---------------------------------------------------------------------- notes as steps
 # Our own: one step of the backbone per event (tokenizers/events), Muon and AdamW. Recipe chosen by measured runs (paper/LOG.md).
 
-_EVENT_SIZES = (154, 90, 128, 32)  # of the encoding `notes`; a test compares them
+_EVENT_SIZES = (271, 90, 128, 32)  # of the encoding `notes`; a test compares them
 _EVENTS = {
     "model.events": _EVENT_SIZES,
     "model.vocab_size": 4 + sum(_EVENT_SIZES),

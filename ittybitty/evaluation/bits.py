@@ -122,7 +122,10 @@ def score(model, tokenizer, piece: Piece, spelling: Spelling | None = None) -> d
         bits = divided.sum(1)
         parts = {"bits_by_attribute": dict(zip(ATTRIBUTES, divided.sum(0).tolist()))}
     took = time.perf_counter() - began
-    return piece_row(piece, original, len(bits), float(bits.sum()), took, tokenizer.decode(ids)) | parts
+    decoded = tokenizer.decode(ids)
+    if "pedal" in tokenizer.keeps:
+        parts |= metrics.pedal_error(original, decoded)
+    return piece_row(piece, original, len(bits), float(bits.sum()), took, decoded) | parts
 
 
 def piece_row(
@@ -153,6 +156,10 @@ def summary(rows: list[dict]) -> dict:
         values = np.array([row[key] for row in rows])
         known = np.isfinite(values)
         errors[key] = float(np.average(values[known], weights=(notes - lost)[known])) if known.any() else float("nan")
+    if moved := [row for row in rows if row.get("pedal_error_ms") is not None]:
+        kept = [row["pedals"] - row["pedals_lost"] for row in moved]
+        errors["pedal_error_ms"] = float(np.average([row["pedal_error_ms"] for row in moved], weights=kept))
+        errors["pedals_lost"] = sum(row["pedals_lost"] for row in moved)
     return {
         "bits_per_note": float(bits.sum() / notes.sum()),
         "ci95": [low, high],

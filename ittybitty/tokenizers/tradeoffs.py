@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics import round_trip_error
+from ..metrics import pedal_error, round_trip_error
 from ..notes import Performance
 from . import grid, make_tokenizer
 from .protocol import Tokenizer
@@ -54,6 +54,8 @@ CODES: tuple[tuple[str, int | None], ...] = (
     ("remi", 1024),
     ("remi", 2000),
     ("remi-published", 2000),
+    ("notes", None),
+    ("notes-fine", None),
 )
 
 
@@ -97,6 +99,9 @@ def _code_row(tokenizer: Tokenizer, size: int | None, performances: list[Perform
     for kind, key in (("onset", "onset_error_ms"), ("duration", "duration_error_ms"), ("velocity", "velocity_error")):
         mean = float(np.average([error[key] for error in errors], weights=notes))
         row[key] = round(mean, 3) if kind in tokenizer.keeps else None
+    moved = [pedal_error(p, d)["pedal_error_ms"] for p, d in zip(performances, decoded)]
+    known = [error for error in moved if error is not None]
+    row["pedal_error_ms"] = round(float(np.mean(known)), 3) if known and "pedal" in tokenizer.keeps else None
     return {**row, "late_at_end_s": late}
 
 

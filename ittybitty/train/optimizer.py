@@ -103,6 +103,10 @@ class MuonAdamW(torch.optim.AdamW):
         self.momentum, self.dtype = config.momentum, dtype
         self._step_supports_amp_scaling = False  # GradScaler must skip both rules where a gradient overflowed
 
+    def __setstate__(self, state: dict) -> None:
+        """As every optimizer does: AdamW's own expects an entry "step" of each parameter, which Muon's have not."""
+        torch.optim.Optimizer.__setstate__(self, state)
+
     @torch.no_grad()
     def step(self, closure=None):
         """One step of both rules."""

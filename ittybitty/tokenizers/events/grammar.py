@@ -45,7 +45,7 @@ class EventGrammar:
     >>> state = grammar.advance(state, id)           # a new state; the old one stays good
     """
 
-    def __init__(self, tokenizer, max_silence: float | None = 8.0):
+    def __init__(self, tokenizer, max_silence: float | None = 4.0):
         self._first, self._sizes, self._size = tokenizer.first_ids, tokenizer.sizes, tokenizer.vocab_size
         times = tokenizer.grid.times
         limit = np.inf if max_silence is None else max_silence * tokenizer.grid.ticks_per_second

@@ -9,8 +9,8 @@ to high, and then the pedal.
 Why pedal times are coarse: where a foot moves within a twelfth of a second is hard to predict and hard to hear, and on the
 fine grid it costs half a bit per note. tokenizers/tradeoffs.py measures what the rounding changes.
 
-Silences up to `exact` ticks are exact; longer ones are rounded to classes that grow with them. The next silence after a
-rounded one makes up for the rounding, so that no error adds up.
+Silences below `exact` ticks are exact; longer ones are rounded to classes that grow with them. The waits after a rounded one
+make up for the rounding, so that no error adds up.
 
 Left out: tempo and metre. Ids are made of these arrays in tokenizer.py.
 """
@@ -34,7 +34,7 @@ class EventGrid:
 
     ticks_per_second: int = 48
     exact: int = 96  # silences below this are exact
-    silence_steps: tuple[tuple[int, int], ...] = ((192, 4), (480, 16), (1920, 96))  # (up to, step)
+    silence_steps: tuple[tuple[int, int], ...] = ((288, 2), (576, 8), (1920, 32))  # (up to, step)
     durations: tuple[tuple[int, int], ...] = (
         (96, 1),
         (288, 6),
@@ -61,12 +61,12 @@ class EventGrid:
 
 
 def _steps(start: int, parts: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """start, …, each part up to and including its end where its step meets it."""
-    found = [np.empty(0, np.int64)]
+    """start, …: each part goes in its own step from the end of the part before to its own end."""
+    found, last = [], start - parts[0][1]
     for end, step in parts:
-        found.append(np.arange(start, end + 1, step))
-        start = int(found[-1][-1]) + step
-    return np.unique(np.concatenate(found))
+        found.append(np.arange(last + step, end + 1, step))
+        last = int(found[-1][-1])
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True)
@@ -149,19 +149,37 @@ def _coarse(moves: np.ndarray, onset: np.ndarray, step: int) -> tuple[np.ndarray
     return time, down, np.searchsorted(instants, time, side="right") - 1  # at an onset: after its notes
 
 
-def silences(time: np.ndarray, grid: EventGrid) -> np.ndarray:
-    """(n,) classes of the time since the event before (of the first: since second 0), for times (n,) that do not fall."""
-    wait = np.diff(time, prepend=0)
+def silences(events: Events, grid: EventGrid) -> np.ndarray:
+    """(n,) classes of the time since the event before; of the first event since second 0."""
+    wait = np.diff(events.time, prepend=0)
     if not len(wait) or wait.max() < grid.exact:
         return wait
-    long = np.flatnonzero(wait >= grid.exact)
-    for i in long.tolist():
+    for i in np.flatnonzero(wait >= grid.exact).tolist():
         rounded = int(grid.times[closest(grid.times, wait[i : i + 1])[0]])
-        error, wait[i] = rounded - int(wait[i]), rounded
-        later = np.flatnonzero(wait[i + 1 :] > 0)[:1]  # the events of one instant stay together
-        if error and len(later):
-            wait[i + 1 + later[0]] = max(1, int(wait[i + 1 + later[0]]) - error)
+        error = rounded - int(wait[i]) if wait[i] <= grid.times[-1] else 0
+        wait[i] = rounded
+        _catch_up(wait, events.is_note, i + 1, error, grid.exact)
     return closest(grid.times, wait)
+
+
+def _catch_up(wait: np.ndarray, is_note: np.ndarray, first: int, error: int, exact: int) -> None:
+    """Shorten (lengthen, where `error` is below 0) the waits before notes from `first` on until the error is made up for.
+
+    Each changes by at most half; a wait of 0 stays, so that the notes of a chord stay together. The pedal keeps its
+    distance from the note before it, which is a whole number of its steps.
+    """
+    for i in range(first, len(wait)):
+        if error == 0:
+            return
+        if not is_note[i]:
+            continue
+        if wait[i] >= exact:  # rounded in its turn
+            wait[i] = max(exact, wait[i] - error)
+            return
+        most = int(wait[i]) // 2 if error > 0 else (int(wait[i]) + 1) // 2
+        change = min(most, abs(error)) * (1 if error > 0 else -1)
+        wait[i] -= change
+        error -= change
 
 
 def to_performance(events: Events, grid: EventGrid) -> Performance:

@@ -32,7 +32,7 @@ VARIANTS: dict[str, EventGrid] = {
     "notes-fine": EventGrid(  # 10 ms
         100,
         exact=150,
-        silence_steps=((400, 5), (1000, 25), (4000, 200)),
+        silence_steps=((600, 3), (1200, 12), (4000, 60)),
         durations=((100, 1), (200, 4), (600, 10)),
         pedal_step=8,
     ),
@@ -148,7 +148,7 @@ class EventTokenizer(saved.Saved):
         """(n, 4) ids of events."""
         first, here = self.first_ids, events.is_note
         rows = np.empty((len(events), IDS_PER_EVENT), np.int64)
-        rows[:, TIME] = first[TIME] + event_grid.silences(events.time, self.grid)
+        rows[:, TIME] = first[TIME] + event_grid.silences(events, self.grid)
         rows[:, WHAT] = first[WHAT] + events.what
         rows[:, DURATION] = np.where(here, first[DURATION] + events.duration, NONE)
         rows[:, VELOCITY] = np.where(here, first[VELOCITY] + events.velocity, NONE)
@@ -185,7 +185,7 @@ class EventTokenizer(saved.Saved):
         """A reader at the beginning of a sequence."""
         return EventReader(self)
 
-    def grammar(self, max_silence: float | None = 8.0) -> EventGrammar:
+    def grammar(self, max_silence: float | None = 4.0) -> EventGrammar:
         """The rules for sampling: no silence above `max_silence` seconds; None for no limit."""
         return EventGrammar(self, max_silence)
 

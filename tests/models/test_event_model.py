@@ -78,7 +78,7 @@ def test_probabilities_stand_only_where_an_id_can(model, ids):
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    configs = systems.override(systems.build("notes-mamba", "nano"), {"model.events": "154,91,128,32"})
+    configs = systems.override(systems.build("notes-mamba", "nano"), {"model.events": "271,91,128,32"})
     with pytest.raises(ConfigError, match=r"model\.events"):
         systems.build_model(configs)
 

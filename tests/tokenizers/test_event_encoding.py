@@ -1,0 +1,125 @@
+"""The encoding of events: grid, order at one instant, pedal, long silences, grammar, augmentation."""
+
+import numpy as np
+import pytest
+
+from ittybitty import metrics
+from ittybitty.notes import Performance, transpose
+from ittybitty.tokenizers import make_tokenizer
+from ittybitty.tokenizers.events import IDS_PER_EVENT, VARIANTS, EventTokenizer
+from ittybitty.tokenizers.events.grid import EventGrid
+from performances import random_performance
+
+PAD, NONE, BOS, EOS = range(4)
+
+
+@pytest.fixture(params=VARIANTS)
+def tokenizer(request):
+    return EventTokenizer(request.param)
+
+
+def words(tokenizer, ids) -> list[str]:
+    return [tokenizer.base_names(int(id))[0] for id in ids]
+
+
+def test_an_event_is_four_ids():
+    tokenizer = EventTokenizer()
+    ids = tokenizer.encode(Performance.of([(0.5, 0.25, 60, 64), (0.5, 0.5, 64, 127)], [(0.5, 1.0)]))
+    assert len(ids) == 1 + 4 * IDS_PER_EVENT + 1
+    assert words(tokenizer, ids) == (
+        "BOS Time_24 Pitch_60 Duration_12 Velocity_63 Time_0 Pitch_64 Duration_24 Velocity_127 "
+        "Time_0 Pedal NONE NONE Time_48 PedalOff NONE NONE EOS".split()
+    )
+
+
+def test_onsets_are_within_half_a_tick(tokenizer):
+    performance = random_performance(5)
+    error = metrics.round_trip_error(performance, tokenizer.decode(tokenizer.encode(performance)))
+    assert error["notes_lost"] == 0 and error["onset_error_ms"] <= 500 / tokenizer.grid.ticks_per_second
+
+
+def test_pedals_stay_near_and_few_are_lost(tokenizer):
+    performance = random_performance(5, seconds=200)
+    error = metrics.pedal_error(performance, tokenizer.decode(tokenizer.encode(performance)))
+    step = tokenizer.grid.pedal_step / tokenizer.grid.ticks_per_second
+    assert error["pedal_error_ms"] < 1000 * step and error["pedals_lost"] <= 0.25 * error["pedals"]
+
+
+def test_a_pedal_changed_at_one_instant_comes_up():
+    tokenizer = EventTokenizer()
+    performance = Performance.of([(0, 1, 60, 64), (1, 1, 62, 64)], [(0, 1.0), (1.01, 1.0)])
+    pedals = tokenizer.decode(tokenizer.encode(performance)).pedals
+    assert len(pedals) == 2 and pedals["onset"][0] + pedals["duration"][0] < pedals["onset"][1]
+
+
+def test_an_error_of_a_long_silence_does_not_add_up(tokenizer):
+    onsets = np.cumsum([0.0] + [7.77, 0.5] * 20)
+    performance = Performance.of([(t, 0.2, key, 64) for t in onsets for key in (60, 64, 67)])
+    decoded = tokenizer.decode(tokenizer.encode(performance))
+    starts = np.unique(decoded.notes["onset"])
+    assert len(starts) == len(onsets)  # chords stay together
+    assert np.abs(starts - onsets).max() < 0.2
+
+
+def test_silences_are_bounded_when_sampling(tokenizer):
+    grammar = tokenizer.grammar(max_silence=4.0)
+    state = grammar.advance(grammar.start(), BOS)
+    allowed = np.flatnonzero(grammar.mask(state))
+    times = tokenizer.grid.times[allowed[allowed > EOS] - EOS - 1] / tokenizer.grid.ticks_per_second
+    assert times.max() == pytest.approx(4.0, abs=0.3) and times.max() <= 4.0
+
+
+def test_whatever_the_grammar_draws_is_music(tokenizer):
+    """Random walks: each key at most once at an instant, the pedal in turn, and the same ids when encoded again."""
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        grammar, ids = tokenizer.grammar(), [BOS]
+        state = grammar.advance(grammar.start(), BOS)
+        while len(ids) < 801:
+            allowed = np.flatnonzero(grammar.mask(state))
+            allowed = allowed[allowed != EOS]
+            zero = tokenizer.first_ids[0]
+            id = zero if zero in allowed and random.random() < 0.6 else int(random.choice(allowed))
+            ids.append(id)
+            state = grammar.advance(state, id)
+        notes = (np.array(ids)[2::4] < tokenizer.first_ids[1] + 88).sum()
+        decoded = tokenizer.decode(ids)
+        assert len(decoded) == notes
+        strikes = {(round(1000 * n.onset), n.pitch) for n in decoded}
+        assert len(strikes) == notes
+        assert (decoded.pedals["onset"][1:] >= (decoded.pedals["onset"] + decoded.pedals["duration"])[:-1]).all()
+
+
+def test_transposing_ids_is_transposing_the_music(tokenizer):
+    performance = Performance.of(
+        [(n.onset, n.duration, n.pitch, n.velocity) for n in random_performance(2) if 40 < n.pitch < 90]
+    )
+    assert np.array_equal(
+        tokenizer.augment(tokenizer.encode(performance), 5), tokenizer.encode(transpose(performance, 5))
+    )
+
+
+@pytest.mark.parametrize("start", [0, 1, 2, 3, 4, 5])
+def test_a_window_is_augmented_from_any_id_on(tokenizer, start):
+    ids = tokenizer.encode(random_performance(2))[start:203]
+    changed = tokenizer.augment(ids, 0, 1, 1.1)
+    low, high = tokenizer.first_ids[3], tokenizer.vocab_size - 1
+    lead = (1 - start) % 4
+    assert len(changed) > 0.7 * len(ids)
+    for old, new in zip(ids[:lead], changed[:lead]):
+        assert new == (min(old + 1, high) if old >= low else old)
+
+
+def test_a_grid_of_ones_own_is_saved(tmp_path):
+    tokenizer = EventTokenizer(EventGrid(ticks_per_second=20, exact=20, silence_steps=((100, 4),), pedal=False))
+    tokenizer.save(tmp_path / "tokenizer.json")
+    again = EventTokenizer().load(tmp_path / "tokenizer.json")
+    assert again.content_hash == tokenizer.content_hash and again.sizes == tokenizer.sizes
+    assert again.keeps == ("pitch", "onset", "duration", "velocity")
+
+
+def test_what_an_id_says_is_where_its_bits_go():
+    tokenizer = make_tokenizer("notes")
+    ids = tokenizer.encode(Performance.of([(0, 1, 60, 64)], [(0, 1)]))
+    said = [tokenizer.attributes(int(id))[0] for id in ids]
+    assert said == "other time pitch duration velocity time pedal other other time pedal other other other".split()
