@@ -46,6 +46,9 @@ MARKS: dict[str, tuple[Mark, ...]] = {
     ),
     "tokenize": (Mark("seconds_all_maestro", 60.0, "s for all of MAESTRO"),),
     "train": (),
+    "rows": (
+        Mark("notes_hybrid_notes_per_s", 4600, "notes a second of a training step of `notes-hybrid`", at_least=True),
+    ),
 }
 
 
@@ -69,6 +72,8 @@ def derived(result: dict) -> dict:
     result = dict(result)
     if result.get("transformers_peak_mb"):
         result["memory_share"] = result["peak_mb"] / result["transformers_peak_mb"]
+    if "rows" in result:
+        result["notes_hybrid_notes_per_s"] = result["rows"].get("notes-hybrid", {}).get("notes_per_s")
     if "int8_bits_per_note_change" in result:
         result["int8_change"] = abs(result["int8_bits_per_note_change"])
     return result

@@ -41,13 +41,20 @@ def add_verbs(verbs) -> None:
                 "--busy", action="store_true", help="instead: tokens a second of two and four continuations at once"
             )
         if kind == "train":
-            one.add_argument("--preset", default="small", help="size of the hybrid (default: small, 25.6M)")
+            one.add_argument("--preset", help="size (small, 25.6M; with --rows tiny)")
+            one.add_argument(
+                "--rows", action="store_true", help="instead: notes a second of whole training steps, row by row"
+            )
+            one.add_argument(
+                "--precision", choices=("float32", "bfloat16"), default="float32", help="with --rows (float32)"
+            )
 
 
 def run(options: argparse.Namespace) -> Result:
     """One benchmark: its figures, and a page of text with the marks."""
     from .. import bench
     from ..bench.marks import report
+    from ..bench.train import bench_rows
 
     if options.turns is not None and options.turns < 1:
         raise ConfigError(f"--turns is {options.turns}: give 1 or more")
@@ -61,7 +68,11 @@ def run(options: argparse.Namespace) -> Result:
             raise ConfigError(f"--{min(given)} does not go with --busy: leave one of them out")
         given["busy"] = True
     if options.kind == "train":
-        given["name"] = options.preset
+        if options.rows:
+            given |= {"size": options.preset or "tiny", "dtype": options.precision}
+            result = bench_rows(**given)
+            return result, report("rows", result)
+        given["name"] = options.preset or "small"
     if options.kind == "stream":
         from ..bench.stream import LATE, bench_stream
 

@@ -81,7 +81,7 @@ class Grammar:
     >>> state = grammar.advance(state, id)           # a new state; the old one stays good
     """
 
-    def __init__(self, merges: Merges, vocabulary: Vocabulary, max_bars: int | None = 8):
+    def __init__(self, merges: Merges, vocabulary: Vocabulary, max_bars: int | None = 2):
         self.max_bars = max_bars if max_bars is not None else ANYWHERE
         self._followers = _followers(vocabulary)
         self._types = vocabulary.types.tolist()

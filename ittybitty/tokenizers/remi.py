@@ -205,11 +205,8 @@ class PianoTokenizer(saved.Saved):
         """A reader of ids one at a time."""
         return Reader(self)
 
-    def grammar(self, max_bars: int | None = 8) -> Grammar:
-        """The rules for sampling: at most `max_bars` bar lines in a row (2 s each); None for no limit.
-
-        31 of the silences in MAESTRO's 1,276 pieces are longer than 8 bars; the longest takes 20.
-        """
+    def grammar(self, max_bars: int | None = 2) -> Grammar:
+        """The rules for sampling: at most `max_bars` bar lines in a row (2 s each); None for no limit."""
         return Grammar(self.merges, self.vocabulary, max_bars)
 
     # Augmentation

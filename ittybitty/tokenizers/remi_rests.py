@@ -158,7 +158,7 @@ class RestTokenizer(saved.Saved):
         """A reader of ids one at a time."""
         return RestReader(self.vocabulary)
 
-    def grammar(self, max_bars: int | None = 8) -> RestGrammar:
+    def grammar(self, max_bars: int | None = 2) -> RestGrammar:
         """The rules for sampling: at most `max_bars` bars of rest in a row (2 s each); None for no limit."""
         return RestGrammar(self.vocabulary, max_bars)
 
@@ -411,7 +411,7 @@ class RestGrammar:
     follow is not checked: it is read over in decoding.
     """
 
-    def __init__(self, vocabulary: Vocabulary, max_bars: int | None = 8):
+    def __init__(self, vocabulary: Vocabulary, max_bars: int | None = 2):
         self._types, self._values = vocabulary.types, vocabulary.values.astype(np.int64)
         self._of = [vocabulary.types == kind for kind in range(len(grid.TYPES))]
         self._tempo = np.arange(len(vocabulary.names)) == clock_tempo(vocabulary)

@@ -122,3 +122,12 @@ def test_continuations_at_once_are_each_counted(monkeypatch):
         min(result["tokens_per_s"]["two"]) / result["tokens_per_s"]["one"][0], rel=0.01
     )
     assert "of one continuation's speed" in marks.report("busy", result)
+
+
+def test_rows_are_timed_in_notes_beside_their_floor():
+    from ittybitty.bench.train import bench_rows
+
+    result = bench_rows("nano", ("notes-mamba", "mamba"), turns=1)
+    for row in result["rows"].values():
+        assert 0 < row["notes_per_s"] < row["floor_notes_per_s"]
+    assert result["rows"]["notes-mamba"]["optimizer"] == "muon"
