@@ -316,12 +316,14 @@ _EVENTS = {
     "data.prompt_seconds": 3600.0,  # the whole seed …
     "data.prompt_tokens": 16_384,  # … or its last 4,096 events
     "train.optimizer": "muon",
-    "train.muon_learning_rate": 0.012,
-    "train.learning_rate": 2e-3,
-    "train.min_learning_rate": 1e-4,
+    "train.muon_learning_rate": 0.02,
+    "train.learning_rate": 4e-3,
+    "train.min_learning_rate": 8e-5,
+    "train.schedule": "stable",
+    "train.cooldown": 0.35,
     "train.weight_decay": 0.1,
     "train.label_smoothing": 0.0,
-    "train.batch_size": 2,
+    "train.batch_size": 4,
     "train.warmup": 100,
 }
 _EVENT_SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}

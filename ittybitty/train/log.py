@@ -7,6 +7,7 @@ A full disk costs the log, never the training. Left out: dashboards; log.jsonl i
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 import warnings
@@ -59,14 +60,14 @@ class TrainingLog:
         except OSError as error:
             warnings.warn(f"{self.path}: a record is lost ({error.strerror}); free some space", stacklevel=2)
 
-    def advance(self, step: int, record: dict, validation: dict) -> None:
-        """Show that `step` steps are done."""
+    def advance(self, step: int, record: dict, validation: dict, most_seconds: float = math.inf) -> None:
+        """Show that `step` steps are done; the run ends after `most_seconds` more at the latest."""
         if self._bar is not None:
             self._bar.set_postfix_str(_summary(record, validation), refresh=False)
             self._bar.update(step - self._bar.n)
         elif self._lines and record and time.monotonic() - self._shown >= LINE_EVERY:
             self._shown = time.monotonic()
-            left = (self.steps - step) * record["seconds_per_step"]
+            left = min(most_seconds, (self.steps - step) * record["seconds_per_step"])
             self.say(f"step {step}/{self.steps}  {_summary(record, validation)}  {left / 3600:.1f} h left")
 
     def say(self, line: str) -> None:

@@ -258,7 +258,8 @@ class _Trainer:
                 reason = "finished"
             elif self.step % self.config.checkpoint_every == 0 and not reason:
                 self._save(final=False)
-            self.log.advance(self.step, record, self.last_validation)
+            left = 60 * self.config.minutes - self.seconds if self.config.minutes else math.inf
+            self.log.advance(self.step, record, self.last_validation, left)
             if on_step is not None:
                 on_step(self.step, record)
             slowest = max(slowest, time.monotonic() - at)

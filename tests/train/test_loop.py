@@ -502,3 +502,13 @@ def test_a_pipe_gets_lines_and_a_resumed_log_no_step_twice(tmp_path, capsys, mon
         file.write('{"step": 40, "nl')  # the kill
     TrainingLog(path, steps=100, step=20, progress=False)
     assert [record["step"] for record in read_log(path)] == [10, 20]
+
+
+def test_minutes_end_a_run_and_a_longer_time_goes_on(store, tmp_path):
+    changes = {"train.steps": 10_000, "train.minutes": 0.02, "train.schedule": "stable", "train.warmup": 1}
+    first = train(store, tmp_path / "run", changes)
+    assert first["stopped"] == "finished" and 1 <= first["steps"] < 10_000 and first["seconds"] >= 1.2
+    again = train(store, tmp_path / "run", {**changes, "train.minutes": 0.04}, resume=True)
+    assert again["steps"] > first["steps"] and again["seconds"] >= 2.4
+    rates = [record["lr"] for record in read_log(tmp_path / "run" / "log.jsonl") if "lr" in record]
+    assert rates[-1] < max(rates)  # the cooldown was reached
