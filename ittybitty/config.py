@@ -186,6 +186,7 @@ class GenerationConfig:
     seed: int | None = None  # same number, same music; None draws one and reports it
     precision: str = "float32"  # or "int8": a quarter of the bytes, and music that may differ (CPU only)
     stop_at_end: bool = False  # let the model end the piece early; otherwise its end token is never drawn
+    ending: bool = False  # close the piece near `seconds` (endings.py) in place of cutting it there
     only_new: bool = False  # write the continuation without the seed
 
     def __post_init__(self):

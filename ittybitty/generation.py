@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import checkpoint, sampling, systems
+from . import checkpoint, endings, sampling, systems
 from .config import DataConfig, GenerationConfig
 from .errors import CheckpointError, ConfigError, OutputError
 from .midi import read_midi, write_midi
@@ -208,6 +208,8 @@ def continuation(
     prompt = make_prompt(seed, tokenizer, config)
     reader = _Listener(tokenizer, prompt)
     limit = math.inf if settled.seconds is None else prompt.join + settled.seconds
+    closes = settled.ending and limit < math.inf and settled.notes is None and listen is None
+    until = limit - endings.BEFORE if closes else limit
     began, new, count = time.perf_counter(), [], 0
     with _evaluating(model, settled.precision) as player:
         for id in generate_tokens(player, tokenizer, prompt.ids, settled):
@@ -216,12 +218,32 @@ def continuation(
             count += len(heard)
             if progress:
                 progress(len(new))
-            enough = count >= (settled.notes or math.inf) or reader.clock + prompt.start >= limit
+            enough = count >= (settled.notes or math.inf) or reader.clock + prompt.start >= until
             if (listen and listen(heard)) or enough:
                 break
+        if closes and (closed := _closed(model, player, tokenizer, prompt, new, limit, settled)):
+            new, limit = closed, math.inf
     elapsed = time.perf_counter() - began
     music, joined = _joined(seed, prompt, new, tokenizer, limit, settled.notes)
     return Continuation(seed, prompt.performance, music, joined, len(new), elapsed, number, tuple(new))
+
+
+def _closed(
+    model, player, tokenizer, prompt: Prompt, new: list[int], limit: float, config: GenerationConfig
+) -> list[int]:
+    """`new` with an ending near `limit`; empty where there is none to be had, and the piece must be cut."""
+    kept = endings.whole(tokenizer, prompt.ids.tolist(), new)
+    past = [*prompt.ids.tolist(), *kept]
+    reader = tokenizer.reader()
+    for id in past:
+        reader.feed(id)
+    span = (limit - prompt.start - endings.BEFORE, limit - prompt.start + endings.AFTER)
+
+    def draw(ids: list[int], take: int) -> Iterator[int]:
+        return generate_tokens(player, tokenizer, ids, dataclasses.replace(config, seed=config.seed + 1 + take))
+
+    ending = endings.close(model, tokenizer, past, reader, span, draw) if kept else None
+    return [*kept, *ending.ids] if ending else []
 
 
 def _joined(

@@ -18,7 +18,7 @@ config notes paths
 midi metrics
 plots audio
 corpora
-tokenizers models sampling
+tokenizers models sampling endings
 devices
 systems
 checkpoint

@@ -54,6 +54,9 @@ def add_verbs(verbs) -> None:
     parser.add_argument(
         "--prompt-tokens", type=int, metavar="N", help="and at most so many tokens (as the model was made for)"
     )
+    parser.add_argument(
+        "--no-ending", action="store_true", help="with --seconds: cut the piece there, in place of closing it nearby"
+    )
     parser.add_argument("--only-new", action="store_true", help="write the continuation without the seed")
     parser.add_argument("--temperature", type=float, help=f"low is careful, high is daring{usual['temperature']}")
     parser.add_argument(
@@ -149,6 +152,7 @@ def _choices(options: argparse.Namespace) -> dict:
         "stop_at_end",
     )
     drawn = {name: value for name in names if (value := getattr(options, name)) is not None}
+    drawn["ending"] = options.seconds is not None and not (options.no_ending or options.stop_at_end)
     if options.tokens is not None and options.tokens < 1:
         raise ConfigError(f"--tokens is {options.tokens}: give 1 or more")
     GenerationConfig(**drawn)

@@ -1,0 +1,87 @@
+"""A continuation of a given length closes where the model finds an end likeliest, and nothing of it is half written."""
+
+import numpy as np
+import pytest
+import torch
+
+from ittybitty import endings, systems
+from ittybitty.config import GenerationConfig
+from ittybitty.generation import continuation
+from ittybitty.notes import Performance
+from performances import random_performance
+
+ROWS = ("notes-hybrid", "mamba", "lstm-remi")
+
+
+def row(name: str):
+    torch.manual_seed(3)
+    configs = systems.build(name, "nano")
+    tokenizer = systems.build_tokenizer(configs)
+    configs = systems.override(configs, {"model.vocab_size": tokenizer.vocab_size})
+    model = systems.build_model(configs).eval()
+    for p in model.parameters():
+        p.data.add_(0.1 * torch.randn_like(p))
+    return model, tokenizer, configs["data"]
+
+
+def played(name: str, **options):
+    model, tokenizer, data = row(name)
+    wanted = GenerationConfig(max_new_tokens=4000, temperature=1.0, top_k=0, top_p=1.0, seconds=8.0, seed=5, **options)
+    return continuation(model, tokenizer, random_performance(1, notes=60, seconds=12), data, wanted), tokenizer
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_last_note_begins_near_the_length_asked_for(name):
+    made, _ = played(name, ending=True)
+    seed_end = float(made.seed.notes["onset"].max())
+    assert len(made.new) and made.new.notes["onset"].max() <= seed_end + 8.0 + endings.AFTER
+
+
+@pytest.mark.parametrize("name", ROWS[:2])
+def test_an_ending_is_made_of_whole_notes(name):
+    made, tokenizer = played(name, ending=True)
+    assert list(made.ids) == endings.whole(tokenizer, [tokenizer.bos_id], list(made.ids))
+
+
+def test_without_an_ending_the_piece_is_cut():
+    cut, closed = played("notes-hybrid")[0], played("notes-hybrid", ending=True)[0]
+    assert cut.new.notes["onset"].max() < float(cut.seed.notes["onset"].max()) + 8.0
+    assert cut.ids != closed.ids
+
+
+def test_the_same_number_gives_the_same_ending():
+    assert played("notes-hybrid", ending=True)[0].ids == played("notes-hybrid", ending=True)[0].ids
+
+
+def test_the_likeliest_place_is_chosen():
+    """A model that finds an end likely after one key alone: the piece ends with that key."""
+    _, tokenizer, _ = row("notes-mamba")
+    key = tokenizer.first_ids[1] + 40
+
+    class EndsAfterTheKey(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, ids):
+            logits = torch.zeros(*ids.shape, tokenizer.vocab_size)
+            last = torch.nn.functional.pad(ids, (2, 0))[:, : ids.shape[1]]  # two ids back: the key of the event
+            logits[..., tokenizer.eos_id] = torch.where(last == key, 9.0, -9.0)
+            return logits
+
+    phrase = Performance.of([(0.5 * i, 0.4, 50 + i, 64) for i in range(20)])
+    ids = tokenizer.encode(phrase, bos=False, eos=False).tolist()
+    reader = tokenizer.reader()
+    found = endings.close(
+        EndsAfterTheKey(), tokenizer, [tokenizer.bos_id], reader, (0.0, 20.0), lambda past, k: iter(ids)
+    )
+    assert found.ids[-3] == key and reader.clock == 0.0
+
+
+def test_no_place_within_the_span_is_no_ending():
+    model, tokenizer, _ = row("notes-mamba")
+    ids = tokenizer.encode(Performance.of([(0.0, 0.4, 60, 64)]), bos=False, eos=False).tolist()
+    found = endings.close(
+        model, tokenizer, [tokenizer.bos_id], tokenizer.reader(), (5.0, 9.0), lambda past, k: iter(ids)
+    )
+    assert found is None and np.isfinite(endings.BEFORE)
