@@ -18,6 +18,7 @@ def add_verbs(verbs) -> None:
         "ittybitty experiment --list",
         "ittybitty experiment attention --data ~/music",
         "ittybitty experiment attention --row hybrid-alibi --max-hours 1 --data ~/music",
+        "ittybitty experiment ears --row tiny --rolls rolls.png --data ~/music",
     )
     parser.add_argument(
         "names", metavar="NAME|FILE.yaml", nargs="*", help="experiments of paper/experiments/, or recipes of your own"
@@ -38,6 +39,11 @@ def add_verbs(verbs) -> None:
         "--max-hours", type=float, metavar="H", help="stop cleanly after H hours in all; call again to go on"
     )
     parser.add_argument("--again", action="store_true", help="measure rows that are recorded already once more")
+    parser.add_argument(
+        "--rolls",
+        metavar="FILE.png",
+        help="of experiment ears: measure nothing, but draw six openings with the pianist's and the row's continuations",
+    )
 
 
 def experiment(options: argparse.Namespace) -> Result:
@@ -65,6 +71,8 @@ def experiment(options: argparse.Namespace) -> Result:
     if options.row and len(options.names) > 1:
         raise ConfigError("--row belongs to one experiment: name one at a time")
     recipes = [experiments.read_recipe(name) for name in options.names]  # all are read before any is run
+    if options.rolls:
+        return _draw_rolls(recipes, options)
     outcome = [
         {"experiment": recipe.name, **row}
         for recipe in recipes
@@ -74,3 +82,28 @@ def experiment(options: argparse.Namespace) -> Result:
         )
     ]  # fmt: skip
     return outcome, table(outcome, {"experiment": "experiment", "row": "row", "state": "state", "file": "file"})
+
+
+def _draw_rolls(recipes: list, options: argparse.Namespace) -> Result:
+    """A page of piano rolls of one row."""
+    from pathlib import Path
+
+    import matplotlib
+
+    from ..errors import ConfigError
+    from ..experiments.measured import draw_rolls
+    from ..paths import atomic_path
+
+    [recipe] = recipes if len(recipes) == 1 else [None]
+    if recipe is None or recipe.kind != "ears":
+        raise ConfigError("--rolls belongs to an experiment of kind ears: name that one alone")
+    if len(options.row) > 1:
+        raise ConfigError("--rolls draws one row: give --row once")
+    if Path(options.rolls).suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise ConfigError(f"{options.rolls}: the name after --rolls must end in .png or .pdf or .svg")
+    row = recipe.chosen(options.row)[0]
+    matplotlib.use("Agg")  # no window is opened
+    with atomic_path(Path(options.rolls)) as place:
+        figure = draw_rolls(row, options.data, Path(options.runs) / recipe.name / row.name)
+        figure.savefig(place, format=Path(options.rolls).suffix[1:], dpi=150)
+    return {"experiment": recipe.name, "row": row.name, "rolls": options.rolls}, f"written  {options.rolls}"

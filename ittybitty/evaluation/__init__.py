@@ -7,6 +7,7 @@
     trials.py                 seeds cut from held-out pieces, continued by a model and by the pianist
     continuation_metrics.py   music metrics of both; mgeval.py measures how far one set of pieces is from another
     long_continuations.py     the same metrics along a continuation of ten thousand tokens
+    ears/                     fit to the opening, endurance, one key over and over, silences; piano rolls of continuations
     memorisation.py           what a continuation shares with the training pieces
 
 Left out: what a figure is compared with in the paper (paper/make/).

@@ -5,6 +5,7 @@ A row's `model` is a shipped model or a run folder; `run: equal_music/mamba` is 
     position        bits per note by position, to 8,192 tokens and beyond the trained context
     music           music metrics of continuations, and what the grammar forbids
     endurance       music metrics along continuations of ten thousand tokens
+    ears            whether continuations fit their openings, stay within what pianists play, get stuck or fall silent
     memorisation    the longest run that continuations share with the training pieces
     complexity      time and memory of a mixer against length
     vocabulary      pitch strings: how many different events a growing corpus has, and how many of the held-out ones it knew
@@ -12,6 +13,7 @@ A row's `model` is a shipped model or a run folder; `run: equal_music/mamba` is 
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,37 @@ def endurance(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, 
         model_of(row, run_dir), data, str(setting(row, "split", "validation")), pieces=int(setting(row, "pieces", 10)),
         tokens=int(setting(row, "tokens", 10_000)), seed=int(setting(row, "seed", 0)), **setting(row, "sampling", {}),
     )  # fmt: skip
+
+
+def ears(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
+    """Matching, endurance, stuck and silent; `model: pianists` is what was really played."""
+    from ..evaluation.ears import listen
+
+    return listen(data=data, **_listened(row, run_dir))
+
+
+def draw_rolls(row: Row, data: str | Path | None, run_dir: Path):
+    """The figure of six openings of a row of "ears", each with both its continuations."""
+    from ..evaluation.ears import rolls
+
+    asked = _listened(row, run_dir)
+    plan = dataclasses.replace(asked.pop("plan"), pieces=6)
+    return rolls(data=data, plan=plan, **asked)
+
+
+def _listened(row: Row, run_dir: Path) -> dict:
+    """Arguments of `listen` and `rolls`, data apart."""
+    from ..evaluation.ears import Plan
+
+    wanted = {
+        field.name: type(field.default)(row.settings[field.name])
+        for field in dataclasses.fields(Plan)
+        if field.name in row.settings
+    }
+    return {
+        "name": model_of(row, run_dir), "split": str(setting(row, "split", "validation")), "plan": Plan(**wanted),
+        "seed": int(setting(row, "seed", 0)), **setting(row, "sampling", {}),
+    }  # fmt: skip
 
 
 def memorisation(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
@@ -111,6 +144,7 @@ KINDS = {
     "position": position,
     "music": music,
     "endurance": endurance,
+    "ears": ears,
     "memorisation": memorisation,
     "complexity": complexity,
     "vocabulary": vocabulary,

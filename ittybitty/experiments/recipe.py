@@ -1,7 +1,7 @@
 """A recipe: one YAML file that says what is asked, which rows answer it, and with how much data.
 
     question: What does attention add to Mamba, and where?
-    kind: compare                # compare, leak, overfit, position, music, endurance, memorisation, complexity, vocabulary
+    kind: compare                # compare, leak, overfit, position, music, endurance, ears, memorisation, complexity, vocabulary
     preset: tiny                 # of every row that names no other
     passes: 0.1                  # of the training split; or steps: 400
     split: validation
@@ -40,6 +40,15 @@ SETTINGS = {  # of each kind, and what they are
     "position": {"model": str, "run": str, "length": int, **_SCORED},
     "music": {"seconds": float, **_PLAYED},
     "endurance": {"tokens": int, **_PLAYED},
+    "ears": {
+        "opening": float,
+        "seconds": float,
+        "long": int,
+        "notes": int,
+        "window": int,
+        "whole_files": int,
+        **_PLAYED,
+    },
     "memorisation": {"seconds": float, **_PLAYED},
     "complexity": {"turns": int},
     "vocabulary": {"training_pieces": list, "largest": int, "pieces": int, "system": str, "preset": str},
