@@ -17,10 +17,11 @@ from .measure import PIANISTS, Model, Opening, Pianists, Plan, chosen_openings, 
 
 BEFORE = 20.0  # s of the opening that are shown
 COLUMNS = 2
+SIX = Plan(pieces=6)
 
 
 def rolls(
-    name: str | Path, data: str | Path | Corpus | None, split: str = "validation", plan: Plan = Plan(pieces=6), seed: int = 0,
+    name: str | Path, data: str | Path | Corpus | None, split: str = "validation", plan: Plan = SIX, seed: int = 0,
     progress: bool = True, **sampling,
 ):  # fmt: skip
     """The figure of `plan.pieces` openings continued by a model; ConfigError for PIANISTS, who would stand below themselves."""
