@@ -7,7 +7,7 @@ PARITY := build/parity-venv
 LATEX := pdflatex -interaction=nonstopmode -halt-on-error main.tex
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check reproduce test test-fast test-parity test-sanitizers paper lab playground kaggle-bundle kaggle-rehearsal clean
+.PHONY: help setup check reproduce test test-fast test-parity test-sanitizers fuzz paper lab playground kaggle-bundle kaggle-rehearsal clean
 
 help:
 	@echo "make reproduce   run every notebook at its small size; ends by saying where the new piece of music lies"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-fast   run the tests that take under a second each, in half a minute"
 	@echo "make test-parity run our Mamba against mamba_ssm.Mamba, in an environment of its own (about 2 GB)"
 	@echo "make test-sanitizers           the C++ under AddressSanitizer and UndefinedBehaviorSanitizer (half a minute)"
+	@echo "make fuzz        100,000 mutated MIDI files; each gives music or one line (a quarter of an hour)"
 	@echo "make paper       build paper/main.pdf from the recorded results"
 	@echo "make playground  choose, slide, watch, listen: a page in your browser, without a network"
 	@echo "make lab         open the notebooks in JupyterLab"
@@ -67,6 +68,10 @@ test-sanitizers: $(READY)
 	  || { echo "No libasan.so: AddressSanitizer for Python needs g++ and its libasan (Debian, Ubuntu: apt install g++)"; exit 1; }; \
 	LD_PRELOAD="$$asan" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
 	  ITTYBITTY_NATIVE=sanitize ITTYBITTY_CACHE=build/sanitized PYTHONPATH=.:tests/models $(BIN)/python tests/models/odd_calls.py
+
+# A short run is among the tests. Other files than last time: make fuzz SEED=100000
+fuzz: $(READY)
+	@FUZZ_FILES=$(or $(FILES),100000) FUZZ_FIRST=$(or $(SEED),0) $(BIN)/python -m pytest -s tests/test_midi_fuzz.py
 
 paper: $(READY)
 	@$(BIN)/ittybitty reproduce --only figures

@@ -265,10 +265,12 @@ def _joined(
         return Performance(), seed
     takes_over = float(notes["onset"].min())
     pedals = between(whole, takes_over, min(limit, float((notes["onset"] + notes["duration"]).max()))).pedals
-    music = Performance(notes, pedals, None if whole.beats is None else whole.beats[whole.beats >= prompt.join])
+    beats = None if whole.beats is None else whole.beats[whole.beats >= prompt.join]
+    music = Performance(notes, pedals, beats, seed.tempo_map)
     before = between(seed, -math.inf, takes_over).pedals if len(seed) else np.empty(0, PEDAL)
-    both = join(Performance(seed.notes, before, None if whole.beats is None else prompt.performance.beats), music)
-    return music, Performance(both.notes.astype(NOTE), _united(both.pedals), both.beats)
+    old_beats = None if whole.beats is None else prompt.performance.beats
+    both = join(Performance(seed.notes, before, old_beats, seed.tempo_map), music)
+    return music, dataclasses.replace(both, notes=both.notes.astype(NOTE), pedals=_united(both.pedals))
 
 
 def _united(pedals: np.ndarray) -> np.ndarray:
@@ -292,7 +294,7 @@ def generate_continuation(
     progress: Callable[[int], None] | None = None,
     listen: Callable[[list[Note]], bool] | None = None,
 ) -> Continuation:
-    """Continue a MIDI file and write seed + continuation (`only_new`: the continuation alone, from second 0).
+    """Continue a MIDI file and write seed + continuation (`only_new`: the continuation alone, at the same times).
 
     `output_path` is checked before the work begins and written atomically; None writes nothing. Raises MidiError for the
     seed, OutputError for the place, CheckpointError where tokenizer and model do not belong together.
@@ -300,16 +302,25 @@ def generate_continuation(
     if output_path is not None and Path(output_path).resolve() == Path(seed_midi_path).resolve():
         raise OutputError(f"{output_path}: is the seed itself; give another name to write to")
     with atomic_path(output_path) if output_path is not None else contextlib.nullcontext() as place:
-        made = continuation(model, tokenizer, read_midi(seed_midi_path), config, generation_config, progress, listen)
+        seed = read_midi(seed_midi_path, repair=True)
+        made = continuation(model, tokenizer, seed, config, generation_config, progress, listen)
         if place is not None:
-            write_midi(_alone(made.new) if generation_config.only_new else made.joined, place)
+            _write(made, place, generation_config.only_new)
     return made
 
 
-def _alone(new: Performance) -> Performance:
-    if not len(new):  # no place is named: the command line writes to a temporary file
-        raise OutputError("the continuation holds no note yet; ask for more tokens or seconds")
-    return shift(new, -float(new.notes["onset"].min()))
+def _write(made: Continuation, place: Path, only_new: bool) -> None:
+    """The seed and, on a track of its own, the new music, or that alone: at its own times and on the seed's clock."""
+    if not len(made.new):  # no place is named: the command line writes to a temporary file
+        if only_new:
+            raise OutputError("the continuation holds no note yet; ask for more tokens or seconds")
+        write_midi(made.joined, place)
+    elif only_new:
+        write_midi(made.new, place)
+    else:
+        begins = made.joined.pedals["onset"] < float(made.new.notes["onset"].min())
+        seed = dataclasses.replace(made.joined, notes=made.seed.notes, pedals=made.joined.pedals[begins])
+        write_midi(seed, place, made.new)
 
 
 def _strikes(performance: Performance) -> list[tuple[int, int]]:
@@ -402,7 +413,7 @@ class Piano:
         with atomic_path(out) if out is not None else contextlib.nullcontext() as place:
             made = continuation(self.model, self.tokenizer, seed_file, config, wanted, progress, listen)
             if place is not None:
-                write_midi(_alone(made.new) if wanted.only_new else made.joined, place)
+                _write(made, place, wanted.only_new)
         return made
 
     def stream(
@@ -415,7 +426,7 @@ class Piano:
     ) -> Iterator[Note]:
         """The notes of a continuation as they are made; without a seed, of a piece from nothing."""
         config, wanted = self._configs(seconds, tokens, options)
-        seed = seed_file if isinstance(seed_file, Performance) else read_midi(seed_file)
+        seed = seed_file if isinstance(seed_file, Performance) else read_midi(seed_file, repair=True)
         return stream(self.model, self.tokenizer, seed, config, wanted)
 
     def _configs(self, seconds: float | None, tokens: int | None, options: dict) -> tuple[DataConfig, GenerationConfig]:

@@ -6,17 +6,19 @@ A performance is two NumPy record arrays, because MAESTRO holds seven million no
     pedals  onset s, duration s of each stretch during which the sustain pedal is held, sorted by onset
 
 Where they are known (an annotated corpus, a score, an estimate), it also carries its beats: rising seconds, None
-otherwise. They are a clock laid over the music and not part of it: two performances with the same notes and pedal
-are equal whatever their beats.
+otherwise; and a performance that was read from a MIDI file with a tempo or a metre of its own carries these
+(`TempoMap`), so that they stand in the file that is written. Both are clocks laid over the music and not part of it: two
+performances with the same notes and pedal are equal whatever their beats and tempo map.
 
 All operations are pure: they return a new performance and leave the old one as it was.
-Left out on purpose: tracks, instruments and metre; the piano of MAESTRO has none of them.
+Left out on purpose: tracks and instruments; the piano of MAESTRO has neither.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -43,13 +45,61 @@ class Pedal(NamedTuple):
     duration: float
 
 
+DEFAULT_TEMPO = 500_000  # microseconds a quarter note until a file says otherwise: 120 BPM [Standard MIDI Files 1.0]
+
+
+@dataclass(frozen=True)
+class TempoMap:
+    """What a MIDI file says of quarter notes and bars, counted in ticks from its beginning."""
+
+    ticks_per_quarter: int
+    tempos: tuple[tuple[int, int], ...] = ()  # (tick, microseconds a quarter note), rising ticks
+    time_signatures: tuple[tuple[int, int, int], ...] = ()  # (tick, beats in a bar, note value of a beat)
+
+    @property
+    def says_something(self) -> bool:
+        """False where all of it is what MIDI takes for granted: 120 quarter notes a minute, in 4/4."""
+        return any(tempo != DEFAULT_TEMPO for _, tempo in self.tempos) or any(
+            (beats, value) != (4, 4) for _, beats, value in self.time_signatures
+        )
+
+    def finer(self, factor: int) -> TempoMap:
+        """The same clock with every tick cut into `factor`."""
+        return TempoMap(
+            self.ticks_per_quarter * factor,
+            tuple((tick * factor, tempo) for tick, tempo in self.tempos),
+            tuple((tick * factor, beats, value) for tick, beats, value in self.time_signatures),
+        )
+
+    def seconds(self, ticks: np.ndarray) -> np.ndarray:
+        """Seconds of ticks."""
+        starts, times, lengths = self._stretches
+        at = np.searchsorted(starts, ticks, side="right") - 1
+        return times[at] + (ticks - starts[at]) * lengths[at]
+
+    def ticks(self, seconds: np.ndarray) -> np.ndarray:
+        """Whole ticks nearest to seconds, as floats."""
+        starts, times, lengths = self._stretches
+        at = np.searchsorted(times, seconds, side="right") - 1
+        return np.rint(starts[at] + (np.asarray(seconds, float) - times[at]) / lengths[at])
+
+    @cached_property
+    def _stretches(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """First tick, first second and seconds a tick of each stretch of one tempo; a tempo of 0 would stop time."""
+        changes = [(0, DEFAULT_TEMPO), *(change for change in self.tempos if change[1] > 0)]
+        starts, tempos = (np.array(values) for values in zip(*changes))
+        lengths = tempos * 1e-6 / self.ticks_per_quarter
+        return starts, np.concatenate([[0.0], np.cumsum(np.diff(starts) * lengths[:-1])]), lengths
+
+
 @dataclass(frozen=True, eq=False)
 class Performance:
-    """Notes and pedal of one piece, and its beats where they are known; iterating yields `Note`."""
+    """Notes and pedal of one piece, and its beats and tempo map where they are known; iterating yields `Note`."""
 
     notes: np.ndarray = field(default_factory=lambda: np.empty(0, NOTE))
     pedals: np.ndarray = field(default_factory=lambda: np.empty(0, PEDAL))
     beats: np.ndarray | None = None  # (n,) s, rising
+    tempo_map: TempoMap | None = None
 
     @classmethod
     def of(cls, notes: Iterable = (), pedals: Iterable = (), beats: Iterable[float] | None = None) -> Performance:
@@ -79,7 +129,7 @@ class Performance:
 
 
 def shift(performance: Performance, seconds: float) -> Performance:
-    """Everything `seconds` later (earlier when negative)."""
+    """Everything `seconds` later (earlier when negative); a tempo map does not follow."""
     notes, pedals = performance.notes.copy(), performance.pedals.copy()
     notes["onset"] += seconds
     pedals["onset"] += seconds
@@ -87,7 +137,7 @@ def shift(performance: Performance, seconds: float) -> Performance:
 
 
 def stretch(performance: Performance, factor: float) -> Performance:
-    """Every time multiplied by `factor`: 1.1 plays ten percent slower."""
+    """Every time multiplied by `factor`: 1.1 plays ten percent slower; a tempo map does not follow."""
     notes, pedals = performance.notes.copy(), performance.pedals.copy()
     for times in (notes, pedals):
         times["onset"] *= factor
@@ -101,7 +151,7 @@ def transpose(performance: Performance, semitones: int) -> Performance:
     notes["pitch"] += semitones
     if len(notes) and not (notes["pitch"].min() >= LOWEST_PITCH and notes["pitch"].max() <= HIGHEST_PITCH):
         raise ValueError(f"transposing by {semitones} semitones leaves the keyboard; keep within transposition_range()")
-    return Performance(notes, performance.pedals, performance.beats)
+    return replace(performance, notes=notes)
 
 
 def transposition_range(performance: Performance, limit: int = 6) -> tuple[int, int]:
@@ -118,7 +168,7 @@ def louder(performance: Performance, steps: int) -> Performance:
     """Velocities moved by `steps` MIDI steps, held within 1..127."""
     notes = performance.notes.copy()
     notes["velocity"] = np.clip(notes["velocity"] + steps, 1, 127)
-    return Performance(notes, performance.pedals, performance.beats)
+    return replace(performance, notes=notes)
 
 
 def between(performance: Performance, start: float, end: float) -> Performance:
@@ -132,15 +182,19 @@ def between(performance: Performance, start: float, end: float) -> Performance:
     releases = np.minimum(pedals["onset"] + pedals["duration"], end)
     pedals["onset"] = np.maximum(pedals["onset"], start)
     pedals["duration"] = releases - pedals["onset"]
-    return Performance(notes, pedals[pedals["duration"] > 0], performance.beats)
+    return replace(performance, notes=notes, pedals=pedals[pedals["duration"] > 0])
 
 
 def join(first: Performance, second: Performance) -> Performance:
-    """Both on one time line; where they touch nothing is moved. Where both have beats, the second's take over at its first."""
+    """Both on one time line, which is the first's; where they touch nothing is moved.
+
+    Where both have beats, the second's take over at its first.
+    """
     return Performance(
         np.sort(np.concatenate([first.notes, second.notes]), order=("onset", "pitch")),
         np.sort(np.concatenate([first.pedals, second.pedals]), order="onset"),
         _joined_beats(first.beats, second.beats),
+        first.tempo_map,
     )
 
 
@@ -169,4 +223,15 @@ def without_overlaps(performance: Performance) -> Performance:
         gap = np.diff(notes["onset"])
         struck_again = notes["pitch"][1:] == notes["pitch"][:-1]
         notes["duration"][:-1] = np.where(struck_again, np.minimum(notes["duration"][:-1], gap), notes["duration"][:-1])
-    return Performance(np.sort(notes, order=("onset", "pitch")), performance.pedals, performance.beats)
+    return replace(performance, notes=np.sort(notes, order=("onset", "pitch")))
+
+
+def united(spans: np.ndarray) -> np.ndarray:
+    """(n, 2) spans sorted, those that overlap made one; spans that only touch stay two (the foot went up and down)."""
+    spans = spans[np.lexsort((spans[:, 1], spans[:, 0]))]
+    if len(spans) < 2:
+        return spans
+    reach = np.maximum.accumulate(spans[:, 1])
+    fresh = np.concatenate([[True], spans[1:, 0] >= reach[:-1]])
+    last = np.append(np.flatnonzero(fresh)[1:] - 1, len(spans) - 1)
+    return np.stack([spans[fresh, 0], reach[last]], axis=1)

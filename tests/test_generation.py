@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import mido
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from ittybitty.config import DataConfig, GenerationConfig, preset
 from ittybitty.errors import CheckpointError, ConfigError, MidiError, OutputError
 from ittybitty.midi import read_midi, write_midi
 from ittybitty.models import PianoHybridModel
-from ittybitty.notes import Performance, shift
+from ittybitty.notes import Performance, TempoMap, shift
 from ittybitty.tokenizers import PianoTokenizer
 from ittybitty.tokenizers.reader import Reader
 
@@ -181,7 +182,7 @@ def test_seed_notes_stay_as_they_were_read(model, tokenizer, tmp_path):
     assert (np.diff(made.joined.notes["onset"]) >= 0).all()
 
 
-def test_only_new_holds_the_continuation_alone(model, tokenizer, tmp_path):
+def test_only_new_holds_the_continuation_alone_where_it_belongs_in_time(model, tokenizer, tmp_path):
     write_midi(music(), tmp_path / "seed.mid")
     made = generation.generate_continuation(
         model,
@@ -192,8 +193,31 @@ def test_only_new_holds_the_continuation_alone(model, tokenizer, tmp_path):
         GenerationConfig(200, seed=1, only_new=True),
     )
     written = read_midi(tmp_path / "out.mid")
-    assert len(written) == len(made.new) and written.notes["onset"][0] == 0
+    assert len(written) == len(made.new)
+    assert written.notes["onset"][0] == pytest.approx(made.new.notes["onset"][0], abs=1e-3)
     assert sorted(written.notes["pitch"]) == sorted(made.new.notes["pitch"])
+
+
+@pytest.mark.parametrize("only_new", [False, True])
+def test_the_seeds_clock_stays_and_new_notes_have_a_track(piano, tmp_path, only_new):
+    clock = TempoMap(480, ((0, 618_557), (4800, 700_000)), ((0, 3, 4), (4320, 6, 8)))  # 97 and 86 quarters a minute
+    seed = replace(music(), tempo_map=clock)
+    write_midi(seed, tmp_path / "seed.mid")
+    read = read_midi(tmp_path / "seed.mid")
+    made = piano.continue_(tmp_path / "seed.mid", tokens=100, seed=1, out=tmp_path / "out.mid", only_new=only_new)
+    written, file = read_midi(tmp_path / "out.mid"), mido.MidiFile(tmp_path / "out.mid")
+    scale = file.ticks_per_beat // 480
+    assert (
+        read.tempo_map.finer(scale * 480 // read.tempo_map.ticks_per_quarter) == written.tempo_map == clock.finer(scale)
+    )
+    strikes = {
+        part.name: sum(message.type == "note_on" and message.velocity > 0 for message in part) for part in file.tracks
+    }
+    assert strikes == ({"Piano": len(made.new)} if only_new else {"Seed": len(read), "Continuation": len(made.new)})
+    expected = made.new if only_new else made.joined
+    assert len(written) == len(expected) and len(written.pedals) == len(expected.pedals)
+    for ours, theirs in ((written.notes, expected.notes), (written.pedals, expected.pedals)):
+        assert np.allclose(np.sort(ours["onset"]), np.sort(theirs["onset"]), atol=1e-3)
 
 
 def test_same_number_same_music(model, tokenizer):

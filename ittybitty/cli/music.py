@@ -120,13 +120,13 @@ def continue_(options: argparse.Namespace) -> Result:
     with outputs(options.seed_file, options.out, options.wav, options.plot) as (midi, wav, plot):
         from ..midi import read_midi
 
-        read_midi(options.seed_file)  # a bad seed is refused before a model is loaded
+        seed = read_midi(options.seed_file, repair=True)  # a bad seed is refused before a model is loaded
         from .. import devices
         from ..generation import Piano
 
         piano = Piano.load(options.model, options.device or "cpu")
         with bar(options.tokens, "tokens") as tick:
-            made = piano.continue_(options.seed_file, out=midi, progress=tick, **choices)
+            made = piano.continue_(seed, out=midi, progress=tick, **choices)
         if wav:
             from ..audio import write_wav
 

@@ -142,7 +142,7 @@ def uploaded(data: bytes, name: str) -> Performance:
         raise MidiError(
             f"{name}: has {len(data) / 2**20:.1f} MiB; a MIDI file of at most {LARGEST_UPLOAD // 2**20} MiB is taken"
         )
-    return ending(read_midi_bytes(data, name))
+    return ending(read_midi_bytes(data, name, repair=True))
 
 
 def ending(performance: Performance) -> Performance:
