@@ -39,7 +39,7 @@ __all__ = ["REPOSITORY", "load", *_HOME]
 
 
 def load(name: str = "tiny"):
-    """A `Piano` ready to play: `name` is a model that ships with the package ("tiny", "tiny-hybrid") or a run folder."""
+    """A `Piano` ready to play: `name` is a model that ships with the package ("tiny", "tiny-remi") or a run folder."""
     from .generation import Piano
 
     return Piano.load(name)

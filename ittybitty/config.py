@@ -177,9 +177,9 @@ class GenerationConfig:
     """How the next token is drawn. `max_new_tokens` counts tokens; `seconds` of music or `notes`, if given, stop earlier."""
 
     max_new_tokens: int = 512
-    temperature: float = 0.9
-    top_p: float = 0.95
-    top_k: int = 50  # 0 means all
+    temperature: float = 0.95
+    top_p: float = 0.97
+    top_k: int = 0  # 0 means all
     seconds: float | None = None  # s of new music
     notes: int | None = None  # new notes
     repetition_penalty: float = 1.0  # Keskar et al. 2019 (CTRL), section 4.1; 1 is off, above 1 discourages repeats
@@ -226,7 +226,7 @@ SCALE_PRESETS: dict[str, dict] = {
         dict(steps=60, batch_size=8, learning_rate=3e-3, min_learning_rate=3e-4, warmup=10, checkpoint_every=20),
         dict(context=128, prompt_tokens=64),
     ),
-    "tiny": _preset(  # 2.9M, one pass over MAESTRO: an evening on a laptop's CPU; ships as Mamba alone (tiny) and as this (tiny-hybrid)
+    "tiny": _preset(  # 2.9M, one pass over MAESTRO: an evening on a laptop's CPU; its Mamba alone ships as tiny-remi
         dict(pattern="MF MFA MF MFA", d_model=192, d_ff=768, n_heads=6),
         dict(
             steps=3_800,

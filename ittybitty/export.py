@@ -130,7 +130,8 @@ def _fill(folder: Path, found: checkpoint.Loaded, measured: Mapping, name: str, 
     largest = _compare(found.model, again, folder)
     if measured:
         kept = {key: value for key, value in measured.items() if key not in ("per_piece", "skipped")}
-        kept[EXPORTED] = checkpoint.weights_hash(again)  # so that an export can be exported
+        if (rounded := checkpoint.weights_hash(again)) != kept.get("weights_hash"):
+            kept[EXPORTED] = rounded  # so that an export can be exported
         (folder / "results.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card(found, measured, name, trained_on), encoding="utf-8")
     return largest

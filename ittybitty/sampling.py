@@ -48,9 +48,9 @@ def filter_logits(logits: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tensor:
 def sample(
     logits: Tensor,
     generator: torch.Generator | None,
-    temperature: float = 0.9,
-    top_k: int = 50,
-    top_p: float = 0.95,
+    temperature: float = 0.95,
+    top_k: int = 0,
+    top_p: float = 0.97,
     mask: Tensor | np.ndarray | None = None,
 ) -> Tensor:
     """One id for logits (V,), or (B,) ids for (B, V), drawn from softmax(logits / temperature) within mask, k and p.

@@ -98,6 +98,7 @@ _LLAMA_RECIPE = {
     "train.learning_rate": 3e-4, "train.patience": 15,
 }  # fmt: skip
 _EIGHT_SAMPLING = {"temperature": 0.8, "top_k": 50, "top_p": 0.95}
+_HYBRID_SAMPLING = {"temperature": 0.9, "top_k": 50, "top_p": 0.95}  # of the model card's call
 
 
 # ---------------------------------------------------------------------- the rows
@@ -124,8 +125,7 @@ def _lstm_pitch(
             _by_size("lstm_sizes", **{size: shape(n) for size, n in units.items()}), _by_size("vocab_size", nano=512)
         ),
         recipe={**_LSTM_RECIPE, **recipe},
-        sampling=_EIGHT_SAMPLING,
-        published=published,
+        published={**published, "sampling": _EIGHT_SAMPLING},
         aliases=aliases,
     )
 
@@ -141,8 +141,13 @@ def _llama(
         changes={"model.family": "llama", "model.vocab_size": vocabulary},
         by_preset=_both(_by_size("n_layers", nano=2, tiny=6, small=6, medium=9, large=11), _by_size("d_ff", **widths)),
         recipe={**_LLAMA_RECIPE, "train.warmup": warmup},
-        sampling=_EIGHT_SAMPLING,
-        published={"parameters": parameters, "vocabulary": vocabulary, "context": 256, **published},
+        published={
+            "parameters": parameters,
+            "vocabulary": vocabulary,
+            "context": 256,
+            "sampling": _EIGHT_SAMPLING,
+            **published,
+        },
         aliases=(alias,),
     )
 
@@ -195,6 +200,7 @@ _ROWS = (
             "parameters": 25_600_000,
             "vocabulary": 2000,
             "context": 1024,
+            "sampling": _HYBRID_SAMPLING,
             "licence": "CC BY 4.0 and MIT (wrong)",
         },
         aliases=("itty-bitty-piano", "ittybitty"),
@@ -258,8 +264,13 @@ _ROWS = (
             _by_size("d_embedding", nano=32),
         ),
         recipe={**_LSTM_RECIPE, "model.lstm_sizes": (512, 512, 512), "model.d_embedding": 128},
-        sampling=_EIGHT_SAMPLING,
-        published={"parameters": None, "vocabulary": 362, "context": 100, "validation_loss": 0.3491},
+        published={
+            "parameters": None,
+            "vocabulary": 362,
+            "context": 100,
+            "validation_loss": 0.3491,
+            "sampling": _EIGHT_SAMPLING,
+        },
         aliases=("V6",),
     ),
     _llama(
@@ -389,7 +400,7 @@ def build(name: str, preset_name: str = "tiny", overrides: Mapping[str, object] 
 
 
 def sampling(name: str, **options: object) -> GenerationConfig:
-    """How a system is sampled unless told otherwise: as published, `options` win."""
+    """How a system is sampled unless told otherwise; `options` win. As published, where that differs, is in `System.published`."""
     return GenerationConfig(**{**system(name).sampling, **options})
 
 

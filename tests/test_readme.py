@@ -135,7 +135,7 @@ def model_card_folder(tmp_path_factory) -> Path:
     from ittybitty.tokenizers import load_tokenizer
 
     folder = tmp_path_factory.mktemp("card")
-    load_tokenizer(pretrained_dir() / "tiny").save(folder / "tokenizer.json")
+    load_tokenizer(pretrained_dir() / "tiny-remi").save(folder / "tokenizer.json")
     torch.manual_seed(0)
     state = PianoHybridModel(SCALE_PRESETS["small"]["model"]).state_dict()
     save_file({f"module.{name}": value.contiguous() for name, value in state.items()}, folder / "model.safetensors")

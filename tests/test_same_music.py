@@ -17,9 +17,9 @@ needs_compiler = pytest.mark.skipif(not native.status()[0], reason=f"no native c
 
 @pytest.fixture(scope="module")
 def model():
-    """The shipped tiny, else the smallest preset with random weights."""
-    if (paths.pretrained_dir() / "tiny" / "config.json").is_file():
-        return checkpoint.load("tiny").model.eval()
+    """The shipped tiny-remi, else the smallest preset with random weights."""
+    if (paths.pretrained_dir() / "tiny-remi" / "config.json").is_file():
+        return checkpoint.load("tiny-remi").model.eval()
     torch.manual_seed(0)
     made = PianoHybridModel(SCALE_PRESETS["nano"]["model"]).eval()
     with torch.no_grad():

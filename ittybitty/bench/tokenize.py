@@ -1,6 +1,6 @@
 """`ittybitty bench tokenize`: MIDI files to tokens on disk, a whole corpus, and miditok beside it on some of its pieces.
 
-The corpus is read, encoded with the shipped tokenizer and written by as many processes as there are cores, as
+The corpus is read, encoded with the tokenizer of the shipped `tiny-remi` and written by as many processes as there are cores, as
 `ittybitty tokenize` does. Mark to hold: all of MAESTRO in at most 60 s on 2 cores; never extrapolated.
 """
 
@@ -22,7 +22,7 @@ PEER_PIECES = 4
 
 def bench_tokenize(data: str | None = None, turns: int = 3, progress: bool = False) -> dict:
     """See the module's text; times in s."""
-    corpus, tokenizer = open_corpus(data), load_tokenizer(pretrained_dir() / "tiny" / "tokenizer.json")
+    corpus, tokenizer = open_corpus(data), load_tokenizer(pretrained_dir() / "tiny-remi" / "tokenizer.json")
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         store = tokenize_corpus(corpus, tokenizer, Path(folder) / "tokens", progress=progress)

@@ -64,7 +64,7 @@ def add_verbs(verbs) -> None:
         help="with --music, --memorisation: number that cuts and music are drawn from (0)",
     )
     parser.add_argument(
-        "--tokenizer", metavar="NAME|RUN_DIR", help="of a baseline: whose tokens and grid it is given (tiny)"
+        "--tokenizer", metavar="NAME|RUN_DIR", help="of a baseline: whose tokens and grid it is given (tiny-remi)"
     )
     parser.add_argument(
         "--order",

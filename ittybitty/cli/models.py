@@ -42,7 +42,7 @@ def add_verbs(verbs) -> None:
     parser.add_argument(
         "preset",
         metavar="PRESET|SYSTEM",
-        help="nano, tiny, small, medium or large; or a system, at its published size (of the shipped model `tiny`: tiny --system mamba)",
+        help="nano, tiny, small, medium or large; or a system, at its published size (of the shipped model `tiny-remi`: tiny --system mamba)",
     )
     parser.add_argument("--system", metavar="NAME", help="a row of `ittybitty systems` (hybrid)")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, such as model.d_ff=2048")

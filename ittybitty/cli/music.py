@@ -28,7 +28,7 @@ def add_verbs(verbs) -> None:
     )
     drawn, given = GenerationConfig(), DataConfig()
     usual = {
-        name: f" ({getattr(drawn, name)}, or as the model's system was published)"
+        name: f" ({getattr(drawn, name)}, unless the model's system sets another)"
         for name in ("temperature", "top_k", "top_p")
     }
     parser.add_argument(

@@ -27,7 +27,7 @@ from .ngram import KneserNey
 from .results import data_hash
 
 BASELINES = {"ngram": "n-gram of tokens, Kneser-Ney", "xz": "xz on a list of notes"}
-TOKENIZER = "tiny"
+TOKENIZER = "tiny-remi"
 LONGEST = 6  # order of the n-grams that are counted unless told
 HELD_BACK = 20  # every so many-th training piece chooses the order
 

@@ -2,7 +2,7 @@
 
     paper/results/*.json        what was measured, with its provenance
     paper/experiments/*.yaml    which rows there are to be: one that was not run says so
-    pretrained/<name>/          configuration and log of the two models that ship
+    pretrained/<name>/          configuration and log of the model that ships, and in results/runs/ of the one that does not
         -> paper/numbers.tex    one macro a number, with the file that it came from (numbers_tex.py)
         -> paper/tables/*.tex   (tables_tex.py)
         -> README.md            its table of results (readme_md.py)

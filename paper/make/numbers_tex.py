@@ -66,20 +66,21 @@ class Number:
 
 def numbers(results: Mapping) -> list[Number]:
     """Every number of the text, in the order of the paper."""
-    shipped = results["shipped"]
+    trained = results["trained"]
     return [
         *_numbers("maestro.json", _data(results["maestro"]["splits"])),
         *_numbers("tokenizer_settings.json", _code(results["tokenizer_settings"])),
         *_numbers("complexity.json", _complexity(results["complexity"])),
-        *_numbers(f"pretrained/{HYBRID}/config.json", _shape(shipped[HYBRID]["config"])),
+        *_numbers(f"runs/{HYBRID}/config.json", _shape(trained[HYBRID]["config"])),
         *_numbers(
             f"pretrained/{MODEL}/config.json",
-            [("MambaAloneBlocks", f"{len(shipped[MODEL]['config']['model'].pattern)}")],
+            [("MambaAloneBlocks", f"{len(trained[MODEL]['config']['model'].pattern)}")],
         ),
-        *_numbers(f"pretrained/{MODEL}/log.jsonl", _training(shipped[MODEL]["log"])),
-        *_numbers(f"pretrained/{HYBRID}/log.jsonl", [("HybridHours", hours(shipped[HYBRID]["log"]))]),
+        *_numbers(f"pretrained/{MODEL}/log.jsonl", _training(trained[MODEL]["log"])),
+        *_numbers(f"runs/{HYBRID}/log.jsonl", [("HybridHours", hours(trained[HYBRID]["log"]))]),
         *_numbers(
-            "evaluate_tiny.json", _evaluation(results["evaluate_tiny"], shipped[MODEL]["config"]["model"].vocab_size)
+            f"evaluate_{MODEL}.json",
+            _evaluation(results[f"evaluate_{MODEL}"], trained[MODEL]["config"]["model"].vocab_size),
         ),
         *_whole(results),
         *(
@@ -94,12 +95,14 @@ def numbers(results: Mapping) -> list[Number]:
         *_rivals(results),
         *_seeds(results),
         *_numbers("pitch_vocabulary_maestro.json", _events(results["pitch_vocabulary_maestro"]["sizes"])),
-        *_numbers("position_tiny.json", _position(results["position_tiny"])),
-        *_numbers("endurance_tiny.json", _endurance(results["endurance_tiny"])),
-        *_numbers("endurance_tiny-untruncated.json", _drawn_otherwise("Free", results["endurance_tiny-untruncated"])),
-        *_numbers("endurance_tiny-wider.json", _drawn_otherwise("Wider", results["endurance_tiny-wider"])),
-        *_numbers("music_tiny.json", _music(results["music_tiny"])),
-        *_numbers("memorisation_tiny.json", _copied(results["memorisation_tiny"])),
+        *_numbers(f"position_{MODEL}.json", _position(results[f"position_{MODEL}"])),
+        *_numbers(f"endurance_{MODEL}.json", _endurance(results[f"endurance_{MODEL}"])),
+        *_numbers(
+            f"endurance_{MODEL}-untruncated.json", _drawn_otherwise("Free", results[f"endurance_{MODEL}-untruncated"])
+        ),
+        *_numbers(f"endurance_{MODEL}-wider.json", _drawn_otherwise("Wider", results[f"endurance_{MODEL}-wider"])),
+        *_numbers(f"music_{MODEL}.json", _music(results[f"music_{MODEL}"])),
+        *_numbers(f"memorisation_{MODEL}.json", _copied(results[f"memorisation_{MODEL}"])),
         *_numbers("beat_code.json", _beat_code(results["beat_code"])),
         *(number for name in BEAT_CODE for number in _numbers(f"{name}.json", _beat_model(name, results[name]))),
         *(

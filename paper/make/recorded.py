@@ -23,9 +23,12 @@ from ittybitty.train.log import read_log
 
 PROTOCOLS = ("windows", "pieces", "official")  # of experiments/leak.py
 BEAT_CODE = {"beats_base": "BeatBase", "beats_velocity": "BeatVelocity", "beats_remi": "BeatRemi"}  # name in macros
-MODEL, HYBRID = "tiny", "tiny-hybrid"  # as they ship: Mamba alone, and the hybrid that it is measured against
+MODEL, HYBRID = (
+    "tiny-remi",
+    "tiny-hybrid",
+)  # Mamba alone, which ships, and the hybrid that it is measured against, which does not
 WHOLE = {  # name in macros -> result after a whole pass
-    "Mamba": "evaluate_tiny", "Hybrid": "evaluate_tiny-hybrid", "Llama": "equal_music_llama-1024",
+    "Mamba": f"evaluate_{MODEL}", "Hybrid": f"evaluate_{HYBRID}", "Llama": "equal_music_llama-1024",
 }  # fmt: skip
 NEEDED = (
     "maestro", "tokenizer_settings", "complexity", *WHOLE.values(), *(f"leak_{protocol}" for protocol in PROTOCOLS),
@@ -34,8 +37,8 @@ NEEDED = (
     *(f"attention_hybrid-{row}" for row in ("no-attention", "attention-only", "no-bias", "alibi")),
     *(f"collapse_{row}" for row in ("neither", "no-scaling", "no-smoothing")), "seeds_mamba-1", "seeds_hybrid-1", "seeds_llama-512-1",
     *(f"vocabulary_size_bpe-{size}" for size in (0, 512, 1024, 5000)), "amount_of_data_V7-96", "amount_of_data_V8-96",
-    "pitch_vocabulary_maestro", "position_tiny", "memorisation_tiny",
-    *(f"{kind}_tiny{drawn}" for kind in ("endurance", "music") for drawn in ("", "-untruncated", "-wider")),
+    "pitch_vocabulary_maestro", f"position_{MODEL}", f"memorisation_{MODEL}",
+    *(f"{kind}_{MODEL}{drawn}" for kind in ("endurance", "music") for drawn in ("", "-untruncated", "-wider")),
     "beat_code", *BEAT_CODE, "overfit_synthetic", "overfit_piece",
 )  # fmt: skip
 MIXERS = {  # of bench.complexity: name in macros, row of the table, time and memory as theory has them
@@ -48,7 +51,7 @@ MIXERS = {  # of bench.complexity: name in macros, row of the table, time and me
 
 
 def read_results(folder: str | Path) -> dict[str, dict]:
-    """Every results file by its stem; under "shipped" configuration and log of the models that ship, by name, and under
+    """Every results file by its stem; under "trained" configuration and log of MODEL and HYBRID, by name, and under
     "recipes" those of the folder `experiments` beside.
 
     ResultError when one that the paper needs is missing, damaged or without provenance.
@@ -58,8 +61,8 @@ def read_results(folder: str | Path) -> dict[str, dict]:
         raise ResultError(
             f"{folder}: lacks {missing[0]}.json, which the paper needs; record it first (see paper/LOG.md)"
         )
-    homes = {name: pretrained_dir() / name for name in (MODEL, HYBRID)}
-    found["shipped"] = {
+    homes = {MODEL: pretrained_dir() / MODEL, HYBRID: Path(folder) / "runs" / HYBRID}
+    found["trained"] = {
         name: {"config": from_json(_read(home / "config.json", provenance=False)), "log": read_log(home / "log.jsonl")}
         for name, home in homes.items()
     }

@@ -18,8 +18,8 @@ def tables(results: Mapping) -> dict[str, str]:
     return {
         "settings": settings_table(results["tokenizer_settings"]),
         "complexity": complexity_table(results["complexity"]),
-        "setup": setup_table({name: results["shipped"][name]["config"] for name in (MODEL, HYBRID)}),
-        "results": results_table(results["evaluate_tiny"]),
+        "setup": setup_table({name: results["trained"][name]["config"] for name in (MODEL, HYBRID)}),
+        "results": results_table(results[SHIPPED]),
         "whole": whole_table(results),
         "leak": leak_table([results[f"leak_{protocol}"] for protocol in PROTOCOLS]),
         "systems": systems_table(results),

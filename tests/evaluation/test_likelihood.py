@@ -119,7 +119,7 @@ def test_attributes_add_up_to_all_bits_with_a_real_vocabulary():
     from ittybitty.paths import pretrained_dir
     from ittybitty.tokenizers import load_tokenizer
 
-    tokenizer = load_tokenizer(pretrained_dir() / "tiny")
+    tokenizer = load_tokenizer(pretrained_dir() / "tiny-remi")
     size = tokenizer.vocab_size
     torch.manual_seed(0)
     table = 6 * torch.randn(64, size)  # some ids all but impossible

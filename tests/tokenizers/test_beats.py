@@ -450,7 +450,7 @@ def test_velocity_starts_where_base_stopped(corpus, tmp_path):
     ids = torch.from_numpy(old.tokenizer.encode(timed(5))[None, :200].astype(np.int64))
     assert torch.allclose(old.model(ids), new.model(ids), atol=1e-5)
     with pytest.raises(ConfigError, match="cannot start from weights for remi"):
-        pipeline.train(tmp_path / "third", "beat-velocity", data=corpus, init_from="tiny", progress=False)
+        pipeline.train(tmp_path / "third", "beat-velocity", data=corpus, init_from="tiny-remi", progress=False)
 
 
 def test_a_seed_is_continued_on_its_beats(corpus, tmp_path, capsys):

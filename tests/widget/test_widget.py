@@ -117,14 +117,14 @@ def test_shipped_models_come_first_and_rows_without_weights_say_what_makes_them(
 
 def test_run_folders_are_found_and_incomplete_ones_left_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shipped = paths.pretrained_dir() / "tiny-hybrid"
+    shipped = paths.pretrained_dir() / "tiny-remi"
     shutil.copytree(shipped, tmp_path / "runs" / "mine")
     (tmp_path / "runs" / "half").mkdir()
     shutil.copy(shipped / "config.json", tmp_path / "runs" / "half")
     (tmp_path / "runs" / "odd").mkdir()
     (tmp_path / "runs" / "odd" / "config.json").write_text("[1]")
     labels = [choice.label for choice in models.choices() if choice.trained]
-    assert "runs/mine · hybrid" in labels and not [label for label in labels if "half" in label or "odd" in label]
+    assert "runs/mine · mamba" in labels and not [label for label in labels if "half" in label or "odd" in label]
     header = json.loads((tmp_path / "runs" / "mine" / "config.json").read_text())
     (tmp_path / "runs" / "mine" / "config.json").write_text(json.dumps({**header, "system": "ssm"}))
     assert not [choice for choice in models.choices() if choice.label.startswith("ssm · no weights")]
