@@ -49,7 +49,7 @@ WAV_LIMIT = 2**32 - 64  # bytes a RIFF file can hold
 def soundfont() -> Path:
     """TimGM6mb.sf2 in the installed pretty_midi; found without importing it."""
     spec = importlib.util.find_spec("pretty_midi")
-    path = Path(spec.origin).with_name("TimGM6mb.sf2") if spec else None
+    path = Path(spec.origin).with_name("TimGM6mb.sf2") if spec and spec.origin else None
     if path is None or not path.is_file():
         raise OutputError("no sound: the SoundFont TimGM6mb.sf2 is missing; install it with: pip install pretty_midi")
     return path

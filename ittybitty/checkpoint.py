@@ -31,6 +31,8 @@ from safetensors.torch import load_file, save_file
 
 from . import config, devices, paths, systems
 from .errors import CheckpointError, ConfigError, OutputError, TokenizerError
+from .models.lm import LanguageModel
+from .tokenizers.protocol import Tokenizer
 
 FORMAT = 1
 MODEL, INDEX = "model.safetensors", "model.safetensors.index.json"  # the index as Hugging Face writes it
@@ -41,8 +43,8 @@ LAST, WRITING, PREVIOUS = "last", "last.writing", "last.previous"
 class Loaded:
     """A model in eval mode, with all that belongs to it."""
 
-    model: torch.nn.Module
-    tokenizer: object
+    model: LanguageModel
+    tokenizer: Tokenizer
     configs: dict
     system: str
     path: Path
@@ -154,7 +156,7 @@ def write_config(
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def check_tokenizer(expected: str, tokenizer, where: Path) -> None:
+def check_tokenizer(expected: str, tokenizer: Tokenizer, where: Path) -> None:
     """CheckpointError unless the tokenizer is the one that `expected` is the content hash of."""
     if tokenizer.content_hash != expected:
         raise CheckpointError(

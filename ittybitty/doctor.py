@@ -65,7 +65,8 @@ def needed() -> dict[str, str]:
     try:
         lines = metadata.requires("ittybitty") or []
     except metadata.PackageNotFoundError:  # run from a clone that was not installed
-        lines = (paths.repository_root() / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        root = paths.repository_root()
+        lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines() if root else []
     asked = [Requirement(text) for line in lines if (text := line.partition("#")[0].strip())]
     return {
         one.name: f"{one.name}{one.specifier}"
@@ -102,7 +103,9 @@ def _devices() -> list[dict]:
     """The CPU and every CUDA device, with what matters for training on it."""
     import torch
 
-    rows = [{"device": "cpu", "name": f"{torch.get_num_threads()} threads", "memory_gib": None, "bfloat16": None}]
+    rows: list[dict] = [
+        {"device": "cpu", "name": f"{torch.get_num_threads()} threads", "memory_gib": None, "bfloat16": None}
+    ]
     for i in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(i)
         # sm_80 on: older cards emulate bfloat16, and float16 with a gradient scaler is the faster choice there

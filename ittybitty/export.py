@@ -19,6 +19,7 @@ import textwrap
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -225,15 +226,13 @@ def _data(corpora: list[dict] | None, said: str | None) -> dict[str, str]:
 
 def _results(results: Mapping | str | Path | None, found: checkpoint.Loaded) -> Mapping:
     """The record that the card shows, of these very weights; {} where there is none."""
-    where, read = "the results", results
-    if not isinstance(results, Mapping):
-        where = Path(results) if results is not None else found.path / "results.json"
-        if results is None and not where.is_file():
+    if isinstance(results, Mapping):
+        where, read = "the results", results
+    else:
+        path = Path(results) if results is not None else found.path / "results.json"
+        if results is None and not path.is_file():
             return {}
-        try:
-            read = json.loads(where.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{where}: cannot be read as JSON ({error}); evaluate the run again") from None
+        where, read = str(path), _read_json(path)
     if wrong := _lacking(read) if isinstance(read, Mapping) else "figures":
         raise CheckpointError(
             f"{where}: is not a record of `ittybitty evaluate`, it has no {wrong}; evaluate the run again"
@@ -243,6 +242,13 @@ def _results(results: Mapping | str | Path | None, found: checkpoint.Loaded) -> 
             f"{where}: measured other weights than those of {found.path}; evaluate this run, then export it"
         )
     return read
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON ({error}); evaluate the run again") from None
 
 
 def _lacking(record: Mapping) -> str:

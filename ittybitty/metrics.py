@@ -13,9 +13,8 @@ for beats.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .notes import Performance
 
@@ -71,8 +70,8 @@ def pedal_error(original: Performance, decoded: Performance) -> dict[str, float 
 def _pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the cheapest pairing in order of two rising series: every element of the shorter one finds a partner."""
     if len(first) > len(second):
-        j, i = _pairs(second, first)
-        return i, j
+        longer, shorter = _pairs(second, first)
+        return shorter, longer
     m, spare = len(first), len(second) - len(first)
     rows = np.arange(m)
     if spare == 0 or m == 0:
@@ -202,8 +201,9 @@ def musical_metrics(performance: Performance) -> dict[str, float]:
         "pitch_entropy",
         "pitch_class_entropy",
         "scale_consistency",
+        "polyphony",
+        "polyphony_rate",
     )
-    names += ("polyphony", "polyphony_rate")
     return {name: float(getattr(muspy, name)(music)) if len(performance) else float("nan") for name in names}
 
 
@@ -229,8 +229,8 @@ def kl_divergence(first: np.ndarray, second: np.ndarray, floor: float = 1e-6) ->
 
 
 def bootstrap_interval(
-    values: Sequence[float],
-    weights: Sequence[float] | None = None,
+    values: ArrayLike,
+    weights: ArrayLike | None = None,
     level: float = 0.95,
     draws: int = 10_000,
     seed: int = 0,
@@ -240,14 +240,14 @@ def bootstrap_interval(
     With bits and notes of each piece these are the bounds of bits per note. One piece has no spread: both bounds are its
     own ratio. Without weights it is the interval of the mean.
     """
-    values = np.asarray(values, float)
-    weights = np.ones(len(values)) if weights is None else np.asarray(weights, float)
-    if len(values) == 0 or len(values) != len(weights):
-        raise ValueError(f"{len(values)} values and {len(weights)} weights: give as many of both, at least one")
+    above = np.asarray(values, float)
+    below = np.ones(len(above)) if weights is None else np.asarray(weights, float)
+    if len(above) == 0 or len(above) != len(below):
+        raise ValueError(f"{len(above)} values and {len(below)} weights: give as many of both, at least one")
     rng = np.random.default_rng(seed)
     ratios = np.empty(draws)
     for at in range(0, draws, 1000):  # bounds memory for corpora of thousands of pieces
-        drawn = rng.integers(0, len(values), (min(1000, draws - at), len(values)))
-        ratios[at : at + len(drawn)] = values[drawn].sum(1) / weights[drawn].sum(1)
+        drawn = rng.integers(0, len(above), (min(1000, draws - at), len(above)))
+        ratios[at : at + len(drawn)] = above[drawn].sum(1) / below[drawn].sum(1)
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

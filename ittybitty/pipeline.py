@@ -12,14 +12,17 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from . import checkpoint, paths, systems
 from .config import SCALE_PRESETS, override
-from .corpora import Corpus, open_corpus
+from .corpora import Corpus, Piece, open_corpus
 from .errors import UNREADABLE, CheckpointError, OutputError, TokenizerError
-from .tokenizers import VARIANTS, load_tokenizer, make_tokenizer
+from .notes import Performance
+from .tokenizers import VARIANTS, Tokenizer, load_tokenizer, make_tokenizer
 from .tokenizers.store import INDEX, TOKENIZER, TokenStore, tokenize_corpus
 
 
@@ -29,7 +32,7 @@ def tokenize(
     out: str | Path | None = None,
     workers: int | None = None,
     progress: bool = True,
-    tokenizer=None,
+    tokenizer: Tokenizer | None = None,
 ) -> TokenStore:
     """The token store of a corpus, made now unless `out` (a place in the cache if None) has it.
 
@@ -62,7 +65,7 @@ def train(
     resume: bool = False,
     init_from: str | Path | None = None,
     progress: bool = True,
-    **options,
+    **options: Any,
 ) -> dict:
     """Train a system on a corpus (tokenized first where it must be) into `run_dir`; the summary of `loop.train`.
 
@@ -76,15 +79,12 @@ def train(
         loop.take_over(run_dir)  # before its configuration is read
     header, tokenizer = _origin(run_dir, resume, init_from)
     if header and preset is None and (system is None or systems.system(system).name == header["system"]):
-        system, preset, configs = (
-            header["system"],
-            header.get("preset", "custom"),
-            override(header["configs"], changes or {}),
-        )
+        system, preset = header["system"], header.get("preset", "custom")
+        configs = override(header["configs"], changes or {})
     else:
         system = system or "hybrid"
         grown = _grown(system, tokenizer)
-        if grown is not None:  # ids mean the same, so the weights' own shape is what goes on
+        if header and grown is not None:  # ids mean the same, so the weights' own shape is what goes on
             preset, tokenizer = preset or header.get("preset", "custom"), grown
             known = preset if preset in (*SCALE_PRESETS, systems.PUBLISHED) else "tiny"
             configs = override({**systems.build(system, known), "model": header["configs"]["model"]}, changes or {})
@@ -97,8 +97,11 @@ def train(
     )
 
 
-def _origin(run_dir: Path, resume: bool, init_from: str | Path | None) -> tuple[dict | None, object]:
-    """config.json and tokenizer of the run that is gone on with or started from; CheckpointError for a place that is taken."""
+def _origin(run_dir: Path, resume: bool, init_from: str | Path | None) -> tuple[dict | None, Tokenizer | None]:
+    """config.json and tokenizer of the run that is resumed or started from, or twice None.
+
+    CheckpointError for a folder that holds another run, OutputError for one that cannot be written.
+    """
     if (run_dir / "config.json").is_file():
         if not resume:
             raise CheckpointError(f"{run_dir}: holds a run already; --resume goes on with it, or give another folder")
@@ -114,7 +117,7 @@ def _origin(run_dir: Path, resume: bool, init_from: str | Path | None) -> tuple[
     return checkpoint.read_config(start), load_tokenizer(start)
 
 
-def _grown(system: str, start):
+def _grown(system: str, start: Tokenizer | None) -> Tokenizer | None:
     """The system's tokenizer as it follows from `start`'s, where it is another one whose ids mean the same; else None."""
     wanted = systems.system(system).tokenizer
     if start is None or start.variant == wanted:
@@ -123,16 +126,18 @@ def _grown(system: str, start):
     return grow(start) if grow else None
 
 
-def _place(corpus: Corpus, untrained, vocab_size: int, tokenizer) -> Path:
+def _place(corpus: Corpus, untrained: Tokenizer, vocab_size: int, tokenizer: Tokenizer | None) -> Path:
     """A folder of the cache: the corpus's own, or one beside it for a `tokenizer` that was learnt elsewhere."""
-    asked = getattr(tokenizer, "asked", None)  # fewer ids may have been learnt, and a run's configuration says how many
+    asked = (
+        tokenizer.asked if tokenizer else None
+    )  # fewer ids may have been learnt, and a run's configuration says how many
     own = token_folder(corpus, untrained, vocab_size if asked is None else asked)
     if tokenizer is None or ((own / INDEX).is_file() and TokenStore.open(own).tokenizer_hash == tokenizer.content_hash):
         return own
     return own.with_name(f"{own.name}-{tokenizer.content_hash[:8]}")
 
 
-def _alone(out: Path):
+def _alone(out: Path) -> AbstractContextManager:
     """A lock beside `out`: under torchrun, one rank tokenizes while the others wait and then find it done."""
     from filelock import FileLock
 
@@ -143,7 +148,7 @@ def _alone(out: Path):
         raise OutputError(f"{out}: cannot be made ({error.strerror}); choose a place you may write to") from None
 
 
-def token_folder(corpus: Corpus, tokenizer, vocab_size: int) -> Path:
+def token_folder(corpus: Corpus, tokenizer: Tokenizer, vocab_size: int) -> Path:
     """Where the cache keeps the tokens of this corpus: another or changed file, setting or vocabulary is another folder."""
     content = json.dumps([corpus.stamp, tokenizer.variant, tokenizer.fingerprint, vocab_size])
     name = re.sub(r"[^\w.-]+", "-", corpus.name) or "corpus"
@@ -152,7 +157,7 @@ def token_folder(corpus: Corpus, tokenizer, vocab_size: int) -> Path:
     )
 
 
-def _learnt(out: Path, corpus: Corpus, tokenizer, vocab_size: int, progress: bool):
+def _learnt(out: Path, corpus: Corpus, tokenizer: Tokenizer, vocab_size: int, progress: bool) -> Tokenizer:
     """The tokenizer an earlier, perhaps interrupted, call left in `out`, else a new one."""
     try:
         return load_tokenizer(out)
@@ -167,7 +172,7 @@ def _learnt(out: Path, corpus: Corpus, tokenizer, vocab_size: int, progress: boo
     return tokenizer.train(_readable(pieces), vocab_size)
 
 
-def _check_variant(tokenizer, configs: Mapping, where: Path) -> None:
+def _check_variant(tokenizer: Tokenizer, configs: Mapping, where: Path) -> None:
     """TokenizerError unless the tokens are what the configs ask for; a tokenizer of the user's own settings is taken as it is."""
     wanted, size = configs["data"].tokenizer, configs["model"].vocab_size
     if tokenizer.variant in VARIANTS and tokenizer.variant != wanted:
@@ -180,7 +185,8 @@ def _check_variant(tokenizer, configs: Mapping, where: Path) -> None:
         )
 
 
-def _readable(pieces):
+def _readable(pieces: Iterable[Piece]) -> Iterator[Performance]:
+    """The performances of the pieces that can be read."""
     for piece in pieces:
         try:
             yield piece.load()

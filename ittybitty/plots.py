@@ -9,6 +9,7 @@ in grey. Sizes are for a page of two columns: text of 8 to 9 points on 7 inches,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -84,21 +85,22 @@ def _axes(ax):
 def piano_roll(seed: Performance, new: Performance | None = None, ax=None, window: tuple[float, float] | None = None):
     """Notes as bars over seconds, louder ones darker; seed and continuation in two colours, pedal as a strip below.
 
-    With a continuation the seed is shown from as long before the seam as the new music lasts (10 s at least);
+    With a continuation, the seed is shown for as many seconds before it as the continuation lasts (at least 10 s);
     `window` (start s, end s) shows another part.
     """
     from matplotlib.patches import Patch
 
     with style(height=2.9):
         ax = _axes(ax)
-        fresh = new is not None and len(new) > 0
-        seam = float(new.notes["onset"].min()) if fresh else None
-        start, end = window or _window(seed, new if fresh else None, seam)
+        if new is not None and not len(new):
+            new = None
+        boundary = math.nan if new is None else float(new.notes["onset"].min())
+        start, end = window or _window(seed, new, boundary)
         strip = ax.inset_axes([0, -0.075, 1, 0.045], sharex=ax)
-        labels = [("seed", SEED, seed)] + ([("continuation", NEW, new)] if fresh else [])
+        labels = [("seed", SEED, seed)] + ([("continuation", NEW, new)] if new is not None else [])
         shown = [_draw_notes(ax, strip, part, colour, start, end) for _, colour, part in labels]
-        if fresh:
-            ax.axvline(seam, color=BLACK, lw=0.9, ls=(0, (4, 3)), zorder=1)
+        if new is not None:
+            ax.axvline(boundary, color=BLACK, lw=0.9, ls=(0, (4, 3)), zorder=1)
         pitches = np.concatenate([p for p in shown if len(p)] or [np.array([60])])
         low, high = max(0, min(int(pitches.min()) - 2, 55)), min(127, max(int(pitches.max()) + 3, 72))
         ax.set(xlim=(start, end), ylim=(low, high), ylabel="pitch")
@@ -110,7 +112,7 @@ def piano_roll(seed: Performance, new: Performance | None = None, ax=None, windo
         strip.tick_params(axis="y", length=0)
         strip.grid(False)
         strip.spines[["left", "bottom"]].set_visible(False)
-        if fresh:
+        if new is not None:
             handles = [Patch(color=colour, label=label) for label, colour, _ in labels]
             ax.legend(
                 handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handlelength=1.2
@@ -118,12 +120,12 @@ def piano_roll(seed: Performance, new: Performance | None = None, ax=None, windo
     return ax
 
 
-def _window(seed: Performance, new: Performance | None, seam: float | None) -> tuple[float, float]:
+def _window(seed: Performance, new: Performance | None, boundary: float) -> tuple[float, float]:
     if new is None:
         return (float(seed.notes["onset"].min()) if len(seed) else 0.0), max(seed.end, 1.0)
-    reach = max(10.0, new.end - seam)
-    first = float(seed.notes["onset"].min()) if len(seed) else seam
-    return max(first, seam - reach), max(seed.end, new.end)
+    reach = max(10.0, new.end - boundary)
+    first = float(seed.notes["onset"].min()) if len(seed) else boundary
+    return max(first, boundary - reach), max(seed.end, new.end)
 
 
 def _draw_notes(ax, strip, part: Performance, colour: str, start: float, end: float) -> np.ndarray:
@@ -299,7 +301,7 @@ def intervals(
                 values[i],
                 i,
                 xerr=spread[:, i : i + 1],
-                fmt=(marks or {}).get(row.get("group"), "o"),
+                fmt=(marks or {}).get(str(row.get("group")), "o"),
                 ms=4.5,
                 capsize=3,
                 lw=1.2,
@@ -517,7 +519,8 @@ def scaling(
         ax = _axes(ax)
         for (name, costs), marker in zip(curves.items(), "osD^vPX"):
             pairs = [(n, c) for n, c in zip(lengths, costs) if c is not None and c > 0]
-            exponent = np.polyfit(*np.log(np.array(pairs, float)).T, 1)[0] if len(pairs) > 1 else float("nan")
+            log_n, log_cost = np.log(np.array(pairs, float).reshape(-1, 2)).T
+            exponent = np.polyfit(log_n, log_cost, 1)[0] if len(pairs) > 1 else float("nan")
             ax.loglog(*zip(*pairs), marker=marker, ms=4, label=f"{name}: exponent {exponent:.2f}") if pairs else None
         ax.set(xlabel=xlabel, ylabel=ylabel)
         ax.set_xticks(lengths, [f"{n:,}" for n in lengths], minor=False)

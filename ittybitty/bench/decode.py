@@ -40,7 +40,7 @@ def bench_decode(turns: int = TOKENS // BLOCK, device: str = "cpu", busy: bool =
     place = devices.device(device)
     model = PianoHybridModel(preset("small")["model"]).eval().to(place)
     buffer = torch.ones(BUFFER // 4, device=place)
-    contestants = {
+    contestants: dict[str, Callable[[], object]] = {
         "floor": buffer.sum,
         "float32": _block(decoder(model), 1),
         "float32_batch": _block(decoder(model), MANY),

@@ -22,7 +22,7 @@ from .. import devices
 from ..config import ModelConfig
 from ..errors import ResultError
 from ..models.hybrid import Stack
-from ..models.mamba import Mamba
+from ..models.mamba import Mamba, MambaState
 from ..models.scan import forced_path
 from .timing import child, in_turns, matmul_rate, peak_memory
 
@@ -33,7 +33,7 @@ STACK_BATCH, STACK_LENGTH, LAYER_LENGTH = 4, 1024, 512
 class Scanless(Mamba):
     """The block with all its projections and no recurrence, in as few passes over memory as still use all of them."""
 
-    def forward(self, x: torch.Tensor, state: None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, state: MambaState | None = None) -> torch.Tensor:
         u, z = self.in_proj(x).chunk(2, dim=-1)
         delta, B, C = self._select(u := self._convolve(u, None))
         y = torch.addcmul((B + C).sum(-1, keepdim=True), delta, u)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import psutil
 import torch
@@ -77,9 +78,7 @@ def bench_stream(
     twins = {"early": early, "late": stream}
     for twin in twins.values():
         twin.model = decoder(loaded.model)
-    times = in_turns(
-        {name: (lambda twin=twin: twin.advance(BLOCK)) for name, twin in twins.items()}, turns, device=device
-    )
+    times = in_turns({name: partial(twin.advance, BLOCK) for name, twin in twins.items()}, turns, device=device)
     return {
         **ran_on(loaded.model),
         "tokens": late,

@@ -190,21 +190,21 @@ def _verify(options: argparse.Namespace) -> Result:
     from ..tokenizers.beats.verify import verify
     from ..tokenizers.beats.vocabulary import SIZE
 
-    codes = _codes(options)
+    codebook, velocity = _codes(options)
     corpus, split, pieces = _pieces(options, "validation", scores=False)
     pieces = evenly_spaced(pieces, options.limit)
     use = np.zeros(SIZE, np.int64)
     with outputs(None, options.record) as (place,):
         with _watched(pieces) as shown:
-            result = verify(shown, *codes, on_use=lambda ids: np.add.at(use, ids, 1))
+            result = verify(shown, codebook, velocity, on_use=lambda ids: np.add.at(use, ids, 1))
         if place:
             with _watched(pieces[::ESTIMATED]) as shown:
                 estimated = estimate.against_annotations(shown)
             about = {
                 "corpus": corpus,
                 "split": split,
-                "codebook": codes[0].content_hash,
-                "velocity": codes[1].content_hash,
+                "codebook": codebook.content_hash,
+                "velocity": velocity.content_hash,
             }
             record({**about, "verify": result, "use": cells.usage(use), "estimated_beats": estimated}, place)
     notes = result.pop("notes")

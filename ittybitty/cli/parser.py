@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigError
 
@@ -85,8 +86,8 @@ def changes(pairs: list[str] | None) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def outputs(source: str | None, *targets: str | None) -> Iterator[list[Path | None]]:
-    """A temporary file for each target, all renamed onto their places when the work is done, none when it fails.
+def outputs(source: str | None, *targets: str | None) -> Iterator[list[Any]]:
+    """A temporary file (Path) for each target and None for each that is None; all renamed onto their places when the work is done, none when it fails.
 
     OutputError or ConfigError before any work when a place cannot be written, is named twice or is the `source`.
     """

@@ -89,7 +89,7 @@ def open(root: str | Path, scores: bool = False) -> Corpus:
             row["midi_score"]: row for row in rows if row["split"] == "train" and (folder / row["midi_score"]).is_file()
         }
         pieces += tuple(_score(folder, row) for row in engraved.values())
-    if not any(piece.path.is_file() for piece in pieces):
+    if not any(piece.path is not None and piece.path.is_file() for piece in pieces):
         raise CorpusError(
             f"{folder}: none of the {len(pieces)} performances of metadata.csv is there; unpack the whole archive"
         )
@@ -125,6 +125,8 @@ def _score(folder: Path, row: dict[str, str]) -> AsapPiece:
 
 def beats(piece: AsapPiece) -> Beats:
     """The annotated beats of a piece; CorpusError for a file that is missing, not an annotation file, or out of order."""
+    if piece.annotations is None:
+        raise CorpusError(f"{piece.name}: has no beat annotations; give a piece of ASAP")
     try:
         lines = piece.annotations.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -152,8 +154,8 @@ def beats(piece: AsapPiece) -> Beats:
         raise CorpusError(f"{piece.annotations}: holds no beats; unpack the whole archive")
     if len(times) == 1:
         raise CorpusError(f"{piece.annotations}: holds one beat only, which is no tempo; two or more are needed")
-    label = np.array(labels)
-    return Beats(np.array(times), label == "db", label == "bR")
+    kinds = np.array(labels)
+    return Beats(np.array(times), kinds == "db", kinds == "bR")
 
 
 def _check_belongs(times: np.ndarray, performance: Performance, annotations: Path) -> None:

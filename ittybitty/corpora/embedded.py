@@ -23,7 +23,7 @@ import importlib.metadata
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -181,7 +181,7 @@ def _to_cache(made: dict[str, Performance], place: Path) -> None:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with paths.atomic_path(place) as temporary:
-            arrays = {"names": np.array(list(made))}
+            arrays: dict[str, Any] = {"names": np.array(list(made))}
             for part in PARTS:
                 pieces = [getattr(p, part) for p in made.values()]
                 arrays |= {part: np.concatenate(pieces), f"{part}_ends": np.cumsum([len(a) for a in pieces])}

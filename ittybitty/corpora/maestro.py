@@ -83,7 +83,7 @@ def open(root: str | Path | None = None) -> Corpus:
         place = root or paths.data_dir() or "Kaggle's mounts and the cache"
         raise CorpusError(f"{place}: holds no {paths.MAESTRO_CSV}; run 'ittybitty data fetch', or use 'embedded'")
     pieces = tuple(_pieces(folder))
-    if not any(piece.path.is_file() for piece in pieces):
+    if not any(file.is_file() for piece in pieces for file in piece.files):
         raise CorpusError(
             f"{folder}: holds the CSV but none of its {len(pieces)} MIDI files; run 'ittybitty data fetch'"
         )
@@ -116,10 +116,12 @@ def verify(root: str | Path | None = None, progress: bool = True) -> Verificatio
 
     pieces = open(root).pieces
     folder = paths.find_maestro(root)
+    assert folder is not None, "open raises where there is none"
     missing, damaged = [], []
     for piece in tqdm(pieces, desc="verifying MAESTRO", unit="file", disable=None if progress else True):
-        if not piece.path.is_file():
-            missing.append(piece.path.relative_to(folder).as_posix())
+        absent = [file.relative_to(folder).as_posix() for file in piece.files if not file.is_file()]
+        if absent:
+            missing += absent
             continue
         try:
             piece.load()
@@ -167,7 +169,7 @@ def fetch(
 def _whole(root: str | Path | None) -> Path | None:
     folder = paths.find_maestro(root)
     try:
-        return folder if folder and all(piece.path.is_file() for piece in _pieces(folder)) else None
+        return folder if folder and all(file.is_file() for piece in _pieces(folder) for file in piece.files) else None
     except CorpusError:  # a damaged CSV is fetched again
         return None
 
@@ -265,7 +267,7 @@ def _unpack(zipped: Path, target: Path) -> Path:
         table = next(Path(temporary).rglob(paths.MAESTRO_CSV), None)
         if table is None:
             raise CorpusError(f"{zipped}: holds no {paths.MAESTRO_CSV}; it is not the MAESTRO archive")
-        absent = [piece.path.name for piece in _pieces(table.parent) if not piece.path.is_file()]
+        absent = [file.name for piece in _pieces(table.parent) for file in piece.files if not file.is_file()]
         if absent:
             raise CorpusError(
                 f"{zipped}: lacks {len(absent)} files that its CSV names, such as {absent[0]}; fetch another"

@@ -159,7 +159,7 @@ def _asynchrony(notes: np.ndarray, melody: np.ndarray, chance: np.random.Generat
 def _pedals(score: Score, bass: np.ndarray, seconds: _TempoCurve, chance: np.random.Generator) -> np.ndarray:
     """PEDAL stretches: down a moment after each change of harmony, up a moment after the next one."""
     changes = seconds(np.union1d(score.bars, score.notes["onset"][bass]))
-    kept = []
+    kept: list[float] = []
     for change in changes:
         if not kept or change - kept[-1] >= PEDAL_GAP:
             kept.append(change)

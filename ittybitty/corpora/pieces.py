@@ -36,7 +36,10 @@ class Piece:
 
     def load(self) -> Performance:
         """Notes and pedal; MidiError when the file cannot be read."""
-        return self.source() if self.source else read_midi(self.path)
+        if self.source:
+            return self.source()
+        assert self.path is not None, "a piece has a path or a source"
+        return read_midi(self.path)
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def counted(pieces: list[np.ndarray], vocab_size: int, order: int | None = None)
         tried = dict(enumerate((np.concatenate([trial.bits_by_order(piece) for piece in held], 1)).mean(1).tolist(), 1))
         del trial  # gigabytes on MAESTRO
     if order is None:
-        order = min(tried, key=tried.get) if tried else LONGEST
+        order = min(tried, key=lambda n: tried[n]) if tried else LONGEST
     model = KneserNey.fit(pieces, vocab_size, order)
     return model, {
         "parameters": model.size,  # distinct n-grams, each a count

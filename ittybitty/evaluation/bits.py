@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -37,6 +38,8 @@ ATTRIBUTE_RULE = (
     "chain rule over base tokens: each pays for what it adds to the ids whose spelling begins alike; "
     "the price of an id's ending is counted with the base token that follows it"
 )
+T = TypeVar("T")
+
 LENGTH = 8192  # tokens that by_position reads of each piece
 FIRST_EDGE = 128  # tokens; by_position's bins double from here on
 
@@ -280,14 +283,14 @@ def _positions(rows: list[dict], edges: list[int]) -> list[dict]:
     return bins
 
 
-def evenly_spaced(pieces: tuple[Piece, ...], limit: int | None) -> tuple[Piece, ...]:
+def evenly_spaced(pieces: tuple[T, ...], limit: int | None) -> tuple[T, ...]:
     """`limit` pieces spread over all of them, the same ones every time; all of them without a limit."""
     if limit is None or limit >= len(pieces):
         return pieces
     return tuple(pieces[i * len(pieces) // limit] for i in range(limit))
 
 
-def shown(pieces: Iterable[Piece], progress: bool, doing: str):
+def shown(pieces: Iterable[T], progress: bool, doing: str) -> Iterable[T]:
     """The pieces, with a progress bar where somebody watches."""
     from tqdm.auto import tqdm
 

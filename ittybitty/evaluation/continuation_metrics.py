@@ -127,8 +127,11 @@ def invalid_tokens(model, tokenizer, trials: Iterable[Trial], config) -> dict[st
         raw.append((logits.softmax(-1) * ~allowed).sum(-1))
         left = sampling.filter_logits(logits / config.temperature, config.top_k, config.top_p)
         drawn.append((left.softmax(-1) * ~allowed).sum(-1))
-    raw, drawn = torch.cat(raw), torch.cat(drawn)
-    return {"probability": float(raw.mean()), "draws": float(drawn.mean()), "tokens": len(raw)}
+    return {
+        "probability": float(torch.cat(raw).mean()),
+        "draws": float(torch.cat(drawn).mean()),
+        "tokens": sum(map(len, raw)),
+    }
 
 
 def _row(trial: Trial, played: Performance) -> dict:

@@ -115,14 +115,12 @@ class TrainingIndex:
     def longest(self, lines: Sequence[np.ndarray]) -> list[Match]:
         """The longest shared run of each line."""
         hashes = [_Hash(line) for line in lines]
-        low, high = (
-            np.zeros(len(lines), np.int64),
-            np.array([len(line) for line in lines]),
-        )  # shared, and not known not to be
+        low = np.zeros(len(lines), np.int64)  # the longest run known to be shared
+        high = np.array([len(line) for line in lines])  # the longest that may be
         length, start = 1, [0] * len(lines)
         while (low < high).any():
             table = self.runs(length)
-            for i in np.flatnonzero((low < length) & (length <= high)):
+            for i in np.flatnonzero((low < length) & (length <= high)).tolist():
                 if (shared := np.flatnonzero(_contains(table, hashes[i].runs(length)))).size:
                     low[i], start[i] = length, int(shared[0])
                 else:
@@ -191,7 +189,7 @@ def _contains(table: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _lines(pieces: Iterable[Piece], kinds: Sequence[str], progress: bool) -> dict[str, list[tuple[str, np.ndarray]]]:
-    lines = {kind: [] for kind in kinds}
+    lines: dict[str, list[tuple[str, np.ndarray]]] = {kind: [] for kind in kinds}
     for piece in shown(pieces, progress, "indexing"):
         try:
             performance = piece.load()
@@ -210,23 +208,24 @@ def memorisation(trials: Trials, training: Sequence[Piece], progress: bool = Tru
     """
     sets = {"generated": trials.generated, "truth": trials.truth, "other_humans": list(trials.others)}
     lines = _lines(training, KINDS, progress)
-    found = {}
+    found: dict[str, dict] = {}
     for kind in KINDS:
         index = TrainingIndex(lines.pop(kind), kind)
         own = {name: [symbols(piece, kind) for piece in pieces] for name, pieces in sets.items()}
         longest = {name: index.longest(part) for name, part in own.items()}
-        found[kind] = {name: _figures(longest[name], [len(piece) for piece in sets[name]]) for name in sets}
+        of_kind: dict = {name: _figures(longest[name], [len(piece) for piece in sets[name]]) for name in sets}
         for length in LENGTHS:
             table = index.runs(length - 1)
             for name, part in own.items():
                 shared = [_contains(table, _Hash(line).runs(length - 1)) for line in part]
                 total = sum(map(len, shared))
                 share = float(sum(map(np.sum, shared)) / total) if total else None
-                found[kind][name].setdefault("share_of_runs", {})[str(length)] = share
-        found[kind]["per_trial"] = [
+                of_kind[name].setdefault("share_of_runs", {})[str(length)] = share
+        of_kind["per_trial"] = [
             {"name": trial.name, "generated": vars(made), "truth": vars(played)}
             for trial, made, played in zip(trials.trials, longest["generated"], longest["truth"])
         ]
+        found[kind] = of_kind
     return {
         "measures": "memorisation",
         **trials.header,

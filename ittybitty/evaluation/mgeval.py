@@ -51,7 +51,7 @@ FEATURES: Mapping[str, Callable[[Performance], np.ndarray | float]] = {
 SHORTEST = metrics.REPEATED  # notes that a piece must have
 
 
-def compare(pieces: Sequence[Performance], reference: Sequence[Performance]) -> dict[str, dict[str, float]]:
+def compare(pieces: Sequence[Performance], reference: Sequence[Performance]) -> dict[str, dict[str, float] | None]:
     """Feature -> {"overlap", "kl"} of inter-set against the reference's intra-set distances, and both sets' mean distances.
 
     "own_overlap" and "own_kl" are against the intra-set distances of `pieces`. Kullback-Leibler in bits. A feature that a
@@ -59,7 +59,7 @@ def compare(pieces: Sequence[Performance], reference: Sequence[Performance]) -> 
     """
     if min(len(pieces), len(reference)) < 3:
         raise ValueError(f"{len(pieces)} pieces and {len(reference)} to compare with: give three or more of both")
-    result = {}
+    result: dict[str, dict[str, float] | None] = {}
     for name, feature in FEATURES.items():
         mine, theirs = _features(pieces, feature), _features(reference, feature)
         if min(len(mine), len(theirs)) < 3:

@@ -83,13 +83,14 @@ class KneserNey:
             raise ConfigError(f"token {ids.max()} is not among {vocab_size}: use the tokenizer that made these ids")
         pad = _padding(order)
         scored = np.concatenate([np.arange(len(piece) + pad) > pad for piece in pieces])
-        found, numbers, counts = [], np.zeros(len(ids), np.int64), []
+        found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        numbers, counts = np.zeros(len(ids), np.int64), []
         for n in range(1, order + 1):
             # the history of the n-gram that ends at t is the (n - 1)-gram that ends at t - 1
             history = np.concatenate([[0], numbers[:-1]]) if n > 1 else np.zeros(len(ids), np.int64)
             keys, where, numbers = np.unique(history * vocab_size + ids, return_index=True, return_inverse=True)
             counts.append(np.bincount(numbers, scored, len(keys)))
-            found.append((keys, where, numbers.astype(np.int32) if n < order else None))
+            found.append((keys, where, numbers.astype(np.int32) if n < order else np.empty(0, np.int32)))
         orders = []
         for n, (keys, _, numbers) in enumerate(found):
             histories = len(found[n - 1][0]) if n else 1
@@ -128,7 +129,7 @@ class KneserNey:
         ended = np.zeros(
             len(line), np.int64
         )  # number of the n - 1 ids that end at each place, -1 where they were never met
-        result = []
+        result: list[np.ndarray] = []
         for order in self._orders:
             history = ended[at - 1] if result else np.zeros(len(at), np.int64)
             known = history >= 0

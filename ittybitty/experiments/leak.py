@@ -76,9 +76,8 @@ def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock:
     name, preset = str(setting(row, "system")), str(setting(row, "preset", "tiny"))
     configs = systems.build(name, preset, {**setting(row, "set", {}), "train.steps": int(setting(row, "steps"))})
     recipe.claim(row, run_dir)
-    store = _store(protocol, configs, row, data)
-    overlapping = protocol == "windows"
-    if overlapping:
+    store: TokenStore | WindowStore = _store(protocol, configs, row, data)
+    if isinstance(store, TokenStore) and protocol == "windows":  # windows overlap
         store = _leaking(store, configs)
         whole = {"stride": 0, "copies": 0, "pitch_shift": 0, "velocity_shift": 0, "tempo_stretch": 0.0}  # done already
         configs = {**configs, "data": dataclasses.replace(configs["data"], **whole)}

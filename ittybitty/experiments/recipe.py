@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .. import checkpoint, evaluation, paths
 from ..config import nearest
@@ -33,7 +34,7 @@ COMMON = {"question", "kind", "rows"}
 _TRAINED = {"system": str, "preset": str, "set": dict}
 _SCORED = {"split": str, "pieces": int}  # what a trained model is measured on: another choice needs no other training
 _PLAYED = {"model": str, "run": str, "seed": int, "sampling": dict, **_SCORED}
-SETTINGS = {  # of each kind, and what they are
+SETTINGS: dict[str, dict[str, Any]] = {  # of each kind, and what they are
     "compare": {"passes": float, "steps": int, "training_pieces": int, "from": str, **_TRAINED, **_SCORED},
     "leak": {"protocol": str, "steps": int, "training_pieces": int, "held_out_pieces": int, **_TRAINED, **_SCORED},
     "overfit": {"task": str, "steps": int, "tokens": int, "prompt": int, **_TRAINED},
@@ -61,7 +62,7 @@ class Row:
     """One line of an experiment's table."""
 
     name: str
-    settings: Mapping[str, object] = field(default_factory=dict)  # the recipe's, with the row's own on top
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the recipe's, with the row's own on top
 
 
 @dataclass(frozen=True)
@@ -217,8 +218,8 @@ def _merged(shared: Mapping, own: Mapping) -> dict:
     return both
 
 
-def setting(row: Row, name: str, default: object = dataclasses.MISSING) -> object:
-    """A setting of a row; ConfigError where it is missing and has no default."""
+def setting(row: Row, name: str, default: Any = dataclasses.MISSING) -> Any:
+    """A setting of a row, whose type was checked when the recipe was read; ConfigError where it is missing and has no default."""
     if name not in row.settings and default is dataclasses.MISSING:
         raise ConfigError(f"row {row.name!r} of the recipe lacks {name!r}")
     return row.settings.get(name, default)

@@ -26,6 +26,7 @@ class Saved:
     """Gives a tokenizer class `save` and `load`."""
 
     kind: str
+    variant: str
     asked: int | None = None  # the size that `train` was told; what was learnt may be smaller
 
     def document(self) -> dict:

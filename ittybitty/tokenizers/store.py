@@ -165,8 +165,8 @@ def _other_tokenizer(out: Path, theirs: str, ours: str) -> str:
 def _recover(out: Path, header: dict) -> list[dict]:
     """The lines of an interrupted run, its ids cut to them; a fresh start writes the header."""
     try:
-        first, *lines = (out / PIECES_PART).read_text(encoding="utf-8").split("\n")[:-1]  # the last may be half
-        started, lines = json.loads(first), [json.loads(line) for line in lines]
+        first, *rest = (out / PIECES_PART).read_text(encoding="utf-8").split("\n")[:-1]  # the last may be half
+        started, lines = json.loads(first), [json.loads(line) for line in rest]
     except (FileNotFoundError, ValueError):
         (out / PIECES_PART).write_text(json.dumps(header) + "\n", encoding="utf-8")
         (out / IDS_PART).write_bytes(b"")
@@ -217,6 +217,7 @@ def _start_worker(tokenizer: Tokenizer) -> None:
 
 
 def _encode_in_worker(piece) -> tuple[bytes, dict]:
+    assert _worker_tokenizer is not None, "_start_worker sets it"
     return _encode_piece(piece, _worker_tokenizer)
 
 

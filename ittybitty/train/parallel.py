@@ -53,9 +53,9 @@ class Parallel:
             return nn.parallel.DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
         return module
 
-    def quiet(self, module: nn.Module):
+    def quiet(self, module: nn.Module) -> contextlib.AbstractContextManager:
         """A context in which backward does not yet exchange gradients: for all micro-batches but the last."""
-        return module.no_sync() if self.kind == "ddp" else contextlib.nullcontext()
+        return module.no_sync() if isinstance(module, nn.parallel.DistributedDataParallel) else contextlib.nullcontext()
 
     def sum(self, *values: float) -> list[float]:
         """Each value summed over all ranks, exactly for counts."""

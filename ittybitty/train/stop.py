@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -55,12 +56,13 @@ def budget(max_hours: float | None) -> float:
 @contextmanager
 def deterministic(device: torch.device):
     """On a CPU, ask torch for operations whose sums always run in the same order; on CUDA nothing is promised."""
-    before, fill = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic  # a module with a property
+    before, fill = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # only a debugging aid, and slow
+        memory.fill_uninitialized_memory = False  # only a debugging aid, and slow
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        memory.fill_uninitialized_memory = fill

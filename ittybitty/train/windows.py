@@ -26,6 +26,8 @@ from ..errors import ConfigError, CorpusError
 from ..models import IGNORED
 from ..notes import HIGHEST_PITCH, LOWEST_PITCH
 
+_AS_IT_IS = DataConfig(stride=0, copies=0, pitch_shift=0, velocity_shift=0, tempo_stretch=0.0)  # no augmentation
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -60,10 +62,11 @@ class Windows:
             raise ConfigError(f"rank {rank} of {world} processes: give a rank from 0 to {world - 1}")
         self.store, self.context, self.batch_size = store, context, batch_size
         self.seed, self.rank, self.world = seed, rank, world
+        data = data if data is not None else _AS_IT_IS
         self.tokenizer, self.data = tokenizer, data
-        self.augments = data is not None and bool(data.pitch_shift or data.velocity_shift or data.tempo_stretch)
-        self.stride, self.copies = (data.stride, data.copies) if data is not None else (0, 0)
-        if data is not None and self.copies > 2 * data.pitch_shift:
+        self.augments = bool(data.pitch_shift or data.velocity_shift or data.tempo_stretch)
+        self.stride, self.copies = data.stride, data.copies
+        if self.copies > 2 * data.pitch_shift:
             raise ConfigError(
                 f"copies {self.copies}, pitch_shift {data.pitch_shift}: copies are at most twice the shift, since no two are alike"
             )
@@ -169,12 +172,12 @@ class Windows:
 
     def _augment(self, ids: np.ndarray, epoch: int, window: int) -> np.ndarray:
         random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch, window])))
-        semitones = random.integers(-self.data.pitch_shift, self.data.pitch_shift, endpoint=True)
+        semitones = int(random.integers(-self.data.pitch_shift, self.data.pitch_shift, endpoint=True))
         if self.copies:
             semitones = self._shift_of_copy(int(np.searchsorted(self._ends, window, side="right")))
         velocity_steps = random.integers(-self.data.velocity_shift, self.data.velocity_shift, endpoint=True)
         stretch = 1 + self.data.tempo_stretch * random.uniform(-1, 1)
-        return self.tokenizer.augment(ids, self._on_keyboard(int(semitones), ids), int(velocity_steps), float(stretch))
+        return self.tokenizer.augment(ids, self._on_keyboard(semitones, ids), int(velocity_steps), float(stretch))
 
     def _shift_of_copy(self, row: int) -> int:
         """Semitones that a row is moved by: none for the piece itself, another number for each of its copies."""
@@ -205,7 +208,11 @@ def batches(windows: Windows, start: int, stop: int, workers: int = 0) -> Iterat
 
         # its own generator: the loader would otherwise draw its seed from the model's random numbers
         yield from DataLoader(
-            windows, batch_size=None, sampler=range(start, stop), num_workers=workers, generator=torch.Generator()
+            windows,  # type: ignore[arg-type]  # any object with __getitem__ is a dataset
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=workers,
+            generator=torch.Generator(),
         )
         return
     with ThreadPoolExecutor(1, thread_name_prefix="windows") as thread:

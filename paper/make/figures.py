@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ittybitty import plots
 from ittybitty.paths import atomic_path
@@ -46,8 +47,9 @@ class Sheet:
         """A rounded box with its centre at (x, y)."""
         from matplotlib.patches import FancyBboxPatch
 
-        corner, style = (x - width / 2, y - height / 2), dict(facecolor=color, edgecolor=FLOW, linewidth=0.7, zorder=2)
-        self.axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle="round,pad=0,rounding_size=0.15", **style))
+        corner, outline = (x - width / 2, y - height / 2), "round,pad=0,rounding_size=0.15"
+        style: dict[str, Any] = dict(facecolor=color, edgecolor=FLOW, linewidth=0.7, zorder=2)
+        self.axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=outline, **style))
         self.text(x, y, text, zorder=4)
 
     def join(self, x: float, y: float, sign: str) -> None:

@@ -179,7 +179,8 @@ def systems(results: Mapping) -> list[dict]:
 
 def systems_table(results: Mapping) -> str:
     """Every system on the same pieces, floors of skill among them."""
-    rows, body = systems(results), []
+    rows = systems(results)
+    body: list[list[str] | str] = []
     for row in rows:
         style = {"shipped": "textbf", "pass": "textbf", "tenth": "texttt"}.get(row["group"])
         name = rf"\{style}{{{row['name']}}}" if style else row["name"].replace("–", "--")
@@ -325,7 +326,7 @@ def _music_name(row: str) -> str:
     return rf"\textbf{{{whole[row]}}}" if row in whole else rf"\texttt{{{row}}}"
 
 
-def _tabular(columns: str, head: list[list[str]], rows: list[list[str] | str]) -> str:
+def _tabular(columns: str, head: list[list[str]], rows: Iterable[list[str] | str]) -> str:
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     lines += [" & ".join(row) + r" \\" for row in head] + [r"\midrule"] * bool(head)
     lines += [row if isinstance(row, str) else " & ".join(row) + r" \\" for row in rows]

@@ -7,10 +7,10 @@ import sys
 import threading
 from pathlib import Path
 
+import odd_calls
 import pytest
 import torch
 
-import odd_calls
 from ittybitty.config import SCALE_PRESETS
 from ittybitty.errors import ConfigError
 from ittybitty.models import PianoHybridModel, decode, native, scan

@@ -1,5 +1,7 @@
 """Muon and AdamW side by side, and schedules that follow steps or time."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -86,7 +88,7 @@ def test_stable_schedule_falls_in_the_last_part():
     )
     rates = [learning_rate(step, config) for step in range(101)]
     assert rates[0] == rates[74] == 1.0 and rates[-1] == pytest.approx(0.1)
-    assert all(b < a for a, b in zip(rates[76:], rates[77:]))
+    assert all(b < a for a, b in pairwise(rates[76:]))
 
 
 def test_minutes_move_the_schedule():
