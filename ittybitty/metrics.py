@@ -55,7 +55,7 @@ def round_trip_error(original: Performance, decoded: Performance) -> dict[str, f
     }
 
 
-def pedal_error(original: Performance, decoded: Performance) -> dict[str, float | int]:
+def pedal_error(original: Performance, decoded: Performance) -> dict[str, float | None]:
     """{"pedal_error_ms", "pedals_lost", "pedals"}: how far presses and releases moved on average, over the stretches of
     held pedal that came back, and how many did not. Stretches are paired as notes of one pitch are in `round_trip_error`;
     the error is None where there is none to measure."""

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,14 @@ def tokenize(
     workers: int | None = None,
     progress: bool = True,
     tokenizer: Tokenizer | None = None,
+    learn_from: Sequence[Piece] = (),
 ) -> TokenStore:
-    """The token store of a corpus, made now unless `out` (a place in the cache if None) has it.
+    """The token store of a corpus; it is written now unless the folder `out` has it already.
 
-    `data` is what `open_corpus` takes, or a token folder, which is returned as it is. Without a `tokenizer` one is
-    learnt from the corpus's training pieces, with the configs' variant and vocabulary. TokenizerError for a folder that
-    holds tokens of another variant or size.
+    `data` is what `open_corpus` takes, or a token folder, which is returned as it is. Without `out` the store is kept in
+    the cache. Without a `tokenizer` one is learnt, with the configs' variant and vocabulary, from the pieces `learn_from`
+    (the corpus's training pieces unless others are given). TokenizerError for a folder that holds tokens of another
+    variant or size.
     """
     if isinstance(data, (str, Path)) and (Path(data) / INDEX).is_file():
         store = TokenStore.open(data)
@@ -51,7 +53,7 @@ def tokenize(
         out = _place(corpus, untrained, vocabulary, tokenizer)
     with _alone(Path(out)):
         if tokenizer is None:
-            tokenizer = _learnt(Path(out), corpus, untrained, vocabulary, progress)
+            tokenizer = _learnt(Path(out), learn_from or corpus.split("train"), untrained, vocabulary, progress)
             _check_variant(tokenizer, configs, Path(out))
         return tokenize_corpus(corpus, tokenizer, out, workers=workers, progress=progress)
 
@@ -157,7 +159,7 @@ def token_folder(corpus: Corpus, tokenizer: Tokenizer, vocab_size: int) -> Path:
     )
 
 
-def _learnt(out: Path, corpus: Corpus, tokenizer: Tokenizer, vocab_size: int, progress: bool) -> Tokenizer:
+def _learnt(out: Path, pieces: Sequence[Piece], tokenizer: Tokenizer, vocab_size: int, progress: bool) -> Tokenizer:
     """The tokenizer an earlier, perhaps interrupted, call left in `out`, else a new one."""
     try:
         return load_tokenizer(out)
@@ -166,10 +168,8 @@ def _learnt(out: Path, corpus: Corpus, tokenizer: Tokenizer, vocab_size: int, pr
             raise  # damaged: said, not overwritten
     from tqdm.auto import tqdm
 
-    pieces = tqdm(
-        corpus.split("train"), desc="learning tokens", unit="piece", leave=False, disable=None if progress else True
-    )
-    return tokenizer.train(_readable(pieces), vocab_size)
+    shown = tqdm(pieces, desc="learning tokens", unit="piece", leave=False, disable=None if progress else True)
+    return tokenizer.train(_readable(shown), vocab_size)
 
 
 def _check_variant(tokenizer: Tokenizer, configs: Mapping, where: Path) -> None:

@@ -185,7 +185,7 @@ def test_every_row_was_recorded_under_the_recipe_that_stands_there(results):
     for recipe in results["recipes"].values():
         for row in recipe.rows:
             place = recipe.place(row, FOLDER / "results")
-            if place.is_file() and not recipe.recorded(row, place):
+            if place.is_file() and not recipe.is_recorded(row, place):
                 stale.append(place.name)
     assert not stale, f"{stale}: the recipe has changed since; run ittybitty experiment again"
 

@@ -60,7 +60,7 @@ def experiment(options: argparse.Namespace) -> Result:
             {
                 "experiment": name,
                 "rows": len(recipe.rows),
-                "recorded": sum(recipe.recorded(row, recipe.place(row, results)) for row in recipe.rows),
+                "recorded": sum(recipe.is_recorded(row, recipe.place(row, results)) for row in recipe.rows),
                 "question": recipe.question,
             }
             for name, recipe in ((name, experiments.read_recipe(name)) for name in experiments.recipes())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..jsonable import jsonable
 
 Result = tuple[dict | list, str]
 
@@ -135,21 +135,8 @@ def show(arguments: argparse.Namespace, result: dict | list, text: str) -> None:
     """Prints the result for a person or, with --json, as one line (`Lines`: each of them)."""
     if arguments.json:
         items = result if isinstance(result, Lines) else [result]
-        text = "\n".join(json.dumps(plain(item), allow_nan=False) for item in items)
+        text = "\n".join(json.dumps(jsonable(item), allow_nan=False) for item in items)
     print(text)
-
-
-def plain(value: object) -> object:
-    """`value` with NumPy numbers, paths and tuples as JSON has them; a number that is not finite becomes null."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):  # NumPy and torch, without importing them
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, (bool, int, str, type(None))) else str(value)
 
 
 def table(rows: list[dict], columns: dict[str, str]) -> str:

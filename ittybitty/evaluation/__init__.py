@@ -16,6 +16,16 @@ Left out: what a figure is compared with in the paper (paper/make/).
 from __future__ import annotations
 
 from .bits import LENGTH, by_position, evaluate, evenly_spaced, score, summary
-from .results import data_hash, record, recorded
+from .results import data_hash, read_records, record
 
-__all__ = ["LENGTH", "by_position", "data_hash", "evaluate", "evenly_spaced", "record", "recorded", "score", "summary"]
+__all__ = [
+    "LENGTH",
+    "by_position",
+    "data_hash",
+    "evaluate",
+    "evenly_spaced",
+    "read_records",
+    "record",
+    "score",
+    "summary",
+]

@@ -22,15 +22,16 @@ import time
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from .. import checkpoint, metrics
 from ..corpora import Corpus, Piece, open_corpus
 from ..errors import UNREADABLE, ConfigError, CorpusError, MidiError
+from ..models.lm import LanguageModel
 from ..notes import Performance
-from ..tokenizers.protocol import ATTRIBUTES
+from ..tokenizers.protocol import ATTRIBUTES, Tokenizer
 from .likelihood import CONTEXT, STRIDE, Spelling, piece_bits, piece_bits_by_attribute, unbroken_bits
 from .results import data_hash, header
 
@@ -110,7 +111,7 @@ def read_piece(piece: Piece) -> Performance:
     return performance
 
 
-def score(model, tokenizer, piece: Piece, spelling: Spelling | None = None) -> dict:
+def score(model: LanguageModel, tokenizer: Tokenizer, piece: Piece, spelling: Spelling | None = None) -> dict:
     """One piece's row: notes, music seconds, tokens, bits, seconds the model took, round-trip error.
 
     With the tokenizer's `spelling` the bits by attribute too.
@@ -118,8 +119,9 @@ def score(model, tokenizer, piece: Piece, spelling: Spelling | None = None) -> d
     original = read_piece(piece)
     ids = tokenizer.encode(tokenizer.prepare(original))
     began = time.perf_counter()
+    parts: dict[str, Any] = {}
     if spelling is None:
-        bits, parts = piece_bits(model, ids, CONTEXT, STRIDE), {}
+        bits = piece_bits(model, ids, CONTEXT, STRIDE)
     else:
         divided = piece_bits_by_attribute(model, ids, spelling, CONTEXT, STRIDE)
         bits = divided.sum(1)
@@ -251,7 +253,7 @@ def position_edges(length: int) -> list[int]:
     return edges
 
 
-def position_row(model, tokenizer, ids: np.ndarray, edges: list[int]) -> dict[str, list[float]]:
+def position_row(model: LanguageModel, tokenizer: Tokenizer, ids: np.ndarray, edges: list[int]) -> dict[str, list[float]]:
     """Bits and notes of the tokens ids[1:] in each bin [edges[i], edges[i + 1]), scored unbroken and windowed."""
     starts = np.array(edges[:-1])
     sums = {"bits": unbroken_bits(model, ids), "windowed_bits": piece_bits(model, ids, CONTEXT, STRIDE)}

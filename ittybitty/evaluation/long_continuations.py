@@ -27,7 +27,7 @@ from .bits import chosen_pieces, evenly_spaced, read_piece, shown
 from .results import data_hash, header
 
 WINDOW = 500  # notes
-TOKENS_PER_NOTE = 2.5  # at least so many notes are asked of the pianist, that the two can be set side by side
+EXPECTED_TOKENS_PER_NOTE = 2.5  # decides how many notes the pianist must have played for the two to be compared
 
 
 def endurance(
@@ -56,7 +56,7 @@ def endurance(
         )
     found = checkpoint.load(name)
     corpus, all_of_split = chosen_pieces(data, split, None, found.configs["data"].corpus)
-    needed = math.ceil(tokens / TOKENS_PER_NOTE)
+    needed = math.ceil(tokens / EXPECTED_TOKENS_PER_NOTE)
     long = _long_enough(all_of_split, found.configs["data"].prompt_seconds, needed)
     if not long:
         raise CorpusError(
@@ -72,8 +72,8 @@ def endurance(
             found.configs["data"],
             dataclasses.replace(config, seed=1000 * seed + i),
         )
-        made.append(windows(one.new, window))
-        played.append(windows(rest, window))
+        made.append(metrics_by_window(one.new, window))
+        played.append(metrics_by_window(rest, window))
         rows.append(
             {
                 "name": piece,
@@ -141,7 +141,7 @@ def opened(performance: Performance, seconds: float) -> tuple[Performance, Perfo
     return between(performance, -math.inf, join), between(performance, join, math.inf)
 
 
-def windows(performance: Performance, size: int) -> list[dict[str, float]]:
+def metrics_by_window(performance: Performance, size: int) -> list[dict[str, float]]:
     """`window_metrics` of each full window of `size` notes, in order."""
     notes = np.sort(performance.notes, order=("onset", "pitch"))
     return [window_metrics(notes[at : at + size]) for at in range(0, len(notes) - size + 1, size)]

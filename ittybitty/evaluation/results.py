@@ -1,7 +1,7 @@
 """Results files: JSON records of what was measured, each with its provenance (date, commit, device, versions).
 
     record(evaluate("tiny", data), "paper/results/tiny.json")
-    recorded("paper/results", "bits_per_note")
+    read_records("paper/results", "bits_per_note")
 
 Left out: what is measured; that is what the other modules of this folder do.
 """
@@ -22,6 +22,7 @@ import numpy as np
 from .. import checkpoint, devices
 from ..corpora import Corpus
 from ..errors import ResultError
+from ..jsonable import jsonable
 from ..paths import atomic_path, repository_root
 
 
@@ -50,11 +51,11 @@ def record(results: Mapping, path: str | Path) -> dict:
     """Writes results with their provenance (date, commit, device, versions) as JSON, atomically; returns what it wrote."""
     written = {**results, "provenance": provenance(results.get("ran_on"))}
     with atomic_path(Path(path)) as temporary:
-        temporary.write_text(json.dumps(_plain(written), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(jsonable(written), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return written
 
 
-def recorded(folder: str | Path, key: str) -> list[dict]:
+def read_records(folder: str | Path, key: str) -> list[dict]:
     """All results below `folder` that hold `key` ("bits_per_note", "bins", "mgeval", "longest" …), each with its file's "name".
 
     In order of names; a folder that is not there has none. ResultError for a file that cannot be read.
@@ -103,13 +104,3 @@ def _commit() -> str:
         return f"version {version('ittybitty')}"
     except PackageNotFoundError:
         return "unknown"
-
-
-def _plain(value):
-    """`value` as JSON has it: NumPy numbers as Python's, NaN as null."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -48,7 +48,7 @@ def run(
     clock, written, stopped = Clock(max_hours), [], False
     for row in wanted:
         place = recipe.place(row, Path(results))
-        if not again and recipe.recorded(row, place):
+        if not again and recipe.is_recorded(row, place):
             written.append({"row": row.name, "file": str(place), "state": "recorded before"})
         elif clock.over or stopped:
             written.append({"row": row.name, "file": str(place), "state": "not run: no time left"})

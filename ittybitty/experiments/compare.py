@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from .. import evaluation, paths, pipeline, systems
+from .. import evaluation, pipeline, systems
 from ..corpora import Corpus, Piece, open_corpus
-from ..tokenizers import load_tokenizer
-from ..tokenizers.store import TokenStore, tokenize_corpus
 from ..train.windows import Windows
 from .recipe import Clock, Recipe, Row, setting, trained_before
 
@@ -40,7 +38,7 @@ def trained(row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> d
         corpus = open_corpus(data, configs["data"].corpus)
         pool = evaluation.evenly_spaced(corpus.split("train"), int(row.settings["training_pieces"]))
         held_out = corpus.split("validation") if "validation" in {piece.split for piece in corpus.pieces} else ()
-        data = store_of(f"part-{len(pool)}", configs, corpus, (*pool, *held_out), pool).path
+        data = pipeline.tokenize(configs, part_of(corpus, f"part-{len(pool)}", (*pool, *held_out))).path
     if "passes" in row.settings:
         changes["train.steps"] = steps_of(float(row.settings["passes"]), configs, data)
     elif "steps" in row.settings:
@@ -76,15 +74,6 @@ def slim(measured: Mapping) -> dict:
     return {**measured, "per_piece": rows}
 
 
-def store_of(
-    name: str, configs: Mapping, corpus: Corpus, pieces: tuple[Piece, ...], learnt_on: tuple[Piece, ...]
-) -> TokenStore:
-    """Tokens of some pieces of a corpus, by a tokenizer learnt on `learnt_on`; kept in the cache."""
-    variant, size = configs["data"].tokenizer, configs["model"].vocab_size
-    part = Corpus(f"{corpus.name}, {name}", corpus.licence, pieces, corpus.version)
-    place = paths.cache_dir() / "tokens" / f"{name}-{part.stamp}-{variant}-{size}"
-    if (place / "tokenizer.json").exists():
-        tokenizer = load_tokenizer(place)
-    else:
-        tokenizer = systems.build_tokenizer(configs).train((piece.load() for piece in learnt_on), size)
-    return tokenize_corpus(part, tokenizer, place)
+def part_of(corpus: Corpus, name: str, pieces: tuple[Piece, ...]) -> Corpus:
+    """Some pieces of a corpus, perhaps in other splits, as a corpus of their own; its tokens are cached under its own name."""
+    return Corpus(f"{corpus.name}, {name}", corpus.licence, pieces, corpus.version)

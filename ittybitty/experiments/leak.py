@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import evaluation, systems
+from .. import evaluation, pipeline, systems
 from ..corpora import open_corpus
 from ..errors import ConfigError
 from ..evaluation.bits import evenly_spaced
 from ..tokenizers.store import TokenStore
 from ..train import loop
 from ..train.windows import Windows
-from .compare import slim, store_of
+from .compare import part_of, slim
 from .recipe import Clock, Recipe, Row, setting
 
 PROTOCOLS = ("windows", "pieces", "official")
@@ -104,7 +104,6 @@ def _store(protocol: str, configs: dict, row: Row, data: str | Path | None) -> T
     pool = evenly_spaced(corpus.split("train"), int(setting(row, "training_pieces")))
     if protocol == "official":
         pieces = (*pool, *evenly_spaced(corpus.split("validation"), int(setting(row, "held_out_pieces", 16))))
-        learnt_on = pool
     else:
         if len(pool) < 2:
             raise ConfigError(f"{len(pool)} training piece is too few to hold one out: give 2 or more training_pieces")
@@ -114,8 +113,7 @@ def _store(protocol: str, configs: dict, row: Row, data: str | Path | None) -> T
         pieces = tuple(
             dataclasses.replace(p, split="validation" if random and o else "train") for p, o in zip(pool, out)
         )
-        learnt_on = pool
-    return store_of(f"leak-{protocol}", configs, corpus, pieces, learnt_on)
+    return pipeline.tokenize(configs, part_of(corpus, f"leak-{protocol}", pieces), learn_from=pool)
 
 
 def _leaking(store: TokenStore, configs: dict) -> WindowStore:

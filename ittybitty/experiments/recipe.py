@@ -108,7 +108,7 @@ class Recipe:
         """Where the row is recorded."""
         return results / f"{self.name}_{row.name}.json"
 
-    def recorded(self, row: Row, place: Path) -> bool:
+    def is_recorded(self, row: Row, place: Path) -> bool:
         """Does `place` hold this row, made by this very recipe?"""
         try:
             return json.loads(place.read_text(encoding="utf-8")).get("recipe_hash") == self.hash_of(row)

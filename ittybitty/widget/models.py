@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .. import paths, systems
 
-KEPT = 2  # models in memory
+MODELS_IN_MEMORY = 2
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,6 @@ class Shelf:
             if place not in self._pianos:
                 self._pianos[place] = Piano.load(place)
             self._pianos.move_to_end(place)
-            while len(self._pianos) > KEPT:
+            while len(self._pianos) > MODELS_IN_MEMORY:
                 self._pianos.popitem(last=False)
             return self._pianos[place]

@@ -24,9 +24,9 @@ from ..notes import NOTE, Performance
 from . import models, next_token, pictures, seeds
 from .takes import NOTES, SECONDS, Heard, Job, Request, Take, keep, leave_a_core
 
-KEPT = 6  # takes
+TAKES_SHOWN = 6
 SETTLED = 0.3  # s from a press to reading the controls
-NOTHING = "Nothing: a piece from silence"
+FROM_SILENCE = "Nothing: a piece from silence"
 NONE = np.empty(0, NOTE)
 
 
@@ -37,7 +37,7 @@ class Playground(widgets.VBox):
         self._lock = threading.RLock()
         self._shelf, self._models = models.Shelf(), models.choices()
         self._seeds: dict[str, Performance] = {title: seeds.piece(title) for title in seeds.titles()} | {
-            NOTHING: Performance()
+            FROM_SILENCE: Performance()
         }
         self._takes: list[Take] = []
         self._made = 0  # takes so far, those that were let go too
@@ -336,7 +336,7 @@ class Playground(widgets.VBox):
             self._job = None
             if take is not None:
                 self._made += 1
-                self._takes = [*self._takes, take][-KEPT:]
+                self._takes = [*self._takes, take][-TAKES_SHOWN:]
             self._say(trouble)
             self._show_take()
             self._idle()

@@ -21,7 +21,7 @@ from ittybitty.paths import atomic_path
 
 from .numbers_tex import Number, macros, numbers
 from .readme_md import fill, readme_table, write_readme
-from .recorded import (
+from .results import (
     HYBRID,
     MIXERS,
     MODEL,

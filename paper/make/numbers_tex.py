@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from .recorded import (
+from .results import (
     BEAT_CODE,
     HYBRID,
     MIXERS,

@@ -8,7 +8,7 @@ from pathlib import Path
 from ittybitty.errors import ResultError
 from ittybitty.paths import atomic_path
 
-from .recorded import MODEL, common_pieces
+from .results import MODEL, common_pieces
 from .tables_tex import EVERYTHING, NOT_RUN, systems
 
 BEGIN, END = "<!-- results: made by notebooks/11_figures.ipynb -->", "<!-- /results -->"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from .recorded import HYBRID, MIXERS, MODEL, PROTOCOLS, WHOLE, common_pieces, on_pieces, paired, rows_of
+from .results import HYBRID, MIXERS, MODEL, PROTOCOLS, WHOLE, common_pieces, on_pieces, paired, rows_of
 
 EVERYTHING = ("pitch", "onset", "duration", "velocity", "pedal")  # what a code may keep
 NOT_RUN = "not run"

@@ -187,12 +187,12 @@ def test_record_says_where_a_figure_came_from(tmp_path):
 def test_recorded_results_are_found_by_what_they_hold(tmp_path):
     evaluation.record({"bits_per_note": 2.0}, tmp_path / "b.json")
     evaluation.record({"bits_per_note": 1.0, "bins": []}, tmp_path / "a.json")
-    assert [row["name"] for row in evaluation.recorded(tmp_path, "bits_per_note")] == ["a", "b"]
-    assert [row["name"] for row in evaluation.recorded(tmp_path, "bins")] == ["a"]
-    assert evaluation.recorded(tmp_path / "nowhere", "bins") == []
+    assert [row["name"] for row in evaluation.read_records(tmp_path, "bits_per_note")] == ["a", "b"]
+    assert [row["name"] for row in evaluation.read_records(tmp_path, "bins")] == ["a"]
+    assert evaluation.read_records(tmp_path / "nowhere", "bins") == []
     (tmp_path / "c.json").write_text("{")
     with pytest.raises(ResultError, match="c.json"):
-        evaluation.recorded(tmp_path, "bins")
+        evaluation.read_records(tmp_path, "bins")
 
 
 def test_lower_bits_for_a_model_that_has_learnt(run, performance):

@@ -6,7 +6,7 @@ from test_continuation_metrics import music, run  # noqa: F401  (the fixture)
 
 from ittybitty.corpora import Corpus, Piece
 from ittybitty.errors import ConfigError, CorpusError
-from ittybitty.evaluation.long_continuations import endurance, opened, window_metrics, windows
+from ittybitty.evaluation.long_continuations import endurance, metrics_by_window, opened, window_metrics
 from ittybitty.notes import Performance
 
 
@@ -21,7 +21,7 @@ def corpus():
 
 def test_windows_hold_equal_numbers_of_notes_and_the_rest_is_left():
     piece = music(0, notes=230)
-    found = windows(piece, 100)
+    found = metrics_by_window(piece, 100)
     assert (
         len(found) == 2
         and found[0] == window_metrics(piece.notes[:100])
@@ -80,7 +80,9 @@ def test_the_model_stands_beside_the_pianist_window_by_window(run, corpus):  # n
             for key in one["truth"]
         )
     names = [row["name"] for row in found["per_piece"]]
-    rests = [windows(opened(piece.load(), 10.0)[1], 20) for piece in corpus.split("test") if piece.name in names]
+    rests = [
+        metrics_by_window(opened(piece.load(), 10.0)[1], 20) for piece in corpus.split("test") if piece.name in names
+    ]
     for i, one in enumerate(found["windows"]):
         assert one["truth"]["velocity"]["mean"] == pytest.approx(np.mean([rest[i]["velocity"] for rest in rests]))
     assert (

@@ -491,7 +491,7 @@ def test_a_damaged_model_leaves_the_last_take_where_it_was(page, monkeypatch):
 
 
 def test_only_so_many_takes_are_kept(page, monkeypatch):
-    monkeypatch.setattr("ittybitty.widget.page.KEPT", 2)
+    monkeypatch.setattr("ittybitty.widget.page.TAKES_SHOWN", 2)
     for number in range(4):
         page._number.value = number
         page.generate()
