@@ -81,10 +81,10 @@ def find(name: str | Path) -> Path:
         raise CheckpointError(
             f"{name}: is not a run folder (no config.json in it); give the folder that `ittybitty train` wrote"
         )
-    mend = (
+    hint = (
         config.nearest(str(name), [p.name for p in shipped]) if shipped else "no trained model ships with this version"
     )
-    raise CheckpointError(f"{name}: no such run folder or shipped model; {mend}")
+    raise CheckpointError(f"{name}: no such run folder or shipped model; {hint}")
 
 
 def load(name: str | Path, device: str = "cpu") -> Loaded:

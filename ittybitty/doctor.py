@@ -1,4 +1,4 @@
-"""What this machine has, what it lacks, and what will run: `ittybitty doctor`.
+"""`ittybitty doctor`: versions, devices, data and weights that are found, what is missing, and how to get it.
 
 Nothing is changed, downloaded or trained; the C++ scan may be compiled into the cache, as its first use would.
 """
@@ -59,7 +59,7 @@ def examine() -> dict:
 
 
 def needed() -> dict[str, str]:
-    """Package -> what to ask pip for, of all that ittybitty needs on this machine: its own metadata without the extras."""
+    """Package name -> requirement for pip, for every package that ittybitty needs on this machine (extras are left out)."""
     from packaging.requirements import Requirement
 
     try:
@@ -129,7 +129,7 @@ def _scan() -> dict:
 
 
 def _path_on(kind: str) -> str:
-    """The scan path on this kind of device, or why the forced one cannot run there."""
+    """The scan path used on this kind of device, or the reason why the forced path cannot run there."""
     from .models import scan
 
     try:
@@ -145,9 +145,9 @@ def _soundfont() -> Path | None:
 
 
 def _missing(found: dict) -> list[dict]:
-    """What is absent, whether anything stops working without it, and how to get it."""
+    """What is missing: {"what", "needed", "hint"}, where `needed` is False if everything else works without it."""
     rows = [
-        {"what": name, "needed": True, "mend": f'pip install "{wanted}"'}
+        {"what": name, "needed": True, "hint": f'pip install "{wanted}"'}
         for name, wanted in needed().items()
         if found["versions"][name] is None
     ]
@@ -156,34 +156,34 @@ def _missing(found: dict) -> list[dict]:
             {
                 "what": "shipped weights",
                 "needed": True,
-                "mend": "install the package whole, or train: ittybitty train --help",
+                "hint": "install the package whole, or train: ittybitty train --help",
             }
         )
     if found["data"]["maestro"] is None:
-        mend = f"ittybitty data fetch, or set {paths.DATA_VARIABLE}; the embedded corpus works without"
-        rows.append({"what": "MAESTRO v3.0.0", "needed": False, "mend": mend})
+        hint = f"ittybitty data fetch, or set {paths.DATA_VARIABLE}; the embedded corpus works without"
+        rows.append({"what": "MAESTRO v3.0.0", "needed": False, "hint": hint})
     if any(row["device"].startswith("cuda") for row in found["devices"]) and found["versions"]["mamba-ssm"] is None:
         rows.append(
             {
                 "what": "mamba-ssm",
                 "needed": False,
-                "mend": "pip install .[mamba]; the scan in plain PyTorch works without",
+                "hint": "pip install .[mamba]; the scan in plain PyTorch works without",
             }
         )
     for row in found["scan"]["paths"]:
         if row["path"] == "native" and not row["available"]:
             rows.append(
-                {"what": "C++ scan", "needed": False, "mend": f"{row['why']}; the scan in plain PyTorch works without"}
+                {"what": "C++ scan", "needed": False, "hint": f"{row['why']}; the scan in plain PyTorch works without"}
             )
     if found["tools"]["latex"] is None:
         rows.append(
-            {"what": "LaTeX", "needed": False, "mend": "make paper says how to get it; everything else works without"}
+            {"what": "LaTeX", "needed": False, "hint": "make paper says how to get it; everything else works without"}
         )
     return rows
 
 
 def report(found: dict) -> str:
-    """`examine()` for a person."""
+    """The result of `examine()` as text."""
     machine, data, weights = found["machine"], found["data"], found["weights"]
     have = [f"{name} {version}" for name in ("python", *SHOWN, *OPTIONAL) if (version := found["versions"][name])]
     lines = ["versions   " + ", ".join(have[:6]), "           " + ", ".join(have[6:])]
@@ -203,7 +203,7 @@ def report(found: dict) -> str:
     lines += [f"           run: {run}" for run in weights["runs"]]
     lines += [f"sound      {found['tools']['soundfont'] or 'not found'}", f"cache      {found['tools']['cache']}"]
     lines += [
-        f"{'MISSING' if row['needed'] else 'optional':<10} {row['what']}: {row['mend']}" for row in found["missing"]
+        f"{'MISSING' if row['needed'] else 'optional':<10} {row['what']}: {row['hint']}" for row in found["missing"]
     ]
     ready = not any(row["needed"] for row in found["missing"])
     return "\n".join(

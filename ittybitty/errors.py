@@ -1,4 +1,4 @@
-"""One error class per kind of trouble (bad file, bad data, bad weights, bad option).
+"""Error classes, one for each kind of bad input (file, data, weights, option).
 
 Every message is one line that names the thing, says what is wrong with it and what to do.
 The command line prints that line and ends with code 2; a notebook shows it as the exception's text.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class IttyBittyError(ValueError):
-    """Root of every error that a user can mend; never raised itself."""
+    """Base class of all errors that a user can fix; never raised itself."""
 
 
 class MidiError(IttyBittyError):
@@ -43,4 +43,4 @@ UNREADABLE = (
     MidiError,
     CorpusError,
     TokenizerError,
-)  # what one damaged piece raises: it is named and left out, the others go on
+)  # raised for a single damaged piece: it is reported and skipped, and the other pieces are processed

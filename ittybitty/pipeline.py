@@ -1,9 +1,9 @@
-"""The way through the house, one call an arrow: corpus -> tokens -> run.
+"""The pipeline from a corpus to a trained run, in two calls: `tokenize` and `train`.
 
-What `ittybitty tokenize` and `ittybitty train` do, for notebooks and scripts too. A stage that is done is not done
-again: tokens are kept in the cache, under a name that their corpus, tokenizer settings and vocabulary decide.
+The command line, notebooks and scripts all use them. `tokenize` is cached: the tokens of a corpus are kept in a folder
+whose name is derived from the corpus, the tokenizer's settings and the size of the vocabulary.
 
-Left out: the stages themselves; they are tokenizers.store and train.loop.
+Left out: how tokens are written (tokenizers/store.py) and how a model is trained (train/loop.py).
 """
 
 from __future__ import annotations
@@ -69,10 +69,11 @@ def train(
     progress: bool = True,
     **options: Any,
 ) -> dict:
-    """Train a system on a corpus (tokenized first where it must be) into `run_dir`; the summary of `loop.train`.
+    """Train a system on a corpus into the folder `run_dir`, tokenizing the corpus first, and return `loop.train`'s summary.
 
-    What is not given comes from the run that is gone on with or started from, else it is the hybrid at size tiny.
-    `options` are those of `loop.train`: parallel, max_hours, on_step.
+    System, preset and settings that are not given are those of the run that is resumed (`resume`) or started from
+    (`init_from`); without such a run they are the system "hybrid" with the preset "tiny". `options` are passed on to
+    `loop.train`: parallel, max_hours, on_step.
     """
     from .train import loop
 
@@ -86,7 +87,7 @@ def train(
     else:
         system = system or "hybrid"
         grown = _grown(system, tokenizer)
-        if header and grown is not None:  # ids mean the same, so the weights' own shape is what goes on
+        if header and grown is not None:  # the ids mean the same, so the model keeps the shape of the weights
             preset, tokenizer = preset or header.get("preset", "custom"), grown
             known = preset if preset in (*SCALE_PRESETS, systems.PUBLISHED) else "tiny"
             configs = override({**systems.build(system, known), "model": header["configs"]["model"]}, changes or {})
@@ -120,7 +121,7 @@ def _origin(run_dir: Path, resume: bool, init_from: str | Path | None) -> tuple[
 
 
 def _grown(system: str, start: Tokenizer | None) -> Tokenizer | None:
-    """The system's tokenizer as it follows from `start`'s, where it is another one whose ids mean the same; else None."""
+    """The system's tokenizer, derived from the tokenizer `start`, if it is another variant whose ids mean the same; else None."""
     wanted = systems.system(system).tokenizer
     if start is None or start.variant == wanted:
         return None
@@ -129,7 +130,7 @@ def _grown(system: str, start: Tokenizer | None) -> Tokenizer | None:
 
 
 def _place(corpus: Corpus, untrained: Tokenizer, vocab_size: int, tokenizer: Tokenizer | None) -> Path:
-    """A folder of the cache: the corpus's own, or one beside it for a `tokenizer` that was learnt elsewhere."""
+    """The cache folder for these tokens; a `tokenizer` that was learnt on another corpus gets a folder of its own."""
     asked = (
         tokenizer.asked if tokenizer else None
     )  # fewer ids may have been learnt, and a run's configuration says how many
@@ -140,7 +141,7 @@ def _place(corpus: Corpus, untrained: Tokenizer, vocab_size: int, tokenizer: Tok
 
 
 def _alone(out: Path) -> AbstractContextManager:
-    """A lock beside `out`: under torchrun, one rank tokenizes while the others wait and then find it done."""
+    """A file lock beside `out`. Under torchrun one rank tokenizes; the other ranks wait and then find the finished folder."""
     from filelock import FileLock
 
     try:
@@ -151,7 +152,7 @@ def _alone(out: Path) -> AbstractContextManager:
 
 
 def token_folder(corpus: Corpus, tokenizer: Tokenizer, vocab_size: int) -> Path:
-    """Where the cache keeps the tokens of this corpus: another or changed file, setting or vocabulary is another folder."""
+    """The cache folder for the tokens of this corpus. Its name changes with every file, setting and vocabulary size."""
     content = json.dumps([corpus.stamp, tokenizer.variant, tokenizer.fingerprint, vocab_size])
     name = re.sub(r"[^\w.-]+", "-", corpus.name) or "corpus"
     return (
@@ -160,12 +161,12 @@ def token_folder(corpus: Corpus, tokenizer: Tokenizer, vocab_size: int) -> Path:
 
 
 def _learnt(out: Path, pieces: Sequence[Piece], tokenizer: Tokenizer, vocab_size: int, progress: bool) -> Tokenizer:
-    """The tokenizer an earlier, perhaps interrupted, call left in `out`, else a new one."""
+    """The tokenizer that an earlier call saved in `out`, even if that call was interrupted; otherwise a newly trained one."""
     try:
         return load_tokenizer(out)
     except TokenizerError:
         if (out / TOKENIZER).exists():
-            raise  # damaged: said, not overwritten
+            raise  # damaged: report it, do not overwrite it
     from tqdm.auto import tqdm
 
     shown = tqdm(pieces, desc="learning tokens", unit="piece", leave=False, disable=None if progress else True)
@@ -173,7 +174,7 @@ def _learnt(out: Path, pieces: Sequence[Piece], tokenizer: Tokenizer, vocab_size
 
 
 def _check_variant(tokenizer: Tokenizer, configs: Mapping, where: Path) -> None:
-    """TokenizerError unless the tokens are what the configs ask for; a tokenizer of the user's own settings is taken as it is."""
+    """TokenizerError if the tokens do not match the configs; a tokenizer with the user's own settings is always accepted."""
     wanted, size = configs["data"].tokenizer, configs["model"].vocab_size
     if tokenizer.variant in VARIANTS and tokenizer.variant != wanted:
         raise TokenizerError(

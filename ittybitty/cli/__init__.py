@@ -1,7 +1,7 @@
-"""The command line: one verb a stage, no logic. Try `ittybitty --help`.
+"""The command line `ittybitty`: one verb for each step of the pipeline. Try `ittybitty --help`.
 
-Exit code 0; 2 with one line on stderr for anything the user can mend; 130 for Ctrl-C.
-Modules are imported by the verb that needs them, so that `ittybitty --help` answers at once.
+Exit code 0; 2 with one line on stderr for an error that the user can fix; 130 for Ctrl-C.
+A module is imported only by the verb that needs it, so that `ittybitty --help` answers at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .parser import Parser, show, stdout_for_the_result
 __all__ = ["build_parser", "main"]
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-PACKAGES = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # of modules that are called otherwise
+PACKAGES = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # module -> package, where the names differ
 
 
 def build_parser() -> Parser:
@@ -62,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return _end(str(error), 2)
     except ImportError as error:
         module = (error.name or "").partition(".")[0]
-        if module in ("", "ittybitty"):  # a bug, and no package that could be installed
+        if module in ("", "ittybitty"):  # a bug: installing a package would not help
             raise
         package = PACKAGES.get(module, module)
         return _end(f"{package} cannot be imported ({error}); pip install {package}, and run the same command again", 2)
@@ -80,7 +80,7 @@ def _what_the_system_said(error: OSError) -> str:
 
 
 def _warn(message: Warning | str, *where: object, **more: object) -> None:
-    """A line for people: neither file nor source of who noticed."""
+    """Print a warning as one line, without the file and the source line that raised it."""
     print("ittybitty:", " ".join(str(message).split()), file=sys.stderr)
 
 

@@ -30,7 +30,7 @@ def open(folder: str | Path) -> Corpus:
             hashed.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), path)
         except OSError as error:
             raise CorpusError(
-                f"{path}: cannot be read ({error.strerror}); mend its permissions, or move it away"
+                f"{path}: cannot be read ({error.strerror}); fix its permissions, or move it away"
             ) from None
     if not hashed:
         raise CorpusError(

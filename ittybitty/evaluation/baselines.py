@@ -1,13 +1,13 @@
-"""Where the floor of skill lies: held-out pieces priced without a network, by counting and by xz.
+"""Baselines without a neural network: bits per note of held-out pieces by an n-gram model and by xz compression.
 
     evaluate_baseline("ngram", data, "validation")   # Kneser–Ney on the ids of all training pieces (ngram.py)
     evaluate_baseline("xz", data, "validation")      # a compact list of notes, piece by piece (notelist.py)
 
-Both speak of the same pieces on the same grid as the tokenizer they are given (that of a shipped model or a run), so their
-bits per note stand in one table with the models that use it. The n-gram's order is chosen on training pieces that are held
-back for it, one in twenty, then all of them are counted.
+Both score the same pieces on the same grid as the tokenizer they are given (that of a shipped model or a run), so that their
+bits per note can be compared with those of models that use it. The order of the n-gram is chosen on one in twenty of the
+training pieces; then all training pieces are counted.
 
-Left out: bits by attribute, which ask for the whole distribution at every token.
+Left out: bits by attribute, which need the whole distribution at every token.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .results import data_hash
 BASELINES = {"ngram": "n-gram of tokens, Kneser-Ney", "xz": "xz on a list of notes"}
 TOKENIZER = "tiny-remi"
 LONGEST = 6  # order of the n-grams that are counted unless told
-HELD_BACK = 20  # every so many-th training piece chooses the order
+HELD_BACK = 20  # every 20th training piece is held back to choose the order
 
 
 def evaluate_baseline(
@@ -41,7 +41,7 @@ def evaluate_baseline(
     order: int | None = None,
     progress: bool = True,
 ) -> dict:
-    """Figures of one of BASELINES on a split, as `evaluation.evaluate` gives them for a model.
+    """Bits per note of one of BASELINES on a split, in the format of `evaluation.evaluate`.
 
     `tokenizer` is the shipped model or run folder whose tokenizer sets the grid and, for the n-gram, the ids. Raises
     ConfigError, CheckpointError, CorpusError.
@@ -83,9 +83,9 @@ def evaluate_baseline(
 
 
 def counted(pieces: list[np.ndarray], vocab_size: int, order: int | None = None) -> tuple[KneserNey, dict]:
-    """The model of all pieces, and how it came about. Without an `order` the best of 1 … LONGEST on pieces held back.
+    """Count an n-gram model on all pieces. Returns the model, and how it was made.
 
-    With too few pieces to hold one back, LONGEST.
+    Without an `order`, the best of 1 … LONGEST on held-back pieces is taken; with fewer than two pieces, LONGEST.
     """
     tried = {}
     if order is None and len(pieces) >= 2:
@@ -123,7 +123,7 @@ def score_ngram(model: KneserNey, tokenizer, piece: Piece) -> dict:
 
 
 def score_xz(tokenizer, piece: Piece) -> dict:
-    """One piece's row; the list is of what the tokens say, and is read back to be sure of it."""
+    """One piece's row. The list holds what the tokens hold; it is decompressed and compared with them."""
     original = read_piece(piece)
     decoded = tokenizer.decode(tokenizer.encode(tokenizer.prepare(original)))
     rate = tokenizer.vocabulary.ticks_per_second

@@ -3,17 +3,17 @@
     results = evaluate("tiny", data, "validation")
     record(results, "paper/results/tiny.json")
 
-Bits per note is all the bits spent on the pieces, end tokens included, divided by all the notes of the original
-performances. Every piece is scored from an empty past on, in windows of 1,024 tokens moved by 512 (likelihood.py), the
-same for every system. The interval is a bootstrap over pieces, 95%, seeded. A code that keeps less has fewer bits to
-pay for, so `keeps` and the round-trip error always stand beside the figure.
+Bits per note is the sum of all bits spent on the pieces, end tokens included, divided by the number of notes of the
+original performances. Every piece is scored from its beginning with an empty context, in windows of 1,024 tokens that move
+by 512 (likelihood.py); this is the same for every system. The interval is a seeded 95% bootstrap interval over pieces. An
+encoding that drops information needs fewer bits, so `keeps` and the round-trip error are always reported beside the figure.
 
     lengths = by_position("tiny", data, "validation")
 
-is the other question: what a longer past is worth, beyond the context that the model was trained with.
+measures what a context longer than the one used in training is worth.
 
-Left out: models without a network, and whether generated music is any good: baselines.py and
-continuation_metrics.py have both, memorisation.py asks whose music it is, and ears have the last word.
+Left out: baselines without a network (baselines.py), the quality of generated music (continuation_metrics.py), and what is
+copied from the training pieces (memorisation.py).
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def evaluate(
     progress: bool = True,
     device: str = "auto",
 ) -> dict:
-    """Figures of a shipped model or run folder on a split, with a row a piece under "per_piece".
+    """Bits per note of a shipped model or run folder on a split, with one row per piece under "per_piece".
 
-    `limit` takes so many pieces, evenly spaced over the split in its own order. Raises CheckpointError, CorpusError,
+    `limit` is the number of pieces, evenly spaced over the split. Raises CheckpointError, CorpusError,
     ConfigError; pieces that cannot be read are listed under "skipped".
     """
     if limit is not None and limit < 1:
@@ -90,7 +90,7 @@ def chosen_pieces(
 def scored(
     pieces: Iterable[Piece], score_one: Callable[[Piece], dict], progress: bool
 ) -> tuple[list[dict], list[dict]]:
-    """Rows of the pieces that can be scored, and name and reason of the others; CorpusError where none can."""
+    """Score the pieces. Returns the rows, and {"name", "reason"} of pieces that cannot be scored; CorpusError if none can."""
     rows, skipped = [], []
     for piece in shown(pieces, progress, "scoring"):
         try:
@@ -104,7 +104,7 @@ def scored(
 
 
 def read_piece(piece: Piece) -> Performance:
-    """The performance; MidiError for one that cannot be read or holds no notes."""
+    """Load a performance. MidiError if it cannot be read or holds no notes."""
     performance = piece.load()
     if not len(performance):
         raise MidiError(f"{piece.name}: holds no notes; leave it out")
@@ -112,9 +112,9 @@ def read_piece(piece: Piece) -> Performance:
 
 
 def score(model: LanguageModel, tokenizer: Tokenizer, piece: Piece, spelling: Spelling | None = None) -> dict:
-    """One piece's row: notes, music seconds, tokens, bits, seconds the model took, round-trip error.
+    """Score one piece. Returns its row: notes, seconds of music, tokens, bits, seconds of computation, round-trip error.
 
-    With the tokenizer's `spelling` the bits by attribute too.
+    If the tokenizer's `spelling` is given, the row has the bits by attribute too.
     """
     original = read_piece(piece)
     ids = tokenizer.encode(tokenizer.prepare(original))
@@ -136,7 +136,7 @@ def score(model: LanguageModel, tokenizer: Tokenizer, piece: Piece, spelling: Sp
 def piece_row(
     piece: Piece, original: Performance, tokens: int | None, bits: float, took: float, decoded: Performance
 ) -> dict:
-    """A row of "per_piece", the same for every kind of code."""
+    """A row of "per_piece", the same for every tokenizer and baseline."""
     return {
         "name": piece.name,
         "composer": piece.composer,
@@ -150,10 +150,10 @@ def piece_row(
 
 
 def summary(rows: list[dict]) -> dict:
-    """Figures over pieces: ratios of sums, so that a long piece counts for its notes; errors are means over notes."""
+    """Figures over all pieces. Ratios are ratios of sums, so a piece counts by its notes; errors are means over notes."""
     bits, notes, tokens, seconds, took = (
         np.array([row[key] for row in rows], float) for key in ("bits", "notes", "tokens", "seconds", "model_seconds")
-    )  # a code without tokens has None there, which becomes NaN
+    )  # None (a baseline without tokens) becomes NaN
     low, high = metrics.bootstrap_interval(bits, notes)
     lost = np.array([row["notes_lost"] for row in rows])
     errors = {}
@@ -181,7 +181,7 @@ def summary(rows: list[dict]) -> dict:
 
 
 def _attributes(rows: list[dict]) -> dict[str, dict[str, float]]:
-    """Bits per note of each attribute, which add up to bits per note, and their shares; nothing where rows are not divided."""
+    """Bits per note of each attribute (their sum is bits per note) and their shares; {} if the rows have no such bits."""
     if not all("bits_by_attribute" in row for row in rows):
         return {}
     notes = sum(row["notes"] for row in rows)
@@ -202,13 +202,13 @@ def by_position(
     progress: bool = True,
     device: str = "auto",
 ) -> dict:
-    """Bits per note by position in the piece, for the first `length` tokens of pieces that have so many.
+    """Bits per note by position in the piece, for the first `length` tokens of all pieces that are that long.
 
-    Every token is scored twice: with the whole piece before it, in one unbroken pass, and with the yardstick's sliding
-    windows, which see 512 to 1,024 tokens. The bins are the same pieces throughout, so that what differs from bin to bin
-    is the position and the music; the difference of the two columns within a bin is the worth of the longer past alone.
-    A token's bits are divided by the notes that the tokens of its bin begin. Raises as `evaluate` does, and CorpusError
-    where no piece is long enough.
+    Every token is scored twice: with the whole piece before it as context, in one pass, and with the sliding windows of
+    `evaluate`, whose context is 512 to 1,024 tokens. All bins contain the same pieces, so two bins differ in position and
+    music only, and the difference of the two scores within a bin is the gain from the longer context alone. Bits of a
+    bin are divided by the number of notes that begin in it. Raises the errors of `evaluate`, and CorpusError if no piece
+    is long enough.
     """
     if length <= FIRST_EDGE:
         raise ConfigError(f"length is {length}: give more than {FIRST_EDGE} tokens")
@@ -246,15 +246,17 @@ def by_position(
 
 
 def position_edges(length: int) -> list[int]:
-    """0, 128, 256, 512 … up to `length`: bins of tokens that double."""
+    """Edges of the bins: 0, 128, 256, 512 … up to `length`."""
     edges = [0, FIRST_EDGE]
     while edges[-1] < length:
         edges.append(min(2 * edges[-1], length))
     return edges
 
 
-def position_row(model: LanguageModel, tokenizer: Tokenizer, ids: np.ndarray, edges: list[int]) -> dict[str, list[float]]:
-    """Bits and notes of the tokens ids[1:] in each bin [edges[i], edges[i + 1]), scored unbroken and windowed."""
+def position_row(
+    model: LanguageModel, tokenizer: Tokenizer, ids: np.ndarray, edges: list[int]
+) -> dict[str, list[float]]:
+    """Bits and notes of the tokens ids[1:] in each bin [edges[i], edges[i + 1]), scored in one pass and in windows."""
     starts = np.array(edges[:-1])
     sums = {"bits": unbroken_bits(model, ids), "windowed_bits": piece_bits(model, ids, CONTEXT, STRIDE)}
     sums["notes"] = tokenizer.notes_per_id[np.asarray(ids[1:], np.int64)]
@@ -286,14 +288,14 @@ def _positions(rows: list[dict], edges: list[int]) -> list[dict]:
 
 
 def evenly_spaced(pieces: tuple[T, ...], limit: int | None) -> tuple[T, ...]:
-    """`limit` pieces spread over all of them, the same ones every time; all of them without a limit."""
+    """`limit` of the pieces, evenly spaced and always the same; all pieces if there is no limit."""
     if limit is None or limit >= len(pieces):
         return pieces
     return tuple(pieces[i * len(pieces) // limit] for i in range(limit))
 
 
 def shown(pieces: Iterable[T], progress: bool, doing: str) -> Iterable[T]:
-    """The pieces, with a progress bar where somebody watches."""
+    """The pieces, with a progress bar on a terminal or in a notebook."""
     from tqdm.auto import tqdm
 
     return tqdm(pieces, desc=doing, unit="piece", disable=None if progress else True)

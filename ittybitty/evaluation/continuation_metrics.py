@@ -1,22 +1,22 @@
-"""Music metrics of continuations, beside what the pianists played and how far pianists are from one another.
+"""Music metrics of a model's continuations, compared with what pianists played.
 
     results = listen(make_trials("tiny", data, "validation", pieces=40))
 
-Three sets of excerpts of equal length: the model's continuations of seeds, the pianists' continuations of the same seeds, and
-excerpts of other held-out pieces. Every figure of the model against the truth stands beside the same figure of the other
-humans against the truth: a model cannot be asked to be nearer than people are. People are taken as the model's code says them,
-encoded and decoded: on a grid of 21 ms no music has a gap of 30 ms, and that is the code's doing (round_trip_error), not the
-model's. There are
+There are three sets of excerpts of equal length: the model's continuations of seeds, the pianists' continuations of the same
+seeds ("truth"), and excerpts of other held-out pieces ("other humans"). Each distance between model and truth is reported
+beside the distance between other humans and truth: a model cannot be expected to be nearer than people are. All human
+excerpts are encoded and decoded by the model's tokenizer first, so that errors of the encoding (round_trip_error), such as
+its grid of 21 ms, are not counted as errors of the model. The results are
 
 - metrics of each set, means with 95% bootstrap intervals over excerpts: muspy's that need no metre, density, polyphony,
   repetition, self-similarity (metrics.py);
 - histograms of each set's notes: overlapped area and Kullback-Leibler divergence to the truth's;
 - MGEval's distances between sets (mgeval.py);
-- what the grammar forbids: the probability that the model gives to forbidden ids along its own continuations, over the whole
-  distribution and over what the settings of sampling leave of it. The latter is the expected share of invalid draws
-  if nothing were forbidden. Measured, not drawn: along tokens that were drawn within the grammar.
+- the probability that the model gives to ids which the grammar forbids, along its own continuations: in its whole
+  distribution, and after temperature, top-k and top-p. The latter is the expected share of invalid draws if the grammar
+  were not applied. It is computed from probabilities; the continuations themselves were drawn with the grammar.
 
-Left out: whether it is good. No number here hears music.
+Left out: whether the music is good. No number here can tell.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SETS = ("generated", "truth", "other_humans")
 
 
 def listen(trials: Trials) -> dict:
-    """The record of trials; ResultError where fewer than three of a set have notes enough for every metric."""
+    """All results for the trials. ResultError if fewer than three excerpts of a set have enough notes for every metric."""
     said = [[as_code_says(trials.tokenizer, piece) for piece in people] for people in (trials.truth, trials.others)]
     sets = dict(zip(SETS, (trials.generated, *said)))
     for name, pieces in sets.items():
@@ -69,12 +69,12 @@ def listen(trials: Trials) -> dict:
 
 
 def as_code_says(tokenizer, performance: Performance) -> Performance:
-    """What a code keeps of a performance."""
+    """The performance as the tokenizer encodes and decodes it."""
     return tokenizer.decode(tokenizer.encode(tokenizer.prepare(performance)))
 
 
 def piece_metrics(performance: Performance) -> dict[str, float]:
-    """All metrics of one excerpt that are single numbers."""
+    """All metrics of one excerpt that are a single number."""
     return {
         **metrics.musical_metrics(performance),
         "polyphony": metrics.polyphony(performance),  # exact in time, where muspy's counts steps
@@ -85,7 +85,7 @@ def piece_metrics(performance: Performance) -> dict[str, float]:
 
 
 def set_metrics(pieces: Sequence[Performance]) -> dict[str, dict]:
-    """Metric -> {"mean", "ci95", "pieces"} over the excerpts that have it."""
+    """{metric: {"mean", "ci95", "pieces"}} over the excerpts that have the metric."""
     rows = [piece_metrics(piece) for piece in pieces]
     result = {}
     for name in rows[0]:
@@ -135,7 +135,7 @@ def invalid_tokens(model, tokenizer, trials: Iterable[Trial], config) -> dict[st
 
 
 def _row(trial: Trial, played: Performance) -> dict:
-    """What a reader may want to look up of one trial; `played` is the truth as the code says it."""
+    """Details of one trial; `played` is the truth after encoding and decoding."""
     return {
         "name": trial.name,
         "tokens": len(trial.ids),

@@ -1,12 +1,12 @@
-"""Does it stay music? A continuation many times as long as a training window, looked at window by window beside the pianist.
+"""Music metrics along continuations many times as long as a training window, compared with the pianist.
 
     result = endurance("tiny", data, "validation", pieces=10, tokens=10_000)
 
-Each piece gives its opening for a seed. What the model draws from there, and what the pianist played from there, are cut into
-windows of equal numbers of notes; each window is measured as if it were a piece of its own. A model that drifts into
-noise, silence or a loop shows it as a column that moves away from the pianists' and does not come back.
+The opening of each piece is the seed. The model's continuation and the pianist's are cut into windows of equal numbers of
+notes, and each window is measured as if it were a piece. If a model drifts into noise, silence or a loop, its metrics move
+away from the pianists' from some window on and do not return.
 
-Left out: form. A window knows nothing of the windows before it.
+Left out: musical form. Each window is measured without the windows before it.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ def endurance(
     progress: bool = True,
     **sampling,
 ) -> dict:
-    """The record of `pieces` continuations of `tokens` tokens, by windows of `window` notes: {"windows": [{"from_note",
-    "to_note", "generated", "truth", "more"}], …}, each set metric -> {"mean", "ci95"}, in the units of `window_metrics`.
+    """Generate continuations of `tokens` tokens for `pieces` pieces and measure them in windows of `window` notes.
 
-    "more" is what a continuation has more than what the pianist played from the same opening; each row of "per_piece" holds the
-    windows of the two, for a mean may be of two kinds of failure.
+    Returns {"windows": [{"from_note", "to_note", "generated", "truth", "more"}], …}; each of the last three is
+    {metric: {"mean", "ci95"}} in the units of `window_metrics`. "more" is the difference between a continuation and what the
+    pianist played from the same opening. Each row of "per_piece" holds the windows of both, because a mean can hide two
+    opposite kinds of failure.
 
-    Pieces are evenly spaced among those of the split that are long enough; there are as many windows as the shortest
-    continuation fills. Raises CheckpointError, ConfigError, and CorpusError where no piece or no window is left.
+    Pieces are evenly spaced among those of the split that are long enough. The number of windows is that of the shortest
+    continuation. Raises CheckpointError, ConfigError, and CorpusError if no piece or no window is left.
     """
     if pieces < 1 or window < 2 or tokens < 1:
         raise ConfigError(
@@ -121,7 +122,7 @@ def endurance(
 def _long_enough(
     pieces: Sequence[Piece], seconds: float, notes: int
 ) -> tuple[tuple[str, Performance, Performance], ...]:
-    """Name, opening and rest of the pieces that have so many notes after their opening; unreadable ones are left out."""
+    """Name, opening and rest of the pieces with at least `notes` notes after their opening; unreadable pieces are skipped."""
     long = []
     for piece in pieces:
         try:
@@ -134,7 +135,7 @@ def _long_enough(
 
 
 def opened(performance: Performance, seconds: float) -> tuple[Performance, Performance]:
-    """A performance up to the first note that has `seconds` of music before it, that note included; and what comes after."""
+    """Split a performance after the first note that begins at least `seconds` after the first one: (opening, rest)."""
     onsets = performance.notes["onset"]
     later = onsets[onsets >= onsets.min() + seconds] if len(onsets) else onsets
     join = math.nextafter(float(later.min()), math.inf) if len(later) else math.inf
@@ -148,8 +149,8 @@ def metrics_by_window(performance: Performance, size: int) -> list[dict[str, flo
 
 
 def window_metrics(notes: np.ndarray) -> dict[str, float]:
-    """Of (N,) notes: notes a second, the longest time without an onset in s, entropy of pitch classes in bits, pitches from
-    lowest to highest in semitones, mean velocity, and the share of runs of four pitches that stood in the window before."""
+    """Metrics of (N,) notes: notes per second, longest time without an onset (s), entropy of pitch classes (bits), pitch
+    range (semitones), mean velocity, and the share of runs of four pitches that occurred earlier in the window."""
     onsets, pitches = notes["onset"], notes["pitch"].astype(int)
     gaps, classes = np.diff(onsets), metrics.pitch_class_histogram(Performance(notes))
     classes = classes[classes > 0]

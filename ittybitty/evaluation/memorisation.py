@@ -1,22 +1,23 @@
-"""Whose music is it? The longest run that a continuation shares with the training pieces, beside the same of held-out people.
+"""Memorisation: the longest run of notes that a continuation shares with the training pieces, compared with human music.
 
     results = memorisation(make_trials("tiny", data, "validation", pieces=40), corpus.split("train"))
 
-A performance is a line of symbols, one from each note to the next: the interval in semitones, so that a transposed copy is a
-copy, and the time between them. Times are first put on a grid of 1/48 s, as the tokens do, so that what was copied token by
-token is copied here; notes within CHORD ticks of the first of a chord are one chord, written from low to high, whoever struck
-first; times between chords are compared in the classes of TIME_EDGES, a quarter of an octave of tempo wide. "pitch" runs
-compare intervals and which notes are together, "pitch and time" runs the classes too. A run of n notes is n - 1 symbols.
+A performance becomes a line of symbols, one from each note to the next: the interval in semitones, so that a transposed copy
+counts as a copy, and the time between the two notes. Times are first rounded to a grid of 1/48 s, as the tokens are, so that
+music copied token by token is found. Notes within CHORD ticks of the first note of a chord belong to that chord and are
+sorted from low to high. Times between chords are compared in the classes of TIME_EDGES (a quarter of an octave of tempo wide).
+Runs of kind "pitch" compare intervals and which notes sound together; "pitch and time" compares the time classes too. A run
+of n notes has n - 1 symbols.
 
-A line is in the index as a rolling hash [1]: the hash of any run is a difference of two prefix sums, so that all runs of one
-length, of all the six million notes of MAESTRO's training pieces, are had in some vector operations. Whether a line
-shares a run of some length is a search among them; the longest is found by doubling and halving the length, for all lines at
-once, and then compared symbol by symbol, so that an accident of hashing would be seen.
+The index stores rolling hashes [1]: the hash of a run is a difference of two prefix sums, so the hashes of all runs of one
+length, over the six million notes of MAESTRO's training pieces, take a few vector operations. Whether a line shares a run of
+a given length is a search among them. The longest run is found by doubling and halving the length, for all lines at once, and
+is then compared symbol by symbol, which would reveal a collision of hashes.
 
 [1] Karp and Rabin 1987, Efficient randomized pattern-matching algorithms.
 
-Left out: near copies (a changed note ends a run), and voices: a run is of all notes. A code with a coarser grid than 1/48 s
-cannot say the times of the training pieces: of its continuations only the "pitch" runs compare.
+Left out: near copies (a changed note ends a run), and voices (a run contains all notes). For a tokenizer with a grid coarser
+than 1/48 s only the "pitch" runs can be compared.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Match:
 
 
 class TrainingIndex:
-    """All runs of all training pieces, for one kind of symbol; see the module's head."""
+    """An index of all runs of all training pieces, for one kind of symbol (see the module's docstring)."""
 
     def __init__(self, lines: Sequence[tuple[str, np.ndarray]], kind: str = "pitch and time"):
         """`lines` are names and symbols; CorpusError if there is none."""
@@ -201,10 +202,10 @@ def _lines(pieces: Iterable[Piece], kinds: Sequence[str], progress: bool) -> dic
 
 
 def memorisation(trials: Trials, training: Sequence[Piece], progress: bool = True) -> dict:
-    """The record: for each kind of run, the longest shared with training by each continuation, its truth, and other humans.
+    """For each kind of run, the longest one that continuations, their truth and other humans share with the training pieces.
 
-    Beside the longest runs the share of all runs of LENGTHS notes that training has: where the generated share stays above
-    the human one, it is copied. CorpusError for an empty training split.
+    The result also has the share of all runs of LENGTHS notes that occur in training: a generated share that stays above
+    the human one means copying. CorpusError for an empty training split.
     """
     sets = {"generated": trials.generated, "truth": trials.truth, "other_humans": list(trials.others)}
     lines = _lines(training, KINDS, progress)

@@ -1,4 +1,4 @@
-"""How far one set of pieces is from another, as MGEval defines it: by the distances between pieces, feature by feature.
+"""MGEval: the distance between two sets of pieces, feature by feature, from the distances between single pieces.
 
 A feature is a number or histogram of a piece. Intra-set distances are those between the pieces of one set, inter-set distances
 those between the pieces of two; all Euclidean, and both smoothed to densities [1] section 3.3. Where the two sets are

@@ -1,6 +1,6 @@
-"""A performance on a time grid <-> a compact list of bytes, and how short xz makes it: a baseline without a model.
+"""A performance as a compact list of bytes, and its size after xz compression: a baseline without a model.
 
-The list says exactly what tokens on the same grid say: of each note the ticks since the note before, pitch, velocity and
+The list holds exactly what tokens on the same grid hold: of each note the ticks since the note before, pitch, velocity and
 ticks of duration, of each pedal the ticks since the one before and how long it is held. Every quantity is a column of its own,
 in one byte or, where a column needs it, split into a column of low and one of high bytes: like stands beside like, which is
 what a general compressor can use. Compression is LZMA2 at its strongest, without the container's header and checksum.

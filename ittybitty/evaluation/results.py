@@ -27,7 +27,7 @@ from ..paths import atomic_path, repository_root
 
 
 def header(found: checkpoint.Loaded, corpus: Corpus, split: str) -> dict:
-    """What every record of a model says first: which model, which code, on what it was measured, and where it ran."""
+    """The fields that every record of a model begins with: model, tokenizer, data, and the device that computed."""
     return {
         "split": split,
         "corpus": corpus.name,
@@ -42,13 +42,13 @@ def header(found: checkpoint.Loaded, corpus: Corpus, split: str) -> dict:
 
 
 def data_hash(rows: Iterable[Mapping]) -> str:
-    """Of the names and note counts of the pieces: two results with the same hash were measured on the same music."""
+    """Hash of the pieces' names and note counts. Two results with the same hash were measured on the same music."""
     text = json.dumps(sorted([row["name"], int(row["notes"])] for row in rows))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def record(results: Mapping, path: str | Path) -> dict:
-    """Writes results with their provenance (date, commit, device, versions) as JSON, atomically; returns what it wrote."""
+    """Write results with their provenance (date, commit, device, versions) as JSON, atomically. Returns what was written."""
     written = {**results, "provenance": provenance(results.get("ran_on"))}
     with atomic_path(Path(path)) as temporary:
         temporary.write_text(json.dumps(jsonable(written), indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -56,9 +56,9 @@ def record(results: Mapping, path: str | Path) -> dict:
 
 
 def read_records(folder: str | Path, key: str) -> list[dict]:
-    """All results below `folder` that hold `key` ("bits_per_note", "bins", "mgeval", "longest" …), each with its file's "name".
+    """All results in `folder` that have `key` ("bits_per_note", "bins", "mgeval", "longest" …), sorted, each with its file's "name".
 
-    In order of names; a folder that is not there has none. ResultError for a file that cannot be read.
+    A folder that does not exist has no results. ResultError for a file that cannot be read.
     """
     found = []
     for path in sorted(Path(folder).glob("*.json")):

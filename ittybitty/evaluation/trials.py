@@ -1,14 +1,14 @@
-"""Seeds cut from held-out pieces, what a model makes of them, and what the pianist did: the material of
-continuation_metrics.py and memorisation.py.
+"""Seeds cut from held-out pieces, with the model's continuation and the pianist's: input of continuation_metrics.py and
+memorisation.py.
 
     trials = make_trials("tiny", data, "validation", pieces=40, seconds=30)
 
-Of each piece, a note is drawn (seeded) that has the prompt's length before it and `seconds` of music after it. The model is
-given what comes before, as a listener would be, and continues for `seconds`; the truth is what the pianist
-played. From as many other pieces of the split the same cut gives other humans: how far apart people are, which is the measure for
-how far a model is. All excerpts begin at second 0.
+In each piece a note is drawn (seeded) that has the prompt's length before it and `seconds` of music after it. The model is
+given what comes before the note and continues for `seconds`; the truth is what the pianist played. The same number of other
+pieces of the split is cut in the same way ("other humans"): the distance between people is what the distance between model
+and truth is compared with. All excerpts begin at second 0.
 
-Left out: numbers; they are in continuation_metrics.py and memorisation.py.
+Left out: the numbers; they are computed in continuation_metrics.py and memorisation.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .results import data_hash, header
 
 @dataclass(frozen=True)
 class Trial:
-    """One seed, continued twice."""
+    """One seed, continued by the model and by the pianist."""
 
     name: str  # of the piece
     seed: Performance  # all before the cut, at its own times
@@ -46,7 +46,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Trials:
-    """Trials of one model, and excerpts of other pieces of the split, with what is needed to say what was done."""
+    """Trials of one model, excerpts of other pieces of the split, and the settings that are recorded with results."""
 
     trials: tuple[Trial, ...]
     others: tuple[Performance, ...]
@@ -79,11 +79,12 @@ def make_trials(
     device: str = "cpu",
     **sampling,
 ) -> Trials:
-    """Trials of a shipped model or run folder; the same `seed` gives the same cuts and the same music.
+    """Make trials for a shipped model or run folder. The same `seed` gives the same cuts and the same music.
 
-    Takes `pieces` of the split for seeds, or half of it where it has fewer than twice as many, and as many for the other
-    humans. `sampling` are fields of GenerationConfig, those of the system unless told otherwise. Pieces that are too short, unreadable, or that the model answers
-    without a note, are listed in `skipped`; CorpusError where nothing is left.
+    `pieces` pieces of the split give seeds, and as many others give the excerpts of other humans; if the split has fewer
+    than twice `pieces`, half of it each. `sampling` are fields of GenerationConfig (default: those of the system). Pieces
+    that are too short or unreadable, or for which the model generates no note, are listed in `skipped`; CorpusError if
+    nothing is left.
     """
     if pieces < 1 or not 0 < seconds < math.inf:
         raise ConfigError(f"pieces is {pieces} and seconds is {seconds}: give 1 or more pieces and more than 0 seconds")
@@ -126,9 +127,9 @@ def make_trials(
 
 
 def cut(piece: Piece, before: float, seconds: float, rng: np.random.Generator) -> tuple[Performance, Performance]:
-    """What comes up to a note drawn by `rng`, at its own times, and the `seconds` after that note, from second 0.
+    """Cut a piece at a note drawn by `rng`: the music up to it, and the `seconds` after it, which begin at second 0.
 
-    MidiError for a piece without so much music before and after one of its notes.
+    MidiError if no note has enough music before and after it.
     """
     performance = read_piece(piece)
     onsets = np.unique(performance.notes["onset"])

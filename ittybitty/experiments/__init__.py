@@ -1,16 +1,17 @@
-"""The paper's experiments: a recipe in paper/experiments/ -> one results file a row in paper/results/.
+"""The paper's experiments: each recipe in paper/experiments/ gives one results file per row in paper/results/.
 
-    recipe.py       a recipe's YAML file, read and checked
-    compare.py      rows trained on equal music (or equal tokens) and evaluated on the same pieces
-    leak.py         what a random split of windows, or of pieces, would have claimed
-    overfit.py      can it memorise a sequence, a piece? The paper's checks of sanity
-    figures of a trained model: measured.py (by position, memorisation, music, complexity)
+    recipe.py       reads and checks a recipe's YAML file
+    compare.py      trains rows on equal music (or equal tokens) and evaluates them on the same pieces
+    leak.py         measures what a random split of windows, or of pieces, would have claimed
+    overfit.py      sanity checks: can a model memorise a sequence, and a piece?
+    measured.py     measures models that are trained already (by position, memorisation, music), and complexity
+    smoke.py        takes every system through the whole pipeline on a few pieces
 
     ittybitty experiment --list
     ittybitty experiment attention --data DIR
 
-A row that is recorded under the same recipe is not run again; a run that was cut off goes on where it stopped. Left out:
-any judgement of the results; the paper's words are asserted in the last notebook.
+A row that is already recorded under the same recipe is not run again, and an interrupted training is resumed. Left out:
+any judgement of the results; the last notebook asserts what the paper says of them.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ def run(
     again: bool = False,
     say: Callable[[str], None] = print,
 ) -> list[dict]:
-    """Run the rows of a recipe that are not recorded yet, and return what stands in `results` of each: {"row", "file", "state", …}.
+    """Run the rows of a recipe that are not recorded yet. Returns {"row", "file", "state"} for each row.
 
-    `only` names rows; `again` records anew. `max_hours` is for all rows together: a training that does not fit is
-    checkpointed, its row says "unfinished", and the same call later goes on with it. What trains no model, and the minutes of
-    kind "overfit", is begun only where time is left, and then done to the end. Raises ConfigError and what the stages raise.
+    `only` names rows; with `again` recorded rows are run once more. `max_hours` is the time for all rows together: a
+    training that needs longer is checkpointed, its row is reported as "unfinished", and the same call later resumes it.
+    Rows that train no model, and those of kind "overfit" (minutes), are started only if time is left, and then run to
+    their end. Raises ConfigError, and the errors of tokenization, training and evaluation.
     """
     from . import compare, leak, measured, overfit
     from .recipe import Clock

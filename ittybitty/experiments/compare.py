@@ -1,8 +1,8 @@
-"""Rows on equal terms: each is trained on the same share of the training pieces, then scored on the same held-out pieces.
+"""Compares systems on equal terms: each is trained on the same amount of music and evaluated on the same held-out pieces.
 
-Equal music is the unit. `passes: 0.1` gives each row a tenth of an epoch of its own windows, drawn at random from
-all pieces, and so about the same notes whatever its tokens are; `steps: 400` gives equal tokens instead. `training_pieces: 96`
-leaves only so many of the training pieces, evenly spaced; `from: experiment/row` begins with the weights of that row.
+`passes: 0.1` trains each row on a tenth of an epoch of its own windows, drawn at random from all pieces: about the same
+number of notes for every tokenizer. `steps: 400` gives all rows the same number of tokens instead. `training_pieces: 96`
+uses only 96 of the training pieces, evenly spaced; `from: experiment/row` starts from the weights of that row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .recipe import Clock, Recipe, Row, setting, trained_before
 
 
 def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict | None:
-    """Figures of one row, with its training; None where the time was up before it was trained."""
+    """Train and evaluate one row. Returns its figures, or None if the time ended before it was trained."""
     recipe.claim(row, run_dir)
     training = trained(row, data, run_dir, clock)
     if training is None:
@@ -29,7 +29,7 @@ def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock:
 
 
 def trained(row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict | None:
-    """Train the row's system into `run_dir`, or go on with it; its summary with the hours it took, None if unfinished."""
+    """Train the row's system in `run_dir`, or resume it. Returns a summary with the hours it took, or None if unfinished."""
     name, preset = str(setting(row, "system", row.name)), str(setting(row, "preset", "tiny"))
     changes = dict(setting(row, "set", {}))
     start = trained_before(row, "from", run_dir) if "from" in row.settings else None
@@ -60,7 +60,7 @@ def trained(row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> d
 
 
 def steps_of(passes: float, configs: Mapping, data: str | Path | None) -> int:
-    """Optimizer steps that read this share of the training windows once; at least one."""
+    """Number of optimizer steps that read this share of the training windows once; at least one."""
     store = pipeline.tokenize(configs, data)
     windows = Windows(
         store, "train", configs["data"].context, configs["train"].batch_size, store.tokenizer(), configs["data"]
@@ -69,7 +69,7 @@ def steps_of(passes: float, configs: Mapping, data: str | Path | None) -> int:
 
 
 def slim(measured: Mapping) -> dict:
-    """Evaluation's figures, of each piece only what paired comparisons need: its name, notes and bits."""
+    """An evaluation's result with only name, notes and bits of each piece, which is what paired comparisons need."""
     rows = [{key: piece[key] for key in ("name", "notes", "bits")} for piece in measured["per_piece"]]
     return {**measured, "per_piece": rows}
 

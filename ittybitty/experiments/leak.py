@@ -1,14 +1,15 @@
-"""The leak: one row trained under three protocols, what each would have claimed, and what is true.
+"""Measures data leakage: one system is trained under three ways of splitting the data, and its claimed result is compared
+with its true one.
 
-    windows     overlapping windows of transposed copies are split at random: a held-out window's neighbours, in other keys
-                too, are trained on (as published by the eight models)
-    pieces      pieces are split at random, so that another performance of a held-out work may be trained on; the byte
-                pairs are learnt on all of them (as the published hybrid did)
-    official    MAESTRO's split by composition, byte pairs learnt on training pieces
+    windows     overlapping windows of transposed copies are split at random: the neighbours of a held-out window, also in
+                other keys, are in the training set (as the eight models were published)
+    pieces      pieces are split at random, so that another performance of a held-out work may be in the training set; the
+                byte pairs are learnt on all pieces (as the published hybrid did)
+    official    MAESTRO's split by composition; byte pairs are learnt on training pieces only
 
-All three read the same training pieces and take the same steps with the same model. "claimed" is the bits per note of the
-best validation in the protocol's own held-out windows; "true" is the yardstick on official validation pieces, none of
-which any protocol has seen. Pieces come from the official training split, so that "true" is fair to all.
+All three use the same training pieces, model and number of steps. "claimed" is the best validation result, in bits per
+note, on the windows that the protocol itself held out. "true" is the evaluation on official validation pieces, which no
+protocol has seen. All pieces come from the official training split, so that "true" is fair to all three.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from .compare import part_of, slim
 from .recipe import Clock, Recipe, Row, setting
 
 PROTOCOLS = ("windows", "pieces", "official")
-HELD_OUT = 0.1  # share that the random protocols hold out
+HELD_OUT = 0.1  # share of the data that the random protocols hold out
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """A window as a piece of its own."""
+    """A training window that is treated as a piece."""
 
     name: str
     split: str
@@ -43,7 +44,7 @@ class _Cut:
 
 
 class WindowStore:
-    """A token store whose pieces are windows, split at random: what no one should train on."""
+    """A token store whose pieces are windows, split at random. It leaks: the experiment shows why nobody should train on it."""
 
     def __init__(self, windows: Windows, tokenizer, share: float, seed: int):
         self._windows, self._tokenizer = windows, tokenizer
@@ -69,7 +70,7 @@ class WindowStore:
 
 
 def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict | None:
-    """Claimed and true bits per note of one protocol; None where the time was up."""
+    """Train one protocol. Returns its claimed and its true bits per note, or None if the time ended first."""
     protocol = str(setting(row, "protocol", row.name))
     if protocol not in PROTOCOLS:
         raise ConfigError(f"protocol is {protocol!r}: give one of {', '.join(PROTOCOLS)}")
@@ -99,7 +100,7 @@ def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock:
 
 
 def _store(protocol: str, configs: dict, row: Row, data: str | Path | None) -> TokenStore:
-    """Tokens of the training pieces under a protocol's split, with byte pairs learnt on what the protocol learns them on."""
+    """Tokens of the training pieces, split and with byte pairs learnt as the protocol does it."""
     corpus = open_corpus(data, configs["data"].corpus)
     pool = evenly_spaced(corpus.split("train"), int(setting(row, "training_pieces")))
     if protocol == "official":
@@ -109,7 +110,7 @@ def _store(protocol: str, configs: dict, row: Row, data: str | Path | None) -> T
             raise ConfigError(f"{len(pool)} training piece is too few to hold one out: give 2 or more training_pieces")
         out = np.zeros(len(pool), bool)
         out[np.random.default_rng(0).permutation(len(pool))[: max(1, round(HELD_OUT * len(pool)))]] = True
-        random = protocol == "pieces"  # windows are split later: until then all are training pieces
+        random = protocol == "pieces"  # protocol "windows" splits later, so here all pieces are training pieces
         pieces = tuple(
             dataclasses.replace(p, split="validation" if random and o else "train") for p, o in zip(pool, out)
         )

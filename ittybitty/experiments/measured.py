@@ -1,6 +1,7 @@
-"""Experiments that train nothing: figures of models that are there, of this machine, or of a corpus.
+"""Experiments that train no model: they measure trained models, this machine, or a corpus.
 
-A row's `model` is a shipped model or a run folder; `run: equal_music/mamba` is what that row of another experiment trained.
+A row's `model` is a shipped model or a run folder. `run: equal_music/mamba` is the run that this row of another
+experiment trained.
 
     position        bits per note by position, to 8,192 tokens and beyond the trained context
     music           music metrics of continuations, and what the grammar forbids
@@ -8,7 +9,7 @@ A row's `model` is a shipped model or a run folder; `run: equal_music/mamba` is 
     ears            whether continuations fit their openings, stay within what pianists play, get stuck or fall silent
     memorisation    the longest run that continuations share with the training pieces
     complexity      time and memory of a mixer against length
-    vocabulary      pitch strings: how many different events a growing corpus has, and how many of the held-out ones it knew
+    vocabulary      pitch strings: the number of different events in a growing corpus, and the share of held-out events among them
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .recipe import Clock, Recipe, Row, setting, trained_before
 
 
 def model_of(row: Row, run_dir: Path) -> str | Path:
-    """What a row's `model` or `run` names; CheckpointError says how to make a run that is not there."""
+    """The model or run folder that a row names. CheckpointError says how to train a run that is missing."""
     return trained_before(row, "run", run_dir) if "run" in row.settings else str(setting(row, "model"))
 
 
@@ -110,7 +111,7 @@ def complexity(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path,
 
 
 def vocabulary(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
-    """Different events of pitch strings in growing parts of the training pieces, and what share of held-out events each knew."""
+    """Vocabulary of pitch strings for growing parts of the training pieces, and the share of held-out events it covers."""
     corpus = open_corpus(data)
     training = corpus.split("train")
     held_out = [

@@ -1,9 +1,10 @@
-"""The paper's two checks of sanity: a model that cannot memorise cannot learn.
+"""The paper's two sanity checks: a model that cannot memorise one sequence cannot learn.
 
-    synthetic   the sequence 0, 1, 2 … 1999, trained on until greedy decoding gives it back from its first token
-    piece       one piece, trained on until it is (nearly) given back from its first tokens
+    synthetic   train on the sequence 0, 1, 2 … 1999 until greedy decoding reproduces it from its first token
+    piece       train on one piece until greedy decoding (nearly) reproduces it from its first tokens
 
-Steps that did it are reported, or how far it got. Both are checks of the code and of capacity; they say nothing about music.
+The result is the number of steps, or the share that was reproduced. The checks test the program and the model's capacity;
+they say nothing about music.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from ..train.stop import deterministic
 from .recipe import Clock, Recipe, Row, setting
 
 LENGTH = 2000  # of the synthetic sequence, and tokens of the piece at most
-EVERY = 20  # steps between two attempts to give it back
+EVERY = 20  # steps between two attempts to reproduce it
 
 
 def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
-    """Steps, seconds and the share of tokens that greedy decoding gives back."""
+    """Number of steps, seconds, and the share of tokens that greedy decoding reproduces."""
     name, preset = str(setting(row, "system")), str(setting(row, "preset", "nano"))
     configs = systems.build(name, preset, {**setting(row, "set", {}), "train.steps": int(setting(row, "steps", 600))})
     task = str(setting(row, "task"))
@@ -51,7 +52,7 @@ def _piece(configs: dict, data: str | Path | None, tokens: int) -> tuple[torch.T
 
 
 def memorise(configs: dict, ids: torch.Tensor, prompt: int) -> dict:
-    """Train on ids (L,) alone until greedy decoding from the first `prompt` gives back the rest, or the steps are used up."""
+    """Train on ids (L,) alone until greedy decoding from the first `prompt` ids reproduces the rest, or the steps are used up."""
     config = configs["train"]
     torch.manual_seed(config.seed)
     model = systems.build_model(configs)

@@ -1,8 +1,8 @@
-"""A recipe: one YAML file that says what is asked, which rows answer it, and with how much data.
+"""Reads a recipe: one YAML file with an experiment's question, its rows, and the amount of data.
 
     question: What does attention add to Mamba, and where?
     kind: compare                # compare, leak, overfit, position, music, endurance, ears, memorisation, complexity, vocabulary
-    preset: tiny                 # of every row that names no other
+    preset: tiny                 # for every row that does not name another
     passes: 0.1                  # of the training split; or steps: 400
     split: validation
     pieces: 40                   # evaluated, evenly spaced; 0 means all
@@ -11,8 +11,8 @@
       hybrid-no-attention: {}
       hybrid-1: {system: hybrid, set: {train.seed: 1}}
 
-Everything but `question`, `kind` and `rows` has a default or belongs to its kind. A result carries the hash of what
-its row was made from, so that a changed recipe is run again and an unchanged one is not.
+All settings but `question`, `kind` and `rows` are optional or belong to one kind. A result stores the hash of its row's
+settings, so that a changed row is run again and an unchanged one is not.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from ..errors import CheckpointError, ConfigError, OutputError
 
 COMMON = {"question", "kind", "rows"}
 _TRAINED = {"system": str, "preset": str, "set": dict}
-_SCORED = {"split": str, "pieces": int}  # what a trained model is measured on: another choice needs no other training
+_SCORED = {"split": str, "pieces": int}  # what a model is evaluated on: a change does not need a new training
 _PLAYED = {"model": str, "run": str, "seed": int, "sampling": dict, **_SCORED}
-SETTINGS: dict[str, dict[str, Any]] = {  # of each kind, and what they are
+SETTINGS: dict[str, dict[str, Any]] = {  # kind of experiment -> its settings and their types
     "compare": {"passes": float, "steps": int, "training_pieces": int, "from": str, **_TRAINED, **_SCORED},
     "leak": {"protocol": str, "steps": int, "training_pieces": int, "held_out_pieces": int, **_TRAINED, **_SCORED},
     "overfit": {"task": str, "steps": int, "tokens": int, "prompt": int, **_TRAINED},
@@ -54,7 +54,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # of each kind, and what they are
     "complexity": {"turns": int},
     "vocabulary": {"training_pieces": list, "largest": int, "pieces": int, "system": str, "preset": str},
 }
-RECIPE = "recipe"  # file of a run folder: what it was trained by
+RECIPE = "recipe"  # file in a run folder: hash of the recipe that trained it
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Recipe:
     rows: tuple[Row, ...]
 
     def chosen(self, only: Iterable[str] = ()) -> tuple[Row, ...]:
-        """The rows of these names, all of them for none; ConfigError names the nearest."""
+        """The rows with these names, or all rows if no name is given. ConfigError names the nearest name for an unknown one."""
         names = [row.name for row in self.rows]
         for name in only:
             if name not in names:
@@ -83,13 +83,13 @@ class Recipe:
         return tuple(row for row in self.rows if not only or row.name in set(only))
 
     def hash_of(self, row: Row) -> str:
-        """Of kind and settings: what the row's figures depend on, data apart."""
+        """Hash of the kind and the settings: all that the row's figures depend on, except the data."""
         return hashlib.sha256(json.dumps([self.kind, dict(row.settings)], sort_keys=True).encode()).hexdigest()[:16]
 
     def claim(self, row: Row, run_dir: Path) -> None:
-        """Mark a run folder as this row's, before it is trained; CheckpointError where another recipe began it.
+        """Mark a run folder as this row's before it is trained. CheckpointError if another recipe started the run.
 
-        What the trained model is measured on is not asked for: that may change without a new training.
+        Settings of the evaluation are not compared: they may change without a new training.
         """
         trained_by = {key: value for key, value in row.settings.items() if key not in _SCORED}
         own = hashlib.sha256(json.dumps([self.kind, trained_by], sort_keys=True).encode()).hexdigest()[:16]
@@ -105,11 +105,11 @@ class Recipe:
             raise OutputError(f"{run_dir}: cannot be written ({error.strerror}); give other --runs") from None
 
     def place(self, row: Row, results: Path) -> Path:
-        """Where the row is recorded."""
+        """The results file of a row."""
         return results / f"{self.name}_{row.name}.json"
 
     def is_recorded(self, row: Row, place: Path) -> bool:
-        """Does `place` hold this row, made by this very recipe?"""
+        """True if the file `place` holds this row, measured with the same settings."""
         try:
             return json.loads(place.read_text(encoding="utf-8")).get("recipe_hash") == self.hash_of(row)
         except (OSError, ValueError, AttributeError):
@@ -124,7 +124,7 @@ class Recipe:
 
 
 class Clock:
-    """Hours that are left of a budget for several trainings; without end for None."""
+    """The hours left of a time budget for several trainings; None means no limit."""
 
     def __init__(self, hours: float | None):
         self._end = None if hours is None else time.monotonic() + 3600 * hours
@@ -136,7 +136,7 @@ class Clock:
 
     @property
     def over(self) -> bool:
-        """Nothing more should begin: less than a minute is left."""
+        """True if nothing more should be started: less than a minute is left."""
         return self.left is not None and self.left < 1 / 60
 
 
@@ -169,7 +169,7 @@ def read_recipe(name: str | Path) -> Recipe:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a recipe's file or name") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path}: is not YAML ({str(error).splitlines()[0]}); mend it, or take the repository's"
+            f"{path}: is not YAML ({str(error).splitlines()[0]}); fix it, or use the one of the repository"
         ) from None
     return _recipe(path, text)
 
@@ -211,7 +211,7 @@ _WANTED = {
 
 
 def _merged(shared: Mapping, own: Mapping) -> dict:
-    """The row's settings over the recipe's; `set`, which is a mapping itself, is merged key by key."""
+    """The recipe's settings, overridden by the row's. `set`, which is a mapping, is merged key by key."""
     both = {**shared, **own}
     if "set" in shared or "set" in own:
         both["set"] = {**shared.get("set", {}), **own.get("set", {})}
@@ -226,7 +226,7 @@ def setting(row: Row, name: str, default: Any = dataclasses.MISSING) -> Any:
 
 
 def trained_before(row: Row, name: str, run_dir: Path) -> Path:
-    """The run folder that a setting such as `run: equal_music/mamba` names, beside `run_dir`; CheckpointError says how to make it."""
+    """The run folder that a setting such as `run: equal_music/mamba` names. CheckpointError says how to train a missing one."""
     wanted = str(setting(row, name))
     folder = run_dir.parents[1] / wanted
     if not (folder / checkpoint.MODEL).is_file():

@@ -37,7 +37,7 @@ def smoke(
 ) -> list[dict]:
     """A row of the table for each system of `names` (all): row, corpus, params, tokens_per_note, keeps, bits_per_note, ci95, new_notes.
 
-    `progress` is called with the number of rows done. Raises what the stages raise.
+    `progress` is called with the number of rows done. Raises the errors of tokenization, training, generation and evaluation.
     """
     chosen = [systems.system(name) for name in (systems.SYSTEMS if names is None else names)]
     with tempfile.TemporaryDirectory(prefix="ittybitty-smoke-") as folder:

@@ -1,4 +1,4 @@
-"""The command line: one line and code 2 for whatever the user can mend, nothing half-written, one JSON line last."""
+"""The command line: one line and code 2 for every error that the user can fix, no half-written files, one JSON line last."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_doctor_says_what_runs_and_what_is_missing(capsys):
     code, out, _ = run(capsys, "doctor", "--json")
     found = json.loads(out)
     assert code == 0 and found["scan"]["chosen"]["cpu"] in {row["path"] for row in found["scan"]["paths"]}
-    assert all(row["mend"] for row in found["missing"])
+    assert all(row["hint"] for row in found["missing"])
     assert "MAESTRO" in str(found["missing"]) and "data fetch" in str(found["missing"])
     code, out, _ = run(capsys, "doctor")
     assert code == 0 and "scan" in out and "versions" in out
@@ -271,7 +271,7 @@ def test_doctor_misses_every_package_that_this_machine_needs(capsys, monkeypatch
     ]
     monkeypatch.setattr(metadata, "requires", lambda name: asked)
     missing = {
-        row["what"]: row["mend"] for row in json.loads(run(capsys, "doctor", "--json")[1])["missing"] if row["needed"]
+        row["what"]: row["hint"] for row in json.loads(run(capsys, "doctor", "--json")[1])["missing"] if row["needed"]
     }
     assert missing == {"nowhere-a": 'pip install "nowhere-a<2,>=1"', "nowhere-d": 'pip install "nowhere-d"'}
     assert "Something that is needed is missing" in run(capsys, "doctor")[1]
