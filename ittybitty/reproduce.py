@@ -1,6 +1,6 @@
-"""`make reproduce`: every notebook, in order, at its small size, through papermill [1].
+"""`make reproduce`: run all numbered notebooks in order, at their small size, with papermill [1].
 
-Executed copies lie in build/notebooks/, the seconds each took in build/notebooks/seconds.json; the committed
+Executed copies are written to build/notebooks/, the seconds that each took in build/notebooks/seconds.json; the committed
 notebooks are not touched. [1] https://papermill.readthedocs.io
 
 Left out: full-size parameters; those are injected where there is a GPU (kaggle/).
@@ -39,7 +39,7 @@ def notebooks(root: Path, only: Sequence[str] = ()) -> list[Path]:
 
 
 def reproduce(only: Sequence[str] = (), say: Callable[[str], None] = print) -> tuple[dict, str]:
-    """Runs the notebooks; a line for each as it ends. Returns the seconds and places of what was made, and a last word."""
+    """Run the notebooks, with one line for each. Returns seconds and output files, and a summary as text."""
     root = repository_root()
     if root is None:
         raise ConfigError("the notebooks are not here: run this inside a clone of the repository")
@@ -62,7 +62,7 @@ def reproduce(only: Sequence[str] = (), say: Callable[[str], None] = print) -> t
 
 
 def _run(path: Path, copy: Path) -> float:
-    """Seconds that the notebook took."""
+    """Run one notebook and return the seconds it took."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 

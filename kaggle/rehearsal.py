@@ -1,4 +1,4 @@
-"""A Kaggle weekend without Kaggle: two sessions in a scratch root, the first of them killed.
+"""Rehearse two Kaggle sessions on this machine, in a temporary root; the first session is killed.
 
     make kaggle-rehearsal          # or: python kaggle/rehearsal.py
 
@@ -151,7 +151,7 @@ def say(began: float, line: str) -> None:
     print(f"{time.monotonic() - began:6.0f} s  {line}", flush=True)
 
 
-# ---------------------------------------------------------------- the stage
+# ---------------------------------------------------------------- a stand-in for Kaggle
 
 
 def image(folder: Path) -> None:
@@ -285,7 +285,7 @@ def run(root: Path, name: str, changes: dict, **faults: int) -> tuple[int, str]:
     return ended.returncode, printed + ended.stderr
 
 
-# ---------------------------------------------------------------- the play
+# ---------------------------------------------------------------- the two sessions
 
 
 def train(root: Path, **faults: int) -> tuple[int, str]:

@@ -1,12 +1,12 @@
-"""Measured on this machine, beside peers and beside what the machine can do at best.
+"""Benchmarks: speed and memory on this machine, compared with other implementations and with the machine's own limits.
 
-    timing.py       how anything here is timed: in turns, medians, floors, peak memory
+    timing.py       how all benchmarks are timed: in turns, medians, lower bounds, peak memory
     complexity.py   time and memory of sequence mixers against length, with fitted exponents
     scan.py decode.py stream.py tokenize.py train.py   one verb `ittybitty bench …` each, beside peers and floors
     busy.py         decode's other question: what is left of its speed where the cores are shared
     marks.py        what each verb must reach, and its result as text
 
-Speeds of two runs are not comparable, ratios within one run are: everything that is compared is timed in turns.
+Speeds of two runs cannot be compared, but ratios within one run can: everything that is compared is timed in turns.
 Left out: the table and the picture of the figures; they are made by paper/make/ and plots.py.
 """
 

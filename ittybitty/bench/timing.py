@@ -1,4 +1,4 @@
-"""How anything is timed here: in turns, by medians, beside the machine's own floors.
+"""Timing for the benchmarks: contestants take turns, medians are compared, and the machine's own limits are measured too.
 
 Shared machines are noisy. So whatever is compared runs in turns (A B C A B C …) and a ratio is the median of the
 ratios of each turn, in which the noise of the moment cancels. The floors say what the same machine, in the same

@@ -1,4 +1,4 @@
-"""`ittybitty beats`: the beat code's own stages, from annotated pieces to a codebook, a velocity code and their figures."""
+"""`ittybitty beats`: learn and measure the beat encoding: cell cache, codebook of patterns, velocity codes, figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def add_verbs(verbs) -> None:
         verbs,
         "beats",
         beats,
-        "the beat code: collect cells, learn codebook and velocity code, measure what they keep",
+        "the beat encoding: collect cells, learn the codebook and the velocity codes, measure what they keep",
         "ittybitty beats verify --data ~/music --split validation",
         "ittybitty beats cache --data ~/music --split train --out cells.npz",
         "ittybitty beats codebook --cells cells.npz --out codebook.npz",
@@ -58,9 +58,7 @@ def add_verbs(verbs) -> None:
         metavar="FILE.json",
         help="verify: also write the figures there, with codes in use and how well beats are estimated, date, commit, versions",
     )
-    parser.add_argument(
-        "--seed", type=whole(0), metavar="N", help="codebook, velocity: number that chance is drawn from (0)"
-    )
+    parser.add_argument("--seed", type=whole(0), metavar="N", help="codebook, velocity: random seed (0)")
     parser.add_argument("--steps", type=int, metavar="N", help="velocity: training steps")
     parser.add_argument("--batch-size", type=int, metavar="N", help="velocity: cells a step")
 
@@ -80,7 +78,7 @@ def beats(options: argparse.Namespace) -> Result:
 
 
 def _codes(options: argparse.Namespace):
-    """(codebook, velocity code): those that ship unless others are given."""
+    """(codebook, velocity model) of the options; the shipped ones by default."""
     from ..tokenizers.beats.codebook import Codebook
     from ..tokenizers.beats.tokenizer import shipped
     from ..tokenizers.beats.velocity import VelocityVQ
@@ -107,7 +105,7 @@ def _watched(pieces) -> Iterator:
 
 
 def _cache(options: argparse.Namespace) -> Result:
-    """Corpus -> cells, and beside them how often each code is used."""
+    """Write all cells of a corpus to one file, and beside it how often each code is used."""
     from ..tokenizers.beats import cells
 
     codes = _codes(options)
@@ -133,7 +131,7 @@ def _cache(options: argparse.Namespace) -> Result:
 
 
 def _codebook(options: argparse.Namespace) -> Result:
-    """Cells -> codebook."""
+    """Learn a codebook from cells."""
     from ..tokenizers.beats import cells, codebook
 
     cache = cells.CellCache.load(options.cells)
@@ -149,7 +147,7 @@ def _codebook(options: argparse.Namespace) -> Result:
 
 
 def _velocity(options: argparse.Namespace) -> Result:
-    """Cells -> velocity code; the training lies beside it until it is done."""
+    """Train the velocity model on cells; an interrupted training is kept beside the output file and resumed."""
     from ..tokenizers.beats import cells, velocity
 
     cache = cells.CellCache.load(options.cells)
@@ -181,7 +179,7 @@ def _velocity(options: argparse.Namespace) -> Result:
 
 
 def _verify(options: argparse.Namespace) -> Result:
-    """What the code keeps of a split."""
+    """Measure what the beat encoding keeps of a split."""
     import numpy as np
 
     from ..evaluation.bits import evenly_spaced

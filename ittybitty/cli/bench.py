@@ -1,4 +1,4 @@
-"""`ittybitty bench`: every claim about speed, measured on your machine beside its peers."""
+"""`ittybitty bench`: measure speed and memory on this machine, and compare them with other implementations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ittybitty data` and `ittybitty tokenize`: from MAESTRO's archive or a folder of MIDI files to tokens on disk."""
+"""`ittybitty data` and `ittybitty tokenize`: download and check MAESTRO, count what a corpus holds, write tokens to disk."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _stats(options: argparse.Namespace) -> Result:
 
 
 def tokenize(options: argparse.Namespace) -> Result:
-    """A corpus -> a token folder."""
+    """Write the tokens of a corpus to a folder."""
     from .. import pipeline, systems
 
     if options.workers is not None and options.workers < 1:
@@ -107,7 +107,7 @@ def tokenize(options: argparse.Namespace) -> Result:
 
 
 def _describe(tokens) -> Result:
-    """What a token folder holds."""
+    """Describe a token folder: counts as a dictionary and as text."""
     from ..corpora import SPLITS
 
     rows = []

@@ -1,4 +1,4 @@
-"""`ittybitty evaluate`: a model, a run or a baseline on held-out pieces, by one of four yardsticks."""
+"""`ittybitty evaluate`: a model, a run or a baseline on held-out pieces, by one of four measurements."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from ..errors import ConfigError
 from .parser import Result, add_data, add_device, add_verb, outputs, table, terminal, whole
 
-# which options belong to which yardstick; the others refuse them
+# which options belong to which measurement; the others refuse them
 _OF_TRIALS = ("pieces", "seconds", "seed", "device")
 BASELINES = ("ngram", "xz")
 _OPTIONS = {
@@ -24,7 +24,7 @@ def add_verbs(verbs) -> None:
         verbs,
         "evaluate",
         evaluate,
-        "bits per note on held-out pieces, with a 95%% interval, and what the code keeps; or another yardstick",
+        "bits per note on held-out pieces, with a 95%% interval, and what the encoding keeps; or another measurement",
         "ittybitty evaluate tiny --data ~/music --split validation --limit 8",
         "ittybitty evaluate ngram --data ~/music",
         "ittybitty evaluate tiny --data ~/music --by-position",
@@ -41,7 +41,7 @@ def add_verbs(verbs) -> None:
     kind.add_argument(
         "--by-position",
         action="store_true",
-        help="bits per note by position in the piece, with the whole past and with windows",
+        help="bits per note by position in the piece, with the whole piece so far as context and with windows",
     )
     kind.add_argument(
         "--music", action="store_true", help="continue seeds and compare the music with what the pianists played"
@@ -61,25 +61,27 @@ def add_verbs(verbs) -> None:
         "--seed",
         type=whole(0),
         metavar="N",
-        help="with --music, --memorisation: number that cuts and music are drawn from (0)",
+        help="with --music, --memorisation: random seed of cuts and music (0)",
     )
     parser.add_argument(
-        "--tokenizer", metavar="NAME|RUN_DIR", help="of a baseline: whose tokens and grid it is given (tiny-remi)"
+        "--tokenizer",
+        metavar="NAME|RUN_DIR",
+        help="for a baseline: the model or run whose tokens and grid it uses (tiny-remi)",
     )
     parser.add_argument(
         "--order",
         type=whole(1),
         metavar="N",
-        help="of ngram: tokens of an n-gram (default: the best on training pieces held back)",
+        help="for ngram: its order (default: the best order on held-back training pieces)",
     )
-    add_device(parser, "a GPU where there is one for bits per note, the CPU for music, which plays faster there")
+    add_device(parser, "for bits per note a GPU if there is one; for music the CPU, which is faster there")
     parser.add_argument(
         "--record", metavar="FILE.json", help="also write the figures there, with date, commit, device and versions"
     )
 
 
 def evaluate(options: argparse.Namespace) -> Result:
-    """One yardstick, recorded where asked."""
+    """Run one of the four measurements; with --record also write its results file."""
     from .. import evaluation
 
     kind = next((name for name in ("by_position", "music", "memorisation") if getattr(options, name)), "bits")
@@ -94,7 +96,7 @@ def evaluate(options: argparse.Namespace) -> Result:
 
 
 def _given(options: argparse.Namespace, kind: str) -> dict:
-    """The options that were given, all of which must belong to the yardstick."""
+    """The options that were given; ConfigError for one that does not belong to this measurement."""
     known = {name for names in _OPTIONS.values() for name in names}
     given = {name: value for name in sorted(known) if (value := getattr(options, name)) is not None}
     if wrong := [name for name in given if name not in _OPTIONS[kind]]:
@@ -132,7 +134,7 @@ def _describe_bits(result: dict) -> str:
     low, high = result["ci95"]
     lines = [
         f"{result['bits_per_note']:.3f} bits a note on {result['split']} (95% between {low:.3f} and {high:.3f}; {result['pieces']:,} pieces, {result['notes']:,} notes)",
-        f"the code keeps {', '.join(result['keeps'])}; off by {result['onset_error_ms']:.1f} ms at the onset, "
+        f"the encoding keeps {', '.join(result['keeps'])}; off by {result['onset_error_ms']:.1f} ms at the onset, "
         f"{result['duration_error_ms']:.1f} ms in duration, {result['velocity_error']:.2f} in velocity, on average",
     ]
     if "bits_per_note_by_attribute" in result:

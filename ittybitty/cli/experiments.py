@@ -14,7 +14,7 @@ def add_verbs(verbs) -> None:
         verbs,
         "experiment",
         experiment,
-        "run an experiment of the paper, or go on with it, and record its rows",
+        "run an experiment of the paper, or resume it, and record its rows",
         "ittybitty experiment --list",
         "ittybitty experiment attention --data ~/music",
         "ittybitty experiment attention --row hybrid-alibi --max-hours 1 --data ~/music",
@@ -23,7 +23,9 @@ def add_verbs(verbs) -> None:
     parser.add_argument(
         "names", metavar="NAME|FILE.yaml", nargs="*", help="experiments of paper/experiments/, or recipes of your own"
     )
-    parser.add_argument("--list", action="store_true", help="say which there are and what is recorded of them")
+    parser.add_argument(
+        "--list", action="store_true", help="list the experiments and how many of their rows are recorded"
+    )
     add_data(parser)
     parser.add_argument(
         "--row", action="append", default=[], metavar="ROW", help="only this row (may be given several times)"
@@ -32,13 +34,13 @@ def add_verbs(verbs) -> None:
         "--runs",
         default="runs/experiments",
         metavar="DIR",
-        help="where the trainings lie, so that a call goes on with them (%(default)s)",
+        help="folder of the run folders; a later call resumes them (%(default)s)",
     )
-    parser.add_argument("--results", metavar="DIR", help="where rows are recorded (paper/results of the clone)")
+    parser.add_argument("--results", metavar="DIR", help="folder for the results files (paper/results of the clone)")
     parser.add_argument(
-        "--max-hours", type=float, metavar="H", help="stop cleanly after H hours in all; call again to go on"
+        "--max-hours", type=float, metavar="H", help="stop cleanly after H hours in all; the same call resumes"
     )
-    parser.add_argument("--again", action="store_true", help="measure rows that are recorded already once more")
+    parser.add_argument("--again", action="store_true", help="run rows again that are recorded already")
     parser.add_argument(
         "--rolls",
         metavar="FILE.png",

@@ -1,4 +1,4 @@
-"""`ittybitty doctor` and `ittybitty reproduce`: is everything here, and does everything run?"""
+"""`ittybitty doctor` and `ittybitty reproduce`: check the installation, and run all notebooks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from .parser import Result, add_verb
 
 def add_verbs(verbs) -> None:
     """Adds this module's verbs."""
-    add_verb(verbs, "doctor", doctor, "what is there, what is missing, what will run", "ittybitty doctor")
+    add_verb(
+        verbs,
+        "doctor",
+        doctor,
+        "versions, devices, data and weights; what is missing, and how to get it",
+        "ittybitty doctor",
+    )
 
     parser = add_verb(
         verbs,
@@ -25,7 +31,7 @@ def add_verbs(verbs) -> None:
 
 
 def doctor(options: argparse.Namespace) -> Result:
-    """The machine as the kit sees it."""
+    """Examine this machine and the installation."""
     from ..doctor import examine, report
 
     found = examine()
@@ -33,7 +39,7 @@ def doctor(options: argparse.Namespace) -> Result:
 
 
 def reproduce(options: argparse.Namespace) -> Result:
-    """Notebooks -> executed copies below build/."""
+    """Run the notebooks; executed copies are written below build/."""
     from ..reproduce import reproduce as run
 
     return run(options.only or ())

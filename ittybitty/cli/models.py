@@ -1,4 +1,4 @@
-"""`ittybitty systems | params | train | export`: the rows of the results table, and what becomes of one."""
+"""`ittybitty systems`, `params`, `train` and `export`: list systems, count parameters, train a run, export it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add_verbs(verbs) -> None:
         verbs,
         "systems",
         systems,
-        "list the systems: tokenizer, model, parameters, what the code keeps",
+        "list the systems: tokenizer, model, parameters, what the encoding keeps",
         "ittybitty systems --preset small",
         "ittybitty systems --smoke --data ~/music",
     )
@@ -53,7 +53,7 @@ def _add_train(verbs) -> None:
         verbs,
         "train",
         train,
-        "train a system, or go on with a run",
+        "train a system, or resume a run",
         "ittybitty train hybrid --preset tiny --data ~/music --out runs/first",
         "ittybitty train hybrid --preset nano --data embedded --out runs/try --steps 50",
         "ittybitty train --resume --out runs/first --data ~/music",
@@ -67,10 +67,10 @@ def _add_train(verbs) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps")
     parser.add_argument("--max-hours", type=float, metavar="H", help="save and end cleanly after H hours")
     parser.add_argument(
-        "--seed", type=int, metavar="N", help="number that the first weights and the order of the data are drawn from"
+        "--seed", type=int, metavar="N", help="random seed of the first weights and of the order of the data"
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on where the run in RUN_DIR stopped; begin where there is none"
+        "--resume", action="store_true", help="resume the run in RUN_DIR; start a new one if there is none"
     )
     parser.add_argument(
         "--from", dest="start", metavar="RUN_DIR", help="start from the weights of another run or shipped model"
@@ -90,7 +90,7 @@ def _add_export(verbs) -> None:
         verbs,
         "export",
         export,
-        "write a run as a model hub wants it: float16 shards, configuration, tokenizer, model card",
+        "write a run in the form of a model hub: float16 shards, configuration, tokenizer, model card",
         "ittybitty export runs/first --out hub/first",
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="a run folder, or a model that ships with the package")
@@ -99,7 +99,7 @@ def _add_export(verbs) -> None:
 
 
 def train(options: argparse.Namespace) -> Result:
-    """Corpus or token folder -> run folder."""
+    """Train a system on a corpus or a token folder into a run folder."""
     from .. import pipeline
 
     summary = pipeline.train(
@@ -124,7 +124,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, object]:
 
 
 def export(options: argparse.Namespace) -> Result:
-    """Run folder -> hub folder."""
+    """Export a run folder to a folder for a model hub."""
     from ..export import export as write
 
     result = write(options.run_dir, options.out, options.results)
@@ -136,7 +136,7 @@ def export(options: argparse.Namespace) -> Result:
 
 
 def systems(options: argparse.Namespace) -> Result:
-    """The rows of the results table, as declared or (--smoke) as they run here."""
+    """List the systems; with --smoke, take each through the pipeline on a few pieces."""
     from ..systems import PUBLISHED, SOURCES, rows
 
     if options.smoke:
@@ -187,7 +187,7 @@ def _smoke(options: argparse.Namespace) -> Result:
 
 
 def params(options: argparse.Namespace) -> Result:
-    """Parameters by part, counted without taking memory."""
+    """Count parameters by part, without allocating the model."""
     from ..config import SCALE_PRESETS
     from ..systems import PUBLISHED, SYSTEMS, build, build_model
 

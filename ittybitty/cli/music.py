@@ -1,4 +1,4 @@
-"""`ittybitty continue`: a seed MIDI goes in, a longer piece comes out; `ittybitty playground`: the same on a page."""
+"""`ittybitty continue`: write a continuation of a MIDI file; `ittybitty playground`: the same on a page in the browser."""
 
 from __future__ import annotations
 
@@ -49,16 +49,18 @@ def add_verbs(verbs) -> None:
         "--prompt-seconds",
         type=float,
         metavar="S",
-        help=f"how much of the seed's end is listened to ({given.prompt_seconds:g})",
+        help=f"seconds of the seed's end that the model is given ({given.prompt_seconds:g})",
     )
     parser.add_argument(
-        "--prompt-tokens", type=int, metavar="N", help="and at most so many tokens (as the model was made for)"
+        "--prompt-tokens", type=int, metavar="N", help="and at most N tokens (default: as the model was trained)"
     )
     parser.add_argument(
         "--no-ending", action="store_true", help="with --seconds: cut the piece there, in place of closing it nearby"
     )
     parser.add_argument("--only-new", action="store_true", help="write the continuation without the seed")
-    parser.add_argument("--temperature", type=float, help=f"low is careful, high is daring{usual['temperature']}")
+    parser.add_argument(
+        "--temperature", type=float, help=f"below 1 more predictable, above 1 more surprising{usual['temperature']}"
+    )
     parser.add_argument(
         "--top-k", type=int, metavar="K", help=f"draw from the K likeliest tokens, 0 for all{usual['top_k']}"
     )
@@ -66,7 +68,7 @@ def add_verbs(verbs) -> None:
         "--top-p",
         type=float,
         metavar="P",
-        help=f"draw from the likeliest tokens that hold P of the chance{usual['top_p']}",
+        help=f"draw from the likeliest tokens whose probabilities add up to P{usual['top_p']}",
     )
     parser.add_argument(
         "--repetition-penalty",
@@ -84,10 +86,13 @@ def add_verbs(verbs) -> None:
     add_device(parser, "cpu, which is faster for one piece at a time")
     parser.add_argument("--stop-at-end", action="store_true", help="let the model end the piece early")
     parser.add_argument(
-        "--seed", type=int, metavar="N", help="same number, same music (drawn, and printed, if not given)"
+        "--seed",
+        type=int,
+        metavar="N",
+        help="random seed: the same number gives the same music (drawn and printed if not given)",
     )
     parser.add_argument("--wav", metavar="OUT.wav", help="also as sound")
-    parser.add_argument("--plot", metavar="OUT.png", help="also as a picture (png, pdf or svg)")
+    parser.add_argument("--plot", metavar="OUT.png", help="also draw a piano roll (png, pdf or svg)")
 
     parser = add_verb(
         verbs,
@@ -107,7 +112,7 @@ def add_verbs(verbs) -> None:
 
 
 def playground(options: argparse.Namespace) -> Result:
-    """Serves the page until Ctrl-C."""
+    """Serve the page until Ctrl-C."""
     from ..widget.serve import serve
 
     address = serve(options.host, options.port, not options.no_browser)
@@ -115,7 +120,7 @@ def playground(options: argparse.Namespace) -> Result:
 
 
 def continue_(options: argparse.Namespace) -> Result:
-    """Options are checked first, then places to write, then the seed is read, and only then the work begins."""
+    """Write the continuation of a seed. Options, output files and the seed are checked before the model is loaded."""
     choices = _choices(options)
     with outputs(options.seed_file, options.out, options.wav, options.plot) as (midi, wav, plot):
         from ..midi import read_midi
@@ -138,7 +143,7 @@ def continue_(options: argparse.Namespace) -> Result:
 
 
 def _choices(options: argparse.Namespace) -> dict:
-    """Keyword arguments of `Piano.continue_`; ConfigError for one that makes no sense."""
+    """Keyword arguments of `Piano.continue_`; ConfigError for a bad value."""
     names = (
         "temperature",
         "top_k",

@@ -1,4 +1,4 @@
-"""What all verbs share: how a verb is declared, and how its result is shown.
+"""Shared by all verbs: declaring a verb, output files, progress bars, and printing results.
 
 A verb is a function of the parsed options that returns (result, text): `result` is what --json prints, `text` what a
 person reads. Progress and warnings go to stderr, so that stdout can be piped.
@@ -22,14 +22,14 @@ Result = tuple[dict | list, str]
 
 
 class Lines(list):
-    """A result that --json prints a line an item."""
+    """A list that --json prints as one line per item."""
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str):
-        """Ends with code 2 and one line that names the trouble and where help is."""
+        """End with exit code 2 and one line that names the error and --help."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
@@ -48,7 +48,7 @@ def add_verb(verbs, name: str, run: Callable[[argparse.Namespace], Result], summ
 
 
 def add_data(parser: Parser, or_else: str = "") -> None:
-    """--data, which every verb that reads a corpus takes; `or_else` says what else it may be."""
+    """Add --data, which every verb that reads a corpus has; `or_else` is added to its help text."""
     parser.add_argument(
         "--data",
         metavar="DIR",
@@ -63,7 +63,7 @@ def add_device(parser: Parser, usual: str) -> None:
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """The type of an option that is a whole number, `least` or more."""
+    """The argparse type of a whole number that is at least `least`."""
 
     def read(text: str) -> int:
         try:
@@ -87,9 +87,9 @@ def changes(pairs: list[str] | None) -> dict[str, str]:
 
 @contextlib.contextmanager
 def outputs(source: str | None, *targets: str | None) -> Iterator[list[Any]]:
-    """A temporary file (Path) for each target and None for each that is None; all renamed onto their places when the work is done, none when it fails.
+    """Temporary files for the targets (None for a target that is None), all renamed to their targets if the work succeeds.
 
-    OutputError or ConfigError before any work when a place cannot be written, is named twice or is the `source`.
+    OutputError or ConfigError, before any work, if a target cannot be written, is named twice, or is the `source`.
     """
     from ..paths import atomic_path
 
@@ -107,7 +107,7 @@ def outputs(source: str | None, *targets: str | None) -> Iterator[list[Any]]:
 
 @contextlib.contextmanager
 def bar(total: int | None, unit: str) -> Iterator[Callable[[int], None] | None]:
-    """A progress bar on stderr as a function of what is done so far; None when nobody watches."""
+    """A progress bar on stderr, as a function that takes the amount done so far; None if stderr is no terminal."""
     if not terminal():
         yield None
         return
@@ -119,7 +119,7 @@ def bar(total: int | None, unit: str) -> Iterator[Callable[[int], None] | None]:
 
 @contextlib.contextmanager
 def stdout_for_the_result() -> Iterator[None]:
-    """Whatever is printed meanwhile goes to stderr, compiled libraries included: the byte-pair trainer prints blank lines."""
+    """Redirect stdout to stderr, also for compiled libraries: the byte-pair trainer prints blank lines."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
@@ -132,7 +132,7 @@ def stdout_for_the_result() -> Iterator[None]:
 
 
 def show(arguments: argparse.Namespace, result: dict | list, text: str) -> None:
-    """Prints the result for a person or, with --json, as one line (`Lines`: each of them)."""
+    """Print the result as text, or with --json as one line (`Lines`: one line per item)."""
     if arguments.json:
         items = result if isinstance(result, Lines) else [result]
         text = "\n".join(json.dumps(jsonable(item), allow_nan=False) for item in items)
@@ -140,7 +140,7 @@ def show(arguments: argparse.Namespace, result: dict | list, text: str) -> None:
 
 
 def table(rows: list[dict], columns: dict[str, str]) -> str:
-    """Rows as aligned text under the headings of `columns` (key -> heading); numbers are aligned right."""
+    """Format rows as an aligned table with the headings `columns` (key -> heading); numbers are aligned right."""
     cells = [list(columns.values()), *([_cell(row.get(key)) for key in columns] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     right = [all(isinstance(row.get(key), (int, float)) for row in rows) for key in columns]
@@ -161,5 +161,5 @@ def _cell(value: object) -> str:
 
 
 def terminal() -> bool:
-    """True when a person watches stderr: only then are progress bars drawn."""
+    """True if stderr is a terminal: only then are progress bars drawn."""
     return sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""Corpora: MAESTRO, ASAP, works that come with an installed package, and any folder of MIDI files.
+"""Corpora: MAESTRO, ASAP, works embedded in the installed package music21, and any folder of MIDI files.
 
 corpus = open_corpus(None)             # MAESTRO where it is found, else the embedded works
 for piece in corpus.split("train"):
@@ -18,7 +18,7 @@ __all__ = ["SPLITS", "Corpus", "Piece", "asap", "embedded", "folder", "maestro",
 
 
 def open_corpus(data: str | Path | Corpus | None = None, prefer: str = "") -> Corpus:
-    """The corpus that `data` (else $ITTYBITTY_DATA) names; CorpusError says what was looked for.
+    """Open the corpus that `data` (or else $ITTYBITTY_DATA) names. CorpusError says what was searched.
 
     - a corpus: itself.
     - "embedded": the works read from music21's package.

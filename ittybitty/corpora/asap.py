@@ -30,7 +30,7 @@ SCORE_COLUMNS = ("midi_score", "midi_score_annotations")
 LABELS = ("b", "db", "bR")
 SLACK = 2.0  # s that beats may lie before the first note or after the last release
 TOGETHER = 0.02  # s between a beat and a note struck on it
-FEW = 16  # beats, too few to count how many coincide with notes
+FEW = 16  # beats; with fewer, the share that coincides with notes means nothing
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class AsapPiece(Piece):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What it is read from, annotations among it."""
+        """The files of the piece: MIDI and annotations."""
         return (*super().files, *filter(None, [self.annotations]))
 
     def load(self) -> Performance:
@@ -67,8 +67,8 @@ class Beats:
 def open(root: str | Path, scores: bool = False) -> Corpus:
     """The corpus below `root` (the folder of metadata.csv, or one that holds asap/); CorpusError when it is not there.
 
-    With `scores` the engraved scores of the training works come after the performances, each once: to learn from, never
-    to be scored on.
+    With `scores`, the engraved scores of the training works are added after the performances, each once. They are training
+    data only, never evaluated on.
     """
     folder = paths.find_asap(root)
     if folder is None:

@@ -1,11 +1,11 @@
-"""Works by long-dead composers that need no network: read from the corpus inside music21's installed package.
+"""The embedded corpus: works in the public domain, read from the installed package music21, so no network is needed.
 
 The scores stay where they are [1]; this module names them, gives each a tempo and a split, reads them with music21's own
 calls (muspy 0.5's readers do not work with music21 10) and has them played by `performer`. Splits are by work: the
-movements of a quartet, or a set of polonaises, are never parted, and no chorale tune stands in two splits.
+movements of a quartet, or a set of polonaises, are in one split, and no chorale tune is in two splits.
 
 Reading takes about half a minute, once: the notes are kept in the cache under a name made of this code and music21's
-version. Where the cache cannot be written they are made anew in each process.
+version. If the cache cannot be written, every process reads them again.
 
 Left out: repeats, ornaments and grace notes; scores of living or recent composers; works of more voices than two hands
 can suggest.
@@ -124,7 +124,7 @@ def open() -> Corpus:
 
 
 def performance(name: str) -> Performance:
-    """One movement as it is played, from the cache when it can be."""
+    """One movement as a performance, from the cache if possible."""
     return _performances()[name]
 
 
@@ -133,7 +133,7 @@ def _performances() -> dict[str, Performance]:
     place = paths.cache_dir() / f"embedded-{_version()}.npz"
     made = _from_cache(place)
     if made is None:
-        with _alone(place):  # of several processes one plays, the others find it played
+        with _alone(place):  # one process reads the scores, the others wait for it
             made = _from_cache(place)
             if made is None:
                 made = _play_all()
@@ -143,7 +143,7 @@ def _performances() -> dict[str, Performance]:
 
 @contextlib.contextmanager
 def _alone(place: Path) -> Iterator[None]:
-    """A lock beside `place`; where none can be written, everybody for himself."""
+    """A file lock beside `place`; without a lock if it cannot be written."""
     from filelock import FileLock
 
     try:
@@ -171,7 +171,7 @@ def _from_cache(place: Path) -> dict[str, Performance] | None:
             names = file["names"]
             parts = [np.split(file[part], file[f"{part}_ends"][:-1]) for part in PARTS]
         made = {str(name): Performance(*arrays) for name, *arrays in zip(names, *parts, strict=True)}
-    except Exception:  # absent, cut short or of another make: numpy, zipfile and zlib each have their own errors for it
+    except Exception:  # missing, truncated or of another version: numpy, zipfile and zlib raise different errors
         return None
     fits = all(p.notes.dtype == NOTE and p.pedals.dtype == PEDAL for p in made.values())
     return made if fits and set(made) == {m.score for work in WORKS for m in work.movements} else None
@@ -187,7 +187,7 @@ def _to_cache(made: dict[str, Performance], place: Path) -> None:
                 arrays |= {part: np.concatenate(pieces), f"{part}_ends": np.cumsum([len(a) for a in pieces])}
             with temporary.open("wb") as file:
                 np.savez_compressed(file, **arrays)
-    except (OSError, OutputError):  # a cache that cannot be written costs time, nothing else
+    except (OSError, OutputError):  # without the cache it only takes longer
         pass
 
 

@@ -38,7 +38,7 @@ FOLDER = "maestro-v3.0.0"
 OFFICIAL_COUNTS = {"train": 962, "validation": 137, "test": 177}
 COLUMNS = ("canonical_composer", "canonical_title", "split", "midi_filename")
 
-ATTEMPTS = 4  # so many in a row that bring nothing new end a transfer
+ATTEMPTS = 4  # attempts in a row without a new byte, after which a transfer fails
 TIMEOUT = 30.0  # s without a byte
 CHUNK = 1 << 18  # bytes
 LARGEST_UNPACKED = 1 << 30  # bytes; the real one unpacks to 85 MB
@@ -64,7 +64,7 @@ class Verification:
 
     @property
     def complete(self) -> bool:
-        """Everything is there, and it is the whole of MAESTRO v3."""
+        """True if every file is there and the counts are those of MAESTRO v3."""
         return not self.missing and not self.damaged and self.counts == OFFICIAL_COUNTS
 
 
@@ -133,12 +133,12 @@ def verify(root: str | Path | None = None, progress: bool = True) -> Verificatio
 def fetch(
     root: str | Path | None = None, progress: bool = True, archive: Archive | None = None, pause: float = 1.0
 ) -> Path:
-    """Downloads, checks and unpacks MAESTRO into root/maestro-v3.0.0, and returns that folder.
+    """Download, check and unpack MAESTRO into root/maestro-v3.0.0, and return that folder.
 
-    `root` None means wherever it is found, else $ITTYBITTY_DATA, else the cache: where `open` will look. A folder that is whole already is left alone; a transfer that
-    was broken off continues where it stopped, in this call (after `pause` seconds, twice as long each time) or in the
-    next. `archive` stands in for muspy's declaration. CorpusError for what cannot be had or is not what was declared,
-    OutputError for a `root` that cannot be written.
+    Without `root` it is the folder where MAESTRO is found, else $ITTYBITTY_DATA, else the cache: the places where `open`
+    looks. A complete folder is left alone. An interrupted transfer is continued, in this call (after `pause` seconds,
+    doubled each time) or in the next one. `archive` replaces muspy's declaration. CorpusError if the archive cannot be
+    downloaded or is not the declared one, OutputError if `root` cannot be written.
     """
     if str(root or paths.data_dir()) == "embedded":
         raise CorpusError(

@@ -1,6 +1,6 @@
-"""A piece, and a corpus of pieces with fixed splits: the one interface of MAESTRO, ASAP, the embedded works and a folder.
+"""Piece and Corpus: the common interface of MAESTRO, ASAP, the embedded corpus and a folder of MIDI files.
 
-Splits are made of whole pieces, never of windows: what a model is scored on, it has never seen a bar of.
+A split consists of whole pieces, never of windows, so that no part of an evaluated piece is in the training set.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Piece:
     composer: str
     title: str
     split: str  # one of SPLITS, or another name where a corpus's own table has one
-    path: Path | None = None  # its MIDI file; None for a piece that is made, not read
+    path: Path | None = None  # its MIDI file; None for a piece with a `source`
     source: Callable[[], Performance] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -49,7 +49,7 @@ class Corpus:
     name: str
     licence: str
     pieces: tuple[Piece, ...] = field(repr=False)
-    version: str = ""  # of what makes the pieces that are made, not read
+    version: str = ""  # version of the program that generates pieces with a `source`
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -73,13 +73,13 @@ class Corpus:
 
     @property
     def stamp(self) -> str:
-        """Another one when a piece comes, goes, changes its split, or a file that it is read from is written anew."""
+        """A hash that changes if a piece is added, removed, moved to another split, or a file of it changes."""
         pieces = [[piece.name, piece.split, [_stamp(path) for path in piece.files]] for piece in self.pieces]
         return hashlib.sha256(json.dumps([self.version, pieces]).encode()).hexdigest()[:16]
 
 
 def _stamp(path: Path) -> list[int]:
-    """Size and time of a file; nothing of one that is not there."""
+    """Size and modification time of a file; [] if it does not exist."""
     try:
         found = path.stat()
     except OSError:
