@@ -25,9 +25,9 @@ def readme_table(results: Mapping) -> str:
     share, tokens = (results["all_rows_hybrid"]["training"][key] for key in ("passes", "tokens"))
     lines = [
         f"Bits per note on {len(common_pieces(results))} pieces of MAESTRO's validation split, 95% interval over pieces; all but those in bold and the",
-        f"floors after {100 * share:.0f}% of one pass ({tokens / 1e6:.1f} million tokens of the hybrid's code), about 2.9 million parameters each.",
+        f"floors after {100 * share:.0f}% of one pass ({tokens / 1e6:.1f} million tokens of the hybrid's encoding), about 2.9 million parameters each.",
         "",
-        "| system | not kept by its code | tokens a note | bits a note |",
+        "| system | not kept by its encoding | tokens per note | bits per note |",
         "|---|---|---|---|",
     ]
     for row in systems(results):
