@@ -10,6 +10,8 @@ from ittybitty.generation import continuation
 from ittybitty.notes import Performance
 from performances import random_performance
 
+pytestmark = pytest.mark.slow
+
 ROWS = ("notes-hybrid", "mamba", "lstm-remi")
 
 

@@ -18,6 +18,8 @@ from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance
 from ittybitty.tokenizers import PianoTokenizer
 
+pytestmark = pytest.mark.slow
+
 RESULTS = {
     "bits_per_note": 21.4567, "ci95": [20.1, 22.9], "split": "validation", "corpus": "MAESTRO v3.0.0", "pieces": 137,
     "notes": 639425, "tokens_per_note": 2.04, "onset_error_ms": 5.2, "duration_error_ms": 6.1, "velocity_error": 1.0,

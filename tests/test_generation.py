@@ -18,6 +18,8 @@ from ittybitty.notes import Performance, TempoMap, shift
 from ittybitty.tokenizers import PianoTokenizer
 from ittybitty.tokenizers.reader import Reader
 
+pytestmark = pytest.mark.slow
+
 DATA = DataConfig(prompt_tokens=64)
 
 

@@ -14,6 +14,8 @@ from ittybitty.notes import Performance
 from ittybitty.tokenizers import VARIANTS, make_tokenizer
 from performances import random_performance
 
+pytestmark = pytest.mark.slow
+
 DATA = DataConfig(prompt_tokens=64)
 
 

@@ -23,6 +23,8 @@ from ittybitty.errors import CheckpointError, ConfigError
 from ittybitty.train import loop
 from runs import small_configs, small_store
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "kaggle"
 KERNELS = ("train", "evaluate", "quickstart")

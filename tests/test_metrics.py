@@ -78,6 +78,7 @@ def test_density_and_polyphony_by_hand():
     assert metrics.polyphony(two) == pytest.approx(5 / 4)  # 1 s alone, 1 s both, 1 s alone, silence, 1 s alone
 
 
+@pytest.mark.slow  # muspy is slow to import
 def test_polyphony_is_muspys():
     ours, theirs = metrics.polyphony(piece()), metrics.musical_metrics(piece())
     assert theirs["polyphony"] == pytest.approx(ours, rel=0.08)  # muspy counts on a grid, and a key struck twice once

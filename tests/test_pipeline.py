@@ -9,6 +9,8 @@ from ittybitty.tokenizers.store import INDEX
 from performances import random_performance
 from runs import Played
 
+pytestmark = pytest.mark.slow
+
 BY_TOKENIZER = {row.tokenizer: row.name for row in systems.SYSTEMS.values() if row.corpus == ""}
 
 

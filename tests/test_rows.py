@@ -23,6 +23,8 @@ from ittybitty.train import loop
 from performances import random_performance
 from runs import Played
 
+pytestmark = pytest.mark.slow
+
 ROWS = list(systems.SYSTEMS)
 V, REACH = 60, 64  # tokens; of a llama: short, so that the tests go past it
 SMALL = {"model.vocab_size": V, "model.attn_reach": REACH}

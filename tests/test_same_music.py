@@ -11,6 +11,8 @@ from ittybitty.models import PianoHybridModel, native
 from ittybitty.models.decode import Decoder, decoder
 from ittybitty.models.scan import forced_path
 
+pytestmark = pytest.mark.slow
+
 SEED, NEW = 64, 256
 needs_compiler = pytest.mark.skipif(not native.status()[0], reason=f"no native code here: {native.status()[1]}")
 

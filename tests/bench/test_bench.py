@@ -11,6 +11,8 @@ from ittybitty.errors import ResultError
 from ittybitty.models.decode import decoder
 from ittybitty.models.scan import chosen, forced_path
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def small(monkeypatch):

@@ -10,6 +10,8 @@ from ittybitty.bench import complexity, timing
 from ittybitty.errors import ResultError
 from ittybitty.models.ssm import fft_convolution
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def seeded():

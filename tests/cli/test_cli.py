@@ -18,6 +18,8 @@ from ittybitty.cli import parser
 from ittybitty.errors import ConfigError, OutputError
 from ittybitty.notes import Performance
 
+pytestmark = pytest.mark.slow
+
 VERBS = tuple(next(action for action in cli.build_parser()._actions if action.dest == "verb").choices)
 
 

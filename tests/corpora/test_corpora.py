@@ -23,6 +23,8 @@ from ittybitty.errors import CorpusError, OutputError
 from ittybitty.midi import write_midi
 from ittybitty.notes import transpose
 
+pytestmark = pytest.mark.slow
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     """Serves `content`; `breaks` lists after how many bytes the coming transfers are cut off."""

@@ -16,6 +16,8 @@ from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance
 from ittybitty.tokenizers import PianoTokenizer
 
+pytestmark = pytest.mark.slow
+
 RATE = 48.0
 
 

@@ -19,6 +19,8 @@ from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance, join, shift, transpose
 from ittybitty.tokenizers import PianoTokenizer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -16,6 +16,8 @@ from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance, shift
 from ittybitty.tokenizers import PianoTokenizer
 
+pytestmark = pytest.mark.slow
+
 
 def music(seed, low=40, gap=0.2, notes=80):
     rng = np.random.default_rng(seed)

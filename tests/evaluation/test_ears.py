@@ -13,6 +13,8 @@ from ittybitty.evaluation.ears import endurance, faults, matching
 from ittybitty.evaluation.ears.measure import Opening, opening_of
 from ittybitty.notes import Performance, between, louder, shift, transpose
 
+pytestmark = pytest.mark.slow
+
 SMALL = ears.Plan(pieces=3, opening=8.0, seconds=6.0, long=2, notes=60, window=20, whole_files=2)
 
 

@@ -9,6 +9,8 @@ from ittybitty.errors import ConfigError, CorpusError
 from ittybitty.evaluation.long_continuations import endurance, metrics_by_window, opened, window_metrics
 from ittybitty.notes import Performance
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def corpus():

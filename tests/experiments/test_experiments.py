@@ -14,6 +14,8 @@ from ittybitty.errors import CheckpointError, ConfigError
 from ittybitty.experiments import compare, leak
 from ittybitty.experiments.recipe import SETTINGS, Clock, folder
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"data.context": 32, "train.batch_size": 4, "train.validate_every": 4, "train.warmup": 1}
 
 

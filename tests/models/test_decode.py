@@ -10,6 +10,8 @@ from ittybitty.errors import ConfigError
 from ittybitty.models import PianoHybridModel, native
 from ittybitty.models.decode import Decoder, decoder, quantized, rounded
 
+pytestmark = pytest.mark.slow
+
 NANO = dataclasses.replace(SCALE_PRESETS["nano"]["model"], vocab_size=61, pattern="MF MFA M")
 needs_compiler = pytest.mark.skipif(not native.status()[0], reason=f"no native code here: {native.status()[1]}")
 

@@ -10,6 +10,8 @@ from ittybitty.models import IGNORED
 from ittybitty.tokenizers import make_tokenizer
 from performances import random_performance
 
+pytestmark = pytest.mark.slow
+
 ROWS = [name for name, row in systems.SYSTEMS.items() if row.tokenizer.startswith("notes")]
 
 

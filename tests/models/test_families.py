@@ -13,6 +13,8 @@ from ittybitty.models.cfc import CfC
 from ittybitty.models.scan import scan_sequential
 from ittybitty.models.ssm import PlainSSM, fft_convolution
 
+pytestmark = pytest.mark.slow
+
 NANO = dataclasses.replace(SCALE_PRESETS["nano"]["model"], vocab_size=60)
 D = NANO.d_model
 

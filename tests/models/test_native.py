@@ -16,6 +16,8 @@ from ittybitty.errors import ConfigError
 from ittybitty.models import PianoHybridModel, decode, native, scan
 from ittybitty.models.native import build
 
+pytestmark = pytest.mark.slow
+
 needs_compiler = pytest.mark.skipif(not native.status()[0], reason=f"no native code here: {native.status()[1]}")
 NANO = dataclasses.replace(SCALE_PRESETS["nano"]["model"], vocab_size=61, pattern="MF MFA SF M")
 

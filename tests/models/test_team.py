@@ -9,6 +9,8 @@ from ittybitty.config import SCALE_PRESETS
 from ittybitty.models import PianoHybridModel, decode, native
 from ittybitty.models.team import FIRST, LAST, PATIENCE, TRIAL, Team
 
+pytestmark = pytest.mark.slow
+
 
 def play(team, steps, seconds):
     """Sizes of so many steps on a machine where `size` threads take seconds[size]."""

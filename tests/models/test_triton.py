@@ -15,6 +15,8 @@ from ittybitty.config import SCALE_PRESETS
 from ittybitty.errors import ConfigError
 from ittybitty.models import scan
 
+pytestmark = pytest.mark.slow
+
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install .[triton]"
 )

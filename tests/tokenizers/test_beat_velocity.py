@@ -22,6 +22,8 @@ from ittybitty.tokenizers.beats.velocity import (
     train,
 )
 
+pytestmark = pytest.mark.slow
+
 SMALL = VelocityConfig(width=16, latent=2, codes=8)
 
 

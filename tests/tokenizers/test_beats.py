@@ -34,6 +34,8 @@ from ittybitty.train.windows import Windows
 from performances import random_performance
 from runs import Played
 
+pytestmark = pytest.mark.slow
+
 
 def timed(seed: int = 0, seconds: float = 30.0) -> Performance:
     """Random notes over beats whose tempo wanders between 60 and 200."""

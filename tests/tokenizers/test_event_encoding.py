@@ -10,6 +10,8 @@ from ittybitty.tokenizers.events import IDS_PER_EVENT, VARIANTS, EventTokenizer
 from ittybitty.tokenizers.events.grid import EventGrid
 from performances import random_performance
 
+pytestmark = pytest.mark.slow
+
 PAD, NONE, BOS, EOS = range(4)
 
 

@@ -5,6 +5,8 @@ import pytest
 from ittybitty.tokenizers.tradeoffs import CODES, ROWS, codes_table, settings_table
 from performances import random_performance
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def table():

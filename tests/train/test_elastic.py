@@ -20,6 +20,8 @@ from ittybitty.notes import Performance
 from ittybitty.train.log import read_log
 from runs import small_store, train_group
 
+pytestmark = pytest.mark.slow
+
 CHANGES = {"train.steps": 12, "train.checkpoint_every": 3, "train.validate_every": 6}
 KILLED_AT = 7  # steps; the last checkpoint is that of step 6
 

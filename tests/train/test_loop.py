@@ -26,6 +26,8 @@ from ittybitty.train.optimizer import Autocast, learning_rate, parameter_groups,
 from ittybitty.train.stop import KAGGLE_HOURS, StopSignals, budget
 from runs import processes, small_configs, small_store, train_group, train_process
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):

@@ -25,6 +25,8 @@ from ittybitty.midi import read_midi, read_midi_bytes
 from ittybitty.notes import Performance
 from ittybitty.widget import seeds, serve
 
+pytestmark = pytest.mark.slow
+
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install .[browser]")
 
 ROOT = Path(__file__).parents[2]

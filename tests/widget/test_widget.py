@@ -31,6 +31,8 @@ pytest.importorskip("ipywidgets")
 from ittybitty.widget import Playground
 from ittybitty.widget.page import SETTLED
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def piano():
