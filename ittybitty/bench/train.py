@@ -167,7 +167,7 @@ def _operations(model: nn.Module, rule: torch.optim.Optimizer, steps: int) -> fl
     """Floating-point operations of the matrix products of one training step; embeddings have none but as a tied head."""
     matrices = [p for m in model.modules() if isinstance(m, nn.Linear | nn.LSTM) for p in m.parameters() if p.ndim == 2]
     if getattr(model, "tied", False):
-        matrices.append(model.embedding.weight)
+        matrices.append(model.get_parameter("embedding.weight"))
     total = 6.0 * steps * sum(p.numel() for p in matrices)
     if isinstance(rule, MuonAdamW):
         for p in hidden_matrices(model):

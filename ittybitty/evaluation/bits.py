@@ -19,7 +19,7 @@ copied from the training pieces (memorisation.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,7 +79,7 @@ def evaluate(
 
 def chosen_pieces(
     data: str | Path | Corpus | None, split: str, limit: int | None, prefer: str = ""
-) -> tuple[Corpus, tuple[Piece, ...]]:
+) -> tuple[Corpus, Sequence[Piece]]:
     """The corpus (`open_corpus`), and `limit` pieces of its split, evenly spaced; CorpusError for an empty split, ConfigError for a bad limit."""
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}: give 1 or more pieces")
@@ -287,7 +287,7 @@ def _positions(rows: list[dict], edges: list[int]) -> list[dict]:
     return bins
 
 
-def evenly_spaced(pieces: tuple[T, ...], limit: int | None) -> tuple[T, ...]:
+def evenly_spaced(pieces: Sequence[T], limit: int | None) -> Sequence[T]:
     """`limit` of the pieces, evenly spaced and always the same; all pieces if there is no limit."""
     if limit is None or limit >= len(pieces):
         return pieces

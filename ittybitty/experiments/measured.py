@@ -85,7 +85,7 @@ def _listened(row: Row, run_dir: Path) -> dict:
     from ..evaluation.ears import Plan
 
     wanted = {
-        field.name: type(field.default)(row.settings[field.name])
+        field.name: field.default.__class__(row.settings[field.name])
         for field in dataclasses.fields(Plan)
         if field.name in row.settings
     }
