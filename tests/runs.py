@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
+import sys
+import threading
 from dataclasses import dataclass
 
 import torch
@@ -54,11 +57,39 @@ def small_configs(**changes) -> dict:
     return systems.build("hybrid", "nano", {**overrides, "data.context": 32, **changes})
 
 
-def train_process(store: str, run_dir: str, changes: dict, environment: dict, options: dict) -> None:
-    """A training in a process of its own."""
+def train_process(
+    store: str, run_dir: str, changes: dict, environment: dict, options: dict, kill: tuple[int, float] | None = None
+) -> None:
+    """A training in a process of its own; with `kill` it ends as `kill_at_change` says."""
     os.environ.update(environment, ITTYBITTY_NATIVE="0")  # nothing is compiled for a dozen steps
     torch.set_num_threads(1)
+    if kill is not None:
+        kill_at_change(run_dir, *kill)
     loop.train("hybrid", small_configs(**changes), TokenStore.open(store), run_dir, progress=False, **options)
+
+
+def kill_at_change(folder: str, number: int, delay: float) -> None:
+    """SIGKILL to this process, `delay` seconds after its `number`-th change of a file or folder below `folder` begins.
+
+    A change is a file opened for writing, or a file or folder that is created, renamed or removed. Unlike a kill by the
+    clock alone, it falls into the same part of the work however busy the machine is.
+    """
+    seen = 0
+
+    def watch(event: str, arguments: tuple) -> None:
+        nonlocal seen
+        if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+            return
+        if event not in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+            return
+        if str(arguments[0]).startswith(folder):
+            seen += 1
+            if seen == number:
+                if delay == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    sys.addaudithook(watch)
 
 
 def processes():
