@@ -1,18 +1,18 @@
-"""A run folder: everything a model needs to be played, and everything a training needs to go on.
+"""Reads and writes run folders: all that a model needs to be used, and all that a training needs to be resumed.
 
-    config.json          format, system, preset, model, data, train, tokenizer hash, metrics: the config travels along; and
-                         trained_on, {"corpus", "licence"} of each corpus that was learnt from, where that is known
+    config.json          format, system, preset, model, data, train, tokenizer hash, metrics; and trained_on, the
+                         {"corpus", "licence"} of each corpus that the model was trained on, if that is known
     tokenizer.json
     model.safetensors    the best weights by validation (or model-0000i-of-0000n.safetensors with an index)
-    last/                model.safetensors, optimizer.safetensors, state.json: where --resume goes on
-    log.jsonl            one line a record, written by training
+    last/                model.safetensors, optimizer.safetensors, state.json: what --resume starts from
+    log.jsonl            the training log, one record per line
 
-`last` is written whole beside the old one and takes its place by renaming; the old one goes when the new one stands.
-A kill at any moment leaves a complete checkpoint under one of three names, and `newest` finds it. So a run holds at
-most two `last` and two model.safetensors at any time.
+`last` is written completely beside the old one and then renamed; the old one is removed after that. If the process is killed
+at any moment, a complete checkpoint remains under one of three names, and `newest` finds it. A run therefore holds at most
+two `last` folders and two model.safetensors at any time.
 
-Nothing here unpickles: tensors are safetensors, numbers are JSON, and a file of either can be read without running code.
-Left out: keeping a history of checkpoints; a run keeps its best and its last.
+Nothing is unpickled: tensors are safetensors and numbers are JSON, so reading a file never runs code.
+Left out: a history of checkpoints; a run keeps its best weights and its last checkpoint.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LAST, WRITING, PREVIOUS = "last", "last.writing", "last.previous"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in eval mode, with all that belongs to it."""
+    """A model in eval mode, with its tokenizer and configuration."""
 
     model: LanguageModel
     tokenizer: Tokenizer
@@ -54,21 +54,21 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Last:
-    """A training checkpoint as read from disk: what it is, and where its tensors are."""
+    """A training checkpoint on disk: its folder, and the content of state.json."""
 
     path: Path
     state: dict
 
     @property
     def step(self) -> int:
-        """Optimizer steps that were taken before it was written."""
+        """Number of optimizer steps before it was written."""
         return self.state["step"]
 
 
 def find(name: str | Path) -> Path:
-    """The run folder of a path, of a shipped model's name, or of one attached on Kaggle, named by the end of its path.
+    """The run folder that `name` means: a path, a shipped model, or the end of the path of a run attached on Kaggle.
 
-    CheckpointError names the nearest one.
+    CheckpointError names the nearest name for an unknown one.
     """
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
@@ -88,10 +88,10 @@ def find(name: str | Path) -> Path:
 
 
 def load(name: str | Path, device: str = "cpu") -> Loaded:
-    """Read a run folder or shipped model onto a device ("auto", "cpu", "cuda:1" …); float16 weights become float32.
+    """Load a run folder or shipped model onto a device ("auto", "cpu", "cuda:1" …); float16 weights become float32.
 
-    Raises CheckpointError for anything missing, damaged or of another version, also when the tokenizer is not the one
-    the weights were trained with.
+    CheckpointError if a file is missing, damaged or of another version, or if the tokenizer is not the one that the
+    weights were trained with.
     """
     from .tokenizers import load_tokenizer
 
@@ -117,7 +117,7 @@ def load(name: str | Path, device: str = "cpu") -> Loaded:
 
 
 def read_config(folder: Path) -> dict:
-    """config.json with its parts as dataclasses under "configs"; CheckpointError when this version cannot read it."""
+    """Read config.json, with its parts as dataclasses under "configs". CheckpointError if this version cannot read it."""
     path = Path(folder) / "config.json"
     header = _read_json(path)
     if header.get("format") != FORMAT:
@@ -142,7 +142,7 @@ def write_config(
     metrics: Mapping,
     trained_on: list[dict] | None = None,
 ) -> None:
-    """config.json, atomically; `trained_on` as in `Loaded`."""
+    """Write config.json, atomically; `trained_on` as in `Loaded`."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -157,7 +157,7 @@ def write_config(
 
 
 def check_tokenizer(expected: str, tokenizer: Tokenizer, where: Path) -> None:
-    """CheckpointError unless the tokenizer is the one that `expected` is the content hash of."""
+    """CheckpointError unless the tokenizer's content hash is `expected`."""
     if tokenizer.content_hash != expected:
         raise CheckpointError(
             f"{where}: the weights were trained with tokenizer {expected[:12]}, not {tokenizer.content_hash[:12]}; "
@@ -171,7 +171,7 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def weights_hash(model: torch.nn.Module) -> str:
-    """16 hex digits of the weights' values, by which a result is known to be of these weights and no others."""
+    """Hash of the weights' values (16 hex digits); results store it, so that it is known which weights they belong to."""
     digest = hashlib.sha256()
     for name, value in sorted(weights(model).items()):
         digest.update(name.encode() + value.numpy().tobytes())
@@ -179,12 +179,12 @@ def weights_hash(model: torch.nn.Module) -> str:
 
 
 def save_model(folder: Path, model: torch.nn.Module) -> None:
-    """model.safetensors, atomically; what stood there stays until the new file is complete."""
+    """Write model.safetensors, atomically: the old file is kept until the new one is complete."""
     _save_tensors(weights(model), Path(folder) / MODEL)
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Weights in float32: best, else sharded, else last. A "module." left by DataParallel is taken off the names."""
+    """Read weights as float32: the best ones, else sharded ones, else the last. Removes the prefix "module." of DataParallel."""
     folder = Path(folder)
     if (folder / MODEL).is_file():
         tensors = _read_tensors(folder / MODEL)
@@ -204,7 +204,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def put_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], where: Path) -> None:
-    """Load tensors into the model; CheckpointError unless names and shapes are exactly the model's."""
+    """Copy tensors into the model. CheckpointError unless names and shapes are exactly the model's."""
     own = model.state_dict()
     for trouble, names in (("lack", own.keys() - tensors.keys()), ("hold unknown", tensors.keys() - own.keys())):
         if names:
@@ -220,9 +220,9 @@ def put_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], whe
 
 
 def save_last(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: Mapping) -> None:
-    """Write last/ whole, then let it take the old one's place. `state` is JSON; it must hold "step".
+    """Write a new last/ beside the old one, then replace the old one. `state` is written as JSON and must have "step".
 
-    Raises OutputError when the disk is full or not writable; the checkpoint that stood before is then untouched.
+    OutputError if the disk is full or not writable; the old checkpoint is then unchanged.
     """
     folder = Path(folder)
     writing = folder / WRITING
@@ -248,13 +248,13 @@ def save_last(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optim
 
 
 def newest(folder: Path) -> Last | None:
-    """The complete checkpoint with the most steps, whatever moment a kill came at; None when there is none."""
+    """The complete checkpoint with the most steps, also after a kill at any moment; None if there is none."""
     found = [last for name in (LAST, WRITING, PREVIOUS) if (last := _complete(Path(folder) / name))]
     return max(found, key=lambda last: last.step, default=None)
 
 
 def settle(folder: Path) -> Last | None:
-    """Make the newest complete checkpoint the only one, under the name last/, and sweep what a kill left half-written."""
+    """Rename the newest complete checkpoint to last/, and delete all others and what a killed process left half-written."""
     folder = Path(folder)
     last = newest(folder)
     if last is not None and last.path.name != LAST:
@@ -272,9 +272,9 @@ def settle(folder: Path) -> Last | None:
 
 
 def adopt(sources: Iterable[Path], folder: Path) -> Path | None:
-    """Copy the run that has the most steps among `sources` to `folder`, unless `folder` has as many; where it came from.
+    """Copy the run with the most steps among `sources` to `folder`, unless `folder` has as many. Returns the source, or None.
 
-    For Kaggle, where a notebook's former output is mounted read only: the run is taken over whole, then renamed.
+    For Kaggle, where the output of a notebook's former version is mounted read only. The copy is renamed when it is complete.
     """
     folder = Path(folder)
     here = last.step if (last := newest(folder)) else -1
@@ -297,9 +297,9 @@ def adopt(sources: Iterable[Path], folder: Path) -> Path | None:
 
 
 def adopt_attached(folder: Path) -> Path | None:
-    """On Kaggle, take over the run that a former version of the notebook left at this place of its output; where it came from.
+    """On Kaggle, copy the run that a former version of the notebook left at the same place of its output. Returns the source.
 
-    Nothing happens where `folder` is as far already. Under torchrun all ranks may call it: one copies.
+    Nothing happens if `folder` has as many steps already. Under torchrun all ranks may call it; one of them copies.
     """
     from filelock import FileLock
 
@@ -320,7 +320,7 @@ def adopt_attached(folder: Path) -> Path | None:
 
 
 def restore(last: Last, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put a checkpoint's weights and optimizer state back, exactly."""
+    """Load a checkpoint's weights and optimizer state into `model` and `optimizer`, exactly."""
     put_weights(model, _read_tensors(last.path / MODEL), last.path)
     tensors = _read_tensors(last.path / "optimizer.safetensors")
     names = _names(model, optimizer)
@@ -391,7 +391,7 @@ def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """A safetensors file that others may read where they may read this process's other files; safetensors alone makes it 0600."""
+    """Write a safetensors file with the file mode of this process's umask; safetensors itself would write mode 0600."""
     save_file(dict(tensors), path, metadata=dict(metadata) if metadata else None)
     mask = os.umask(0)
     os.umask(mask)  # it can only be read by setting it

@@ -1,4 +1,4 @@
-"""Notes -> numbers: what a code loses, what a piece is like, how far two pieces are apart, how sure a mean is.
+"""Metrics of music: errors of an encoding, properties of a piece, distances of histograms, bootstrap intervals.
 
 muspy's own metrics are used where they mean something without a metre (`musical_metrics`); MAESTRO's 120 beats a minute
 are a clock, so nothing here counts beats or bars. Times are seconds, velocities MIDI steps.
@@ -25,14 +25,14 @@ REPEATED = 4  # notes of a run that `repetition` looks for
 FRAME, BLOCK = 0.5, 8  # s, and frames of a passage that `self_similarity` compares
 
 
-# What a code loses
+# Errors of an encoding
 
 
 def round_trip_error(original: Performance, decoded: Performance) -> dict[str, float]:
-    """Mean absolute errors over the notes that came back, and how many did not.
+    """Mean absolute errors over the notes that were decoded again, and the number of notes that were lost.
 
     {"onset_error_ms", "duration_error_ms", "velocity_error", "notes_lost", "notes"}. Notes of one pitch are paired in
-    order of onset; where fewer came back, those with the nearest onsets are taken to be the ones.
+    order of onset; if fewer were decoded, the pairing with the nearest onsets is taken.
     """
     errors = [np.empty((0, 3))]
     for pitch in np.unique(original.notes["pitch"]):
@@ -90,7 +90,7 @@ def _pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return rows, rows + passed
 
 
-# What a piece is like
+# Properties of a piece
 
 
 def pitch_class_histogram(performance: Performance) -> np.ndarray:
@@ -127,7 +127,7 @@ def pitch_class_transitions(performance: Performance) -> np.ndarray:
 
 
 def repetition(performance: Performance, length: int = REPEATED) -> float:
-    """Share of runs of `length` pitches, in (onset, pitch) order, that stood in the piece before: rep-n of [4]; NaN for none."""
+    """Share of runs of `length` pitches, in (onset, pitch) order, that occurred earlier in the piece: rep-n of [4]; NaN for none."""
     pitches = performance.notes["pitch"].astype(np.int64)
     runs = len(pitches) - length + 1
     if runs < 1:
@@ -136,7 +136,7 @@ def repetition(performance: Performance, length: int = REPEATED) -> float:
 
 
 def self_similarity(performance: Performance) -> float:
-    """How alike the piece stays to what it was: 1 where every passage was heard before, near 0 where none was; NaN if too short.
+    """Similarity of each passage to earlier ones: 1 if every passage was heard before, near 0 if none was; NaN if too short.
 
     Passages are BLOCK frames of FRAME seconds, each frame the time that each pitch class is held in it, centred on
     the piece's mean. Of Foote's matrix of cosines [5], the mean over passages of the largest in the past that does not overlap.
@@ -211,7 +211,7 @@ def _shares(counts: np.ndarray) -> np.ndarray:
     return counts / max(1, counts.sum())
 
 
-# How far two histograms are apart
+# Distances of histograms
 
 
 def overlapped_area(first: np.ndarray, second: np.ndarray) -> float:
@@ -225,7 +225,7 @@ def kl_divergence(first: np.ndarray, second: np.ndarray, floor: float = 1e-6) ->
     return float((p * np.log2(p / q)).sum())
 
 
-# How sure a mean is
+# Bootstrap intervals
 
 
 def bootstrap_interval(

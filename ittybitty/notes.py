@@ -1,4 +1,4 @@
-"""A performance as notes in seconds, and the few operations everything else is made of.
+"""Performance: notes and pedal in seconds, with operations such as shift, transpose, between and join.
 
 A performance is two NumPy record arrays, because MAESTRO holds seven million notes:
 
@@ -205,7 +205,7 @@ def _joined_beats(first: np.ndarray | None, second: np.ndarray | None) -> np.nda
 
 
 def without_overlaps(performance: Performance) -> Performance:
-    """Each key released, at the latest, when it is struck again: what a real keyboard does, and what MIDI can store.
+    """Shorten notes so that each key is released, at the latest, when it is struck again; MIDI cannot store more.
 
     Of several notes with the same pitch and onset the longest stays (with the loudest velocity).
     """

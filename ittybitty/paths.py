@@ -1,4 +1,4 @@
-"""The one file that knows where things lie: data, cache, trained weights, run folders, Kaggle's mounts.
+"""Finds folders: data, cache, trained weights, run folders and Kaggle's mounts. Also: writing files atomically.
 
 Nothing is created or searched at import. An explicit folder (argument, else $ITTYBITTY_DATA) is the only place looked
 at; without one, Kaggle's mounts and then the cache are searched.
@@ -19,7 +19,7 @@ from .errors import OutputError
 
 DATA_VARIABLE = "ITTYBITTY_DATA"  # folder that holds maestro-v3.0.0/, asap/ or MIDI files
 CACHE_VARIABLE = "ITTYBITTY_CACHE"
-KAGGLE_VARIABLE = "ITTYBITTY_KAGGLE_ROOT"  # stands for /kaggle, so that a test can make its own
+KAGGLE_VARIABLE = "ITTYBITTY_KAGGLE_ROOT"  # replaces /kaggle, for tests
 MAESTRO_CSV = "maestro-v3.0.0.csv"
 ASAP_CSV = "metadata.csv"
 MOUNT_DEPTH = 6  # /kaggle/input/datasets/<owner>/<slug>/<folder>/maestro-v3.0.0 is 5 below input

@@ -1,6 +1,6 @@
-"""The session that a training lives in: what may end it early, and what it must leave as it found it.
+"""Stop requests: SIGINT, SIGTERM and a limit of hours. Also: deterministic operations during a training.
 
-Left out: what to do then; loop.py checkpoints at the next step boundary.
+Left out: what a stop request does; loop.py writes a checkpoint after the current step.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ KAGGLE_HOURS = 11.0  # of the 12 h a session may last: the rest is for installin
 
 
 class StopSignals:
-    """Turns SIGINT and SIGTERM into a wish that the loop reads at the next step boundary; a second Ctrl-C is immediate."""
+    """Turns SIGINT and SIGTERM into a stop request, which the loop reads after each step. A second Ctrl-C stops at once."""
 
     def __init__(self):
         self.received = ""  # "", "SIGINT" or "SIGTERM"
 
     def __enter__(self) -> StopSignals:
         self._before = {}
-        if threading.current_thread() is threading.main_thread():  # Python takes no handler elsewhere
+        if threading.current_thread() is threading.main_thread():  # Python allows signal handlers only there
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)
         return self
@@ -45,7 +45,7 @@ class StopSignals:
 
 
 def budget(max_hours: float | None) -> float:
-    """Seconds that a training may take; Kaggle's limit when none is given there, else no end."""
+    """Seconds that a training may take. Without `max_hours` it is Kaggle's limit on Kaggle, and no limit elsewhere."""
     if max_hours is None:
         return KAGGLE_HOURS * 3600 if paths.on_kaggle() else math.inf
     if not max_hours > 0:
@@ -55,7 +55,7 @@ def budget(max_hours: float | None) -> float:
 
 @contextmanager
 def deterministic(device: torch.device):
-    """On a CPU, ask torch for operations whose sums always run in the same order; on CUDA nothing is promised."""
+    """Context in which torch's operations on a CPU are deterministic: sums have a fixed order. CUDA promises nothing."""
     memory: Any = torch.utils.deterministic  # a module with a property
     before, fill = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     if device.type == "cpu":

@@ -1,7 +1,7 @@
-"""Pieces of tokens -> training batches (x, y), in an order that (seed, epoch, step) alone decides.
+"""Cuts token files into windows and makes training batches (x, y), in an order decided by (seed, epoch, step) alone.
 
-Resuming is exact because nothing here remembers anything: batch 7,001 of a run is the same arrays whether 7,000
-batches came before it or none. A piece of n tokens has n - 1 targets; they are cut into ceil((n - 1) / L) windows, as
+Nothing is remembered from batch to batch, so resuming is exact: batch 7,001 of a run is the same whether 7,000 batches
+came before it or none. A piece of n tokens has n - 1 targets; they are cut into ceil((n - 1) / L) windows, as
 few as can be, so every epoch has the same number of steps. Where the cuts fall is drawn anew each epoch, within the
 slack of the two ends. With a `stride` windows overlap, as some published recipes have it: one begins every `stride`
 tokens, the last one ends with its piece, and each epoch reads the same ones in another order.
@@ -31,7 +31,7 @@ _AS_IT_IS = DataConfig(stride=0, copies=0, pitch_shift=0, velocity_shift=0, temp
 
 @dataclass(frozen=True)
 class Plan:
-    """One epoch: where the first cut of each piece falls, and the order of all windows."""
+    """The windows of one epoch: the length of each piece's first window, and the order of all windows."""
 
     first: np.ndarray  # (pieces,) tokens of a piece's first window
     order: np.ndarray  # (windows,) a permutation
@@ -180,7 +180,7 @@ class Windows:
         return self.tokenizer.augment(ids, self._on_keyboard(semitones, ids), int(velocity_steps), float(stretch))
 
     def _shift_of_copy(self, row: int) -> int:
-        """Semitones that a row is moved by: none for the piece itself, another number for each of its copies."""
+        """Semitones that a row is transposed by: 0 for the piece itself, a different number for each of its copies."""
         if row not in self._shifts:
             piece, copy = row % len(self.pieces), row // len(self.pieces)
             random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, piece])))
@@ -191,7 +191,7 @@ class Windows:
         return self._shifts[row]
 
     def _on_keyboard(self, semitones: int, ids: np.ndarray) -> int:
-        """`semitones`, or as many of them as no note leaves the keyboard by."""
+        """`semitones`, reduced if needed so that no note leaves the keyboard."""
         if not (pitches := self.tokenizer.pitch_range(ids)):
             return semitones
         lowest, highest = pitches
@@ -199,9 +199,9 @@ class Windows:
 
 
 def batches(windows: Windows, start: int, stop: int, workers: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """`windows.batch(step)` for start <= step < stop, made ahead of time.
+    """Yield `windows.batch(step)` for start <= step < stop, prepared ahead of time.
 
-    By one thread with `workers` 0, else by that many processes (a GPU is faster than one core can augment).
+    With `workers` 0 one thread prepares them, otherwise that many processes (a GPU is faster than one core can augment).
     """
     if workers:
         from torch.utils.data import DataLoader
