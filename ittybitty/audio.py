@@ -1,4 +1,4 @@
-"""Notes -> sound: a small piano made of one sampled tone a key, offline, with pedal and dynamics.
+"""Renders notes to sound: a small piano from one sampled tone per key, offline, with pedal and dynamics.
 
 The tones come from symusic's synthesizer [1] and the General MIDI SoundFont TimGM6mb.sf2 that pretty_midi [2] carries.
 That synthesizer ignores velocity and pedal, holds the loop of a sample at full level and cuts the last release

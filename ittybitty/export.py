@@ -1,8 +1,8 @@
-"""A run folder -> what a model hub wants: small float16 shards, configuration, tokenizer, and a card that says what was measured.
+"""Exports a run folder for a model hub: small float16 shards, configuration, tokenizer, and a model card with measured figures.
 
     export("runs/first", "hub/itty-bitty", results)      # ittybitty.load("hub/itty-bitty") plays it
 
-The folder is written whole beside its place and renamed; it is read back and compared before that. Shards follow Hugging
+The folder is written beside its target, read back and compared, and then renamed. Shards follow Hugging
 Face's naming [1], each at most 15 MB, so that every hub and version control takes them.
 
 [1] huggingface_hub, split_torch_state_dict_into_shards.  Left out: uploading, which is the hub's own command.

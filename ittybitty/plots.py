@@ -1,10 +1,9 @@
-"""Notes and numbers -> axes, in one style: for notebooks, for the command line's --plot and for the paper.
+"""Draws notes and numbers with matplotlib, in one style: for notebooks, for the command line's --plot and for the paper.
 
-Every function draws into `ax` if it is given one, else into a figure of its own, and returns the axes; saving and
-showing are the caller's. Colours are those of Okabe and Ito [1], told apart by colour-blind eyes and, by their lightness,
-in grey. Sizes are for a page of two columns: text of 8 to 9 points on 7 inches, 3.4 inches with `style(columns=1)`.
+Every function draws into `ax`, or into a new figure without it, and returns the axes; saving and showing are up to the
+caller. Colours are those of Okabe and Ito [1]: they can be told apart by colour-blind readers, and by lightness in grey. Sizes are for a page of two columns: text of 8 to 9 points on 7 inches, 3.4 inches with `style(columns=1)`.
 
-[1] Okabe and Ito 2008, Color Universal Design.  Left out: what is computed; that is metrics.py and evaluation/.
+[1] Okabe and Ito 2008, Color Universal Design.  Left out: computing what is drawn (metrics.py, evaluation/).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GREY = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F",
 )  # fmt: skip
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-SEED, NEW = BLUE, VERMILION  # a seed and what was made of it, in every picture
+SEED, NEW = BLUE, VERMILION  # a seed and its continuation, in every picture
 
 _STYLE = {
     "figure.dpi": 110,
@@ -48,7 +47,7 @@ _STYLE = {
 
 
 class style:
-    """The one look, from now on: ``plots.style()``; or for some lines: ``with plots.style(): …``.
+    """Set the style of all following figures, ``plots.style()``, or of a block, ``with plots.style(): …``.
 
     Figures are as wide as one or both `columns` of a page, and `height` inches high.
     """
@@ -58,7 +57,7 @@ class style:
         from cycler import cycler
 
         self._before = dict(matplotlib.rcParams.copy())
-        del self._before["backend"]  # not a matter of looks, and asking for it would choose one
+        del self._before["backend"]  # not part of the style; reading it would choose a backend
         size = (7.0 if columns == 2 else 3.4, height)
         matplotlib.rcParams.update({**_STYLE, "figure.figsize": size, "axes.prop_cycle": cycler(color=PALETTE)})
 
@@ -83,7 +82,7 @@ def _axes(ax):
 
 
 def piano_roll(seed: Performance, new: Performance | None = None, ax=None, window: tuple[float, float] | None = None):
-    """Notes as bars over seconds, louder ones darker; seed and continuation in two colours, pedal as a strip below.
+    """Draw a piano roll: notes as bars over seconds, louder ones darker, seed and continuation in two colours, pedal below.
 
     With a continuation, the seed is shown for as many seconds before it as the continuation lasts (at least 10 s);
     `window` (start s, end s) shows another part.
@@ -129,7 +128,7 @@ def _window(seed: Performance, new: Performance | None, boundary: float) -> tupl
 
 
 def _draw_notes(ax, strip, part: Performance, colour: str, start: float, end: float) -> np.ndarray:
-    """Draws one performance; the pitches that are seen."""
+    """Draw the notes and pedal of one performance; returns the pitches in view."""
     from matplotlib.collections import PolyCollection
     from matplotlib.colors import to_rgba
 
@@ -145,7 +144,7 @@ def _draw_notes(ax, strip, part: Performance, colour: str, start: float, end: fl
 
 
 def patterns(states: np.ndarray, names: Sequence[str] = (), ax=None):
-    """Rows of what a key does in each frame of a beat (n, frames): 0 silent, 1 held, 2 struck, the first row on top."""
+    """Draw patterns of the beat encoding: states (n, frames) of a key in a beat, 0 silent, 1 held, 2 struck; first row on top."""
     from matplotlib.colors import ListedColormap
 
     states = np.asarray(states)
@@ -169,7 +168,7 @@ def patterns(states: np.ndarray, names: Sequence[str] = (), ax=None):
 
 
 def training_curve(log: Iterable[Mapping], ax=None, x: str = "step"):
-    """Loss of training and validation in nats a token, from the records of a log.jsonl (train.log.read_log); `x` is "step" or "tokens".
+    """Draw training and validation loss in nats per token, from the records of a log.jsonl (train.log.read_log); `x` is "step" or "tokens".
 
     Training is drawn as logged, faint, and smoothed over the records before; validation as points.
     """
@@ -204,7 +203,7 @@ def training_curve(log: Iterable[Mapping], ax=None, x: str = "step"):
 
 
 def learning_curves(logs: Mapping[str, Iterable[Mapping]], ax=None, x: str = "tokens"):
-    """Several runs in one picture, a colour each: training smoothed as a line, validation as points; otherwise as `training_curve`."""
+    """Draw several runs in one picture, one colour each: training smoothed as a line, validation as points (see `training_curve`)."""
     with style():
         ax = _axes(ax)
         for (name, log), color in zip(logs.items(), PALETTE):
@@ -233,7 +232,7 @@ def _smooth(values: np.ndarray, share: float = 0.02) -> np.ndarray:
 
 
 def attention_mask(mask: np.ndarray, ax=None):
-    """Which positions (columns) a position (row) may look at: bool (L, L)."""
+    """Draw an attention mask, bool (L, L): which positions (columns) a position (row) may attend to."""
     from matplotlib.colors import ListedColormap
 
     with style(columns=1, height=3.2):
@@ -256,7 +255,7 @@ def attention_mask(mask: np.ndarray, ax=None):
 
 
 def next_token(probabilities: Mapping[str, Sequence[float]], names: Sequence[str], ax=None):
-    """Bars of the next token's probabilities (V,) under each of several settings, likeliest first under the first one."""
+    """Draw the next token's probabilities (V,) for several settings as bars, sorted by the first setting."""
     first = np.asarray(next(iter(probabilities.values())), float)
     shown = np.argsort(-first, kind="stable")[: min(20, len(first))]
     with style():
@@ -284,7 +283,8 @@ def intervals(
     say: bool = True,
     marks: Mapping[str, str] | None = None,
 ):
-    """A point and its 95% interval ("ci95") a row, lowest on top; a code that drops something is hollow and, if asked to `say`, says what.
+    """Draw a point and its 95% interval ("ci95") for each row, lowest on top. An encoding that drops something is hollow; with
+    `say` its row names what is dropped.
 
     `marks` gives the marker of a row's "group", a circle where it gives none.
     """
@@ -322,7 +322,7 @@ def _row_name(row: Mapping, label: str) -> str:
 
 
 def shares(rows: Sequence[Mapping], key: str = "bits_per_note_by_attribute", label: str = "system", ax=None):
-    """A bar a row, cheapest on top, made of what each attribute costs in bits a note; rows without `key` are left out."""
+    """Draw a stacked bar for each row: bits per note of each attribute, lowest total on top. Rows without `key` are left out."""
     rows = sorted((row for row in rows if row.get(key)), key=lambda row: -sum(row[key].values()))
     with style(height=1.1 + 0.34 * len(rows)):
         ax = _axes(ax)
@@ -352,7 +352,7 @@ def shares(rows: Sequence[Mapping], key: str = "bits_per_note_by_attribute", lab
 
 
 def by_position(results: Sequence[Mapping], label: str = "system", ax=None):
-    """Bits per note by position of `evaluation.by_position`, a colour a result: the whole past drawn, windows dashed."""
+    """Draw bits per note by position (`evaluation.by_position`), one colour per result: whole context solid, windows dashed."""
     with style():
         ax = _axes(ax)
         for result, colour in zip(results, PALETTE):
@@ -387,7 +387,7 @@ def by_position(results: Sequence[Mapping], label: str = "system", ax=None):
 
 
 def overlaps(result: Mapping, ax=None):
-    """MGEval's overlapped areas of a record of evaluation/continuation_metrics.py: the model's beside the other humans', feature by feature."""
+    """Draw MGEval's overlapped areas of a record of evaluation/continuation_metrics.py: model and other humans, by feature."""
     generated, humans = result["mgeval"]["generated"], result["mgeval"]["other_humans"]
     names = sorted(
         (name for name in generated if generated[name] and humans[name]), key=lambda name: generated[name]["overlap"]
@@ -419,7 +419,7 @@ def overlaps(result: Mapping, ax=None):
 
 
 def endurance(result: Mapping, metrics: Mapping[str, str], axes=None, others: Mapping[str, Mapping] | None = None):
-    """Metrics along long continuations of evaluation/long_continuations.py, a small picture each: the model's beside the pianists'.
+    """Draw metrics along long continuations (evaluation/long_continuations.py), one small picture each: model and pianists.
 
     Thin lines are pieces, thick ones their mean. `metrics` gives each one's label. `axes` are as many as metrics. `others` are
     further results of the same openings, of which the mean is drawn under their name.
@@ -461,7 +461,7 @@ def endurance(result: Mapping, metrics: Mapping[str, str], axes=None, others: Ma
 
 
 def shared_runs(result: Mapping, kind: str = "pitch and time", ax=None):
-    """Share of runs that stand in the training pieces, by their length: continuations, their truth and other humans."""
+    """Draw the share of runs that occur in the training pieces, by length: continuations, their truth and other humans."""
     sets = {
         "generated": ("continuations", NEW, "D"),
         "truth": ("what the pianists played", SEED, "o"),
@@ -480,7 +480,7 @@ def shared_runs(result: Mapping, kind: str = "pitch and time", ax=None):
 
 
 def claims(results: Sequence[Mapping], label: str = "row", ax=None):
-    """Bits per note that each protocol of experiments/leak.py would have claimed, beside what is true of the same weights."""
+    """Draw the bits per note that each protocol of experiments/leak.py claims, beside the true value of the same weights."""
     with style(height=1.1 + 0.4 * len(results)):
         ax = _axes(ax)
         places = np.arange(len(results))[::-1]
@@ -514,7 +514,7 @@ def scaling(
     ax=None,
     xlabel: str = "length (tokens)",
 ):
-    """Cost against length, both logarithmic, with the exponent of a fitted power law in the legend: 1 is linear."""
+    """Draw cost against length on logarithmic axes, with the exponent of a fitted power law in the legend (1 is linear)."""
     with style():
         ax = _axes(ax)
         for (name, costs), marker in zip(curves.items(), "osD^vPX"):
@@ -530,7 +530,7 @@ def scaling(
 
 
 def diagram(nodes: Mapping[str, tuple], arrows: Iterable[tuple], ax=None):
-    """Boxes and arrows: nodes {name: (x, y, text[, colour])} in units of a box's height, arrows (from, to[, label])."""
+    """Draw a diagram of boxes and arrows: nodes {name: (x, y, text[, colour])} in units of a box's height, arrows (from, to[, label])."""
     with style():
         ax = _axes(ax)
         boxes = {}

@@ -1,4 +1,4 @@
-"""One device, nn.DataParallel, or torchrun: what differs between them, and nothing else.
+"""Training on one device, with nn.DataParallel, or under torchrun: all that differs between the three.
 
     none   one process, one device (a CPU, or the first GPU)
     dp     one process, all GPUs: nn.DataParallel splits each batch; simple, one GIL
