@@ -7,7 +7,7 @@ PARITY := build/parity-venv
 LATEX := pdflatex -interaction=nonstopmode -halt-on-error main.tex
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check reproduce test test-fast test-parity test-sanitizers fuzz paper lab playground kaggle-bundle kaggle-rehearsal clean
+.PHONY: help gpu-tokens setup check reproduce test test-fast test-parity test-sanitizers fuzz paper lab playground kaggle-bundle kaggle-rehearsal clean
 
 help:
 	@echo "make reproduce   run every notebook at its small size; ends by saying where the new piece of music lies"
@@ -20,6 +20,7 @@ help:
 	@echo "make paper       build paper/main.pdf from the recorded results"
 	@echo "make playground  choose, slide, watch, listen: a page in your browser, without a network"
 	@echo "make lab         open the notebooks in JupyterLab"
+	@echo "make gpu-tokens  all of MAESTRO in two encodings, below 30 MB, for ittybitty gpu run"
 	@echo "make kaggle-bundle OWNER=you   build what Kaggle is given (kaggle/README.md)"
 	@echo "make kaggle-rehearsal          play two Kaggle sessions here, one of them killed"
 	@echo "make clean       remove build/ and caches; .venv, runs/ and your data stay"
@@ -89,6 +90,10 @@ playground: $(READY)
 
 lab: $(READY)
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+# MAESTRO is taken from $ITTYBITTY_DATA, or from where ittybitty data fetch put it.
+gpu-tokens: $(READY)
+	@$(BIN)/ittybitty gpu pack --out build/tokens.pack
 
 kaggle-bundle: $(READY)
 	@test -n "$(OWNER)" || { echo "Your name on Kaggle is needed: make kaggle-bundle OWNER=you"; exit 1; }

@@ -187,7 +187,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     """Read weights as float32: the best ones, else sharded ones, else the last. Removes the prefix "module." of DataParallel."""
     folder = Path(folder)
     if (folder / MODEL).is_file():
-        tensors = _read_tensors(folder / MODEL)
+        tensors = read_tensors(folder / MODEL)
     elif (folder / INDEX).is_file():
         tensors = {}
         for shard in sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values())):
@@ -195,9 +195,9 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
                 raise CheckpointError(
                     f"{folder / INDEX}: names a file outside its folder ({shard}); take the folder as it was exported"
                 )
-            tensors.update(_read_tensors(folder / shard))
+            tensors.update(read_tensors(folder / shard))
     elif last := newest(folder):
-        tensors = _read_tensors(last.path / MODEL)
+        tensors = read_tensors(last.path / MODEL)
     else:
         raise CheckpointError(f"{folder}: holds no weights ({MODEL}); train it, or take a complete run folder")
     return {name.removeprefix("module."): t.float() if t.is_floating_point() else t for name, t in tensors.items()}
@@ -321,8 +321,8 @@ def adopt_attached(folder: Path) -> Path | None:
 
 def restore(last: Last, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Load a checkpoint's weights and optimizer state into `model` and `optimizer`, exactly."""
-    put_weights(model, _read_tensors(last.path / MODEL), last.path)
-    tensors = _read_tensors(last.path / "optimizer.safetensors")
+    put_weights(model, read_tensors(last.path / MODEL), last.path)
+    tensors = read_tensors(last.path / "optimizer.safetensors")
     names = _names(model, optimizer)
     values: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
@@ -371,7 +371,8 @@ def _read_json(path: Path) -> dict:
     return parsed
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file; CheckpointError where it is damaged or missing."""
     try:
         with safe_open(path, "pt"):  # the header is checked before anything is read
             return load_file(path)

@@ -25,7 +25,7 @@ checkpoint
 train generation
 pipeline export doctor reproduce
 evaluation
-bench
+bench gpu
 experiments widget
 cli
 """

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import IttyBittyError
-from . import beats, bench, data, evaluate, experiments, machine, models, music
+from . import beats, bench, data, evaluate, experiments, gpu, machine, models, music
 from .parser import Parser, show, stdout_for_the_result
 
 __all__ = ["build_parser", "main"]
@@ -33,7 +33,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"ittybitty {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
-    for group in (music, data, models, evaluate, beats, experiments, bench, machine):
+    for group in (music, data, models, evaluate, beats, experiments, bench, gpu, machine):
         group.add_verbs(verbs)
     return parser
 

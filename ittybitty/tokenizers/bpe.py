@@ -44,6 +44,47 @@ class Merges:
         shift = np.repeat(self.starts[ids] - (np.cumsum(lengths) - lengths), lengths)
         return self.flat[shift + np.arange(len(shift))]
 
+    def merge_arrays(self, base: np.ndarray) -> np.ndarray:
+        """The same with NumPy alone, for machines without `tokenizers`: in each round every bar merges its first-learnt pair."""
+        ids = np.array(base, np.int64)
+        bar = np.cumsum(ids == self.bar_id)
+        none = len(self.pairs)
+        while len(ids) > 1:
+            rank = np.where(bar[1:] == bar[:-1], self._ranks(ids[:-1], ids[1:]), none)  # of the pair that begins here
+            best = np.full(bar[-1] + 1, none)
+            np.minimum.at(best, bar[:-1], rank)
+            at = np.flatnonzero((rank < none) & (rank == best[bar[:-1]]))
+            if not len(at):
+                break
+            # of pairs that overlap, as in "a a a", the left one goes first: every other one of a run
+            run = np.cumsum(np.diff(at, prepend=-2) > 1)
+            first = np.flatnonzero(np.diff(run, prepend=0))
+            at = at[(np.arange(len(at)) - first[run - 1]) % 2 == 0]
+            ids[at] = self.results[rank[at]]
+            ids, bar = np.delete(ids, at + 1), np.delete(bar, at + 1)
+        return ids
+
+    def _ranks(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """When each pair was learnt; the number of merges for a pair that was not."""
+        keys, order = self._sorted_pairs
+        wanted = left * self.size + right
+        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.where(keys[place] == wanted, order[place], len(keys))
+
+    @cached_property
+    def _sorted_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        keys = self.pairs[:, 0] * self.size + self.pairs[:, 1]
+        order = np.argsort(keys)
+        return keys[order], order
+
+    @cached_property
+    def _has_library(self) -> bool:
+        try:
+            import tokenizers  # noqa: F401
+        except ImportError:
+            return False
+        return True
+
     @cached_property
     def _model(self):
         from tokenizers import models
@@ -56,6 +97,8 @@ class Merges:
         """The ids of base ids, merged as learnt, bar by bar."""
         if len(self.pairs) == 0:
             return np.asarray(base)
+        if not self._has_library:
+            return self.merge_arrays(base)
         ids: list[int] = []
         for bar in bars(base, self.bar_id):
             ids += [token.id for token in self._model.tokenize(bar)]

@@ -18,6 +18,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -64,13 +65,17 @@ def train(
     on_step: Callable[[int, dict], None] | None = None,
     init_from: str | Path | None = None,
     preset: str = "custom",
+    deadline: float | None = None,
+    prepare: Callable[[torch.nn.Module], None] | None = None,
 ) -> dict:
     """Train `system` on a token store into `run_dir` and return a summary.
 
     `resume` goes on from the folder's newest checkpoint, on the same pieces, or starts where nothing was trained yet; on Kaggle
     also from the attached output of a former version. `parallel` is "none", "dp", "ddp", or None for what the machine offers. After `max_hours`, on SIGTERM and on Ctrl-C the run is checkpointed at
     the next step boundary; Ctrl-C then raises KeyboardInterrupt. `on_step(step, record)` is called after each step with
-    the newest line of the log. `init_from` starts from the weights of another run or shipped model.
+    the newest line of the log. `init_from` starts from the weights of another run or shipped model. With a `deadline` (of
+    time.monotonic) the schedule ends then, whatever `train.minutes` says. `prepare(model)` is called once before the first
+    step, on one device only: to compile it, for example.
 
     Raises ConfigError, CheckpointError, CorpusError or OutputError with a line that says what to do.
     """
@@ -80,6 +85,10 @@ def train(
         with deterministic(group.device), StopSignals() as stop:
             trainer = _Trainer(system, dict(configs), store, Path(run_dir), group, preset, progress)
             trainer.begin(resume, init_from)
+            if prepare is not None and group.kind != "dp":  # DataParallel copies the module, not what was put in its place
+                prepare(trainer.model)
+            if deadline is not None:
+                trainer.end_at(deadline)
             summary = trainer.run(stop, budget(max_hours), on_step)
     finally:
         group.close()
@@ -232,6 +241,13 @@ class _Trainer:
             self.run_dir, self.configs, self.system, self.preset, self.tokenizer.content_hash, metrics, self.trained_on
         )
 
+    def end_at(self, deadline: float) -> None:
+        """Let the schedule spend the time until `deadline`, beside what was spent already; the same on every rank."""
+        (left,) = self.group.sum(deadline - time.monotonic())
+        minutes = max(1e-3, (self.seconds + left / self.group.world) / 60)
+        self.config = dataclasses.replace(self.config, minutes=minutes)
+        self.configs["train"] = self.config
+
     # ------------------------------------------------------------------ the loop
 
     def run(self, stop: StopSignals, seconds: float, on_step) -> dict:
@@ -240,7 +256,7 @@ class _Trainer:
         slowest = 0.0  # s of the slowest step yet, validation and checkpoint included
         reason = "finished" if self._done else "patience" if self._out_of_patience else ""
         tally, record = Tally(self.group.sum), {}
-        workers = 2 if self.group.device.type == "cuda" else 0
+        workers = _loaders(self.group.world) if self.group.device.type == "cuda" else 0
         reader = batches(self.windows, self.step, self.config.steps, workers)
         while not reason:
             at = time.monotonic()
@@ -447,6 +463,12 @@ def take_over(run_dir: str | Path) -> None:
     """On Kaggle, copy what a former version of the notebook left at `run_dir`, if that is further, and say so."""
     if paths.on_kaggle() and (source := checkpoint.adopt_attached(Path(run_dir))):
         print(f"{run_dir}: taken over from {source}", flush=True)
+
+
+def _loaders(world: int) -> int:
+    """Processes that make batches for one rank: at least 2, and more where there are cores, since a fast GPU eats what 8 of them make."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(2, min(12, (cores - 2) // world))
 
 
 def _seed(seed: int, step: int, rank: int) -> int:

@@ -66,36 +66,49 @@ def thread_errors(device) -> float:
     return max(float((a - b).abs().max().detach()) for x, y in zip(together, alone) for a, b in zip(x, y))
 
 
-def compiled(capability: int) -> dict[str, int]:
-    """Kernel -> bytes of machine code for this compute capability."""
+def compiled(capability: int) -> dict[str, dict[str, int]]:
+    """Kernel and flags -> bytes of machine code, and of shared memory, for this compute capability; no card is needed."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     from ittybitty.models import triton_scan
 
-    states, channels = triton_scan.blocks(16)
-    constants = {
-        "N": 16,
-        "STATES": states,
-        "CHANNELS": channels,
-        "CHUNK": triton_scan.CHUNK,
-        "GATED": True,
-        "KEPT": True,
-    }
     made = {}
-    for kernel in (triton_scan._forward, triton_scan._backward):
-        own = {k: v for k, v in constants.items() if k in kernel.arg_names}
+    for kernel, flags in variants():
+        states, channels = triton_scan.blocks(16)
+        sizes = {"N": 16, "STATES": states, "CHANNELS": channels, "CHUNK": triton_scan.CHUNK, **flags}
+        own = {k: v for k, v in sizes.items() if k in kernel.arg_names}
+        absent = set() if flags["GATED"] else {"z", "dz"}
+        absent |= set() if flags.get("KEPT", True) else {"entries"}
+        own |= dict.fromkeys(absent & set(kernel.arg_names))
         types = {
             name: "constexpr" if name in own else "i32" if name in ("L", "E", "apart") else "*fp32"
             for name in kernel.arg_names
         }
         source = ASTSource(fn=kernel, signature=types, constexprs=own)
         options = {"num_warps": 1, "num_stages": 1}
-        made[kernel.__name__] = len(
-            triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm["cubin"]
-        )
+        done = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+        name = " ".join([kernel.__name__, *(flag for flag, on in flags.items() if on)])
+        made[name] = {"code": len(done.asm["cubin"]), "shared": done.metadata.shared}
     return made
+
+
+def variants() -> list[tuple]:
+    """Every kernel of the package, with the flags that it is launched with."""
+    from triton import JITFunction
+
+    from ittybitty.models import triton_scan
+
+    launched = [  # as a Mamba block launches them, in training and without a gradient
+        (triton_scan._forward, {"GATED": True, "KEPT": True}),
+        (triton_scan._forward, {"GATED": True, "KEPT": False}),
+        (triton_scan._backward, {"GATED": True}),
+    ]
+    inner = {"_row", "_put"}  # are called by kernels, never launched
+    kernels = {name for name, value in vars(triton_scan).items() if isinstance(value, JITFunction)} - inner
+    assert kernels == {kernel.__name__ for kernel, _ in launched}, "a kernel is not listed here"
+    return launched
 
 
 def values(device: str) -> dict[str, dict[str, float]]:

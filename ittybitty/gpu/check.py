@@ -1,0 +1,226 @@
+"""Is what this device computes right? Each path against the truth, before anything is trained on it.
+
+    scans          value and gradient of every path the device has, float32 and half precision, against scan_sequential on the CPU
+    convolution    value and gradient of Mamba's convolution, against torch's conv1d in float64
+    models         loss and gradient of each row at size nano, against the same model on the CPU
+    greedy         256 ids of each row, drawn greedily on both: the same, or apart where two logits are as good as equal
+
+A path that fails is listed under "off" and is not used by what follows. In half precision a path is held to what rounding
+inputs and outputs costs; within, all of them compute in float32.
+
+Left out: speed (race.py).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .. import systems
+from ..errors import IttyBittyError
+from ..models import scan
+from ..models.events import BOS, EOS, KEYS
+from ..models.mamba import Mamba
+from ..models.scan import forced_path
+
+SIZES = {"short": (2, 37, 48, 16), "long": (1, 300, 24, 16), "odd states": (1, 21, 10, 5)}  # B, L, E, N
+NAMES = ("y", "last", "u", "delta", "A", "B", "C", "D", "state", "z")
+TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 1.5e-2, torch.float16: 2e-3}  # of the largest magnitude
+GREEDY = 256
+TIE = 1e-3  # logits that are nearer than this may fall either way
+
+
+def half_type(device: torch.device) -> torch.dtype:
+    """The half precision that trainings on this device run in."""
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        return torch.float16
+    return torch.bfloat16
+
+
+def available(device: torch.device) -> list[str]:
+    """Scan paths that run on this device, the truth not counted."""
+    kind = {"cuda": ("mamba_ssm", "triton", "chunked"), "cpu": ("native", "chunked")}[device.type]
+    return [row["path"] for row in scan.describe() if row["available"] and row["path"] in kind]
+
+
+def check(rows: Sequence[str], device: torch.device, seconds: float, tokens: int = GREEDY) -> dict:
+    """The report: {"scans", "convolution", "models", "greedy", "off", "peak_mb", …}; parts that no time was left for say so."""
+    end = time.monotonic() + seconds
+    torch.backends.cuda.matmul.allow_tf32 = False
+    half = half_type(device)
+    report: dict = {"device": _name(device), "half": str(half).removeprefix("torch."), "off": [], "scans": {}}
+    for path in available(device):
+        report["scans"][path] = found = {
+            str(kind).removeprefix("torch."): _tried(lambda path=path, kind=kind: scan_errors(path, kind, device), TOLERANCE[kind])
+            for kind in (torch.float32, half)
+        }  # fmt: skip
+        if not all(one["ok"] for one in found.values()):
+            report["off"].append(path)
+    report["convolution"] = _tried(lambda: convolution_errors(device), TOLERANCE[torch.float32])
+    report["models"] = {
+        row: _tried(lambda row=row: model_errors(row, device), 10 * TOLERANCE[torch.float32]) for row in rows
+    }
+    report["greedy"] = {}
+    for row in rows:
+        if time.monotonic() > end:
+            report["greedy"][row] = {"ok": None, "why": "no time was left"}
+        else:
+            report["greedy"][row] = _tried_greedy(row, device, tokens)
+    if device.type == "cuda":
+        report["peak_mb"] = torch.cuda.max_memory_allocated(device) / 1e6
+    return report
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def _tried(errors: Callable[[], dict[str, float]], most: float) -> dict:
+    """{"ok", "largest", "of"} of the errors that a check returns, or why it could not be made."""
+    try:
+        found = errors()
+    except (IttyBittyError, RuntimeError, ImportError) as error:
+        return {"ok": False, "why": _line(error)}
+    worst = max(found, key=found.__getitem__)
+    return {"ok": found[worst] <= most, "largest": found[worst], "of": worst}
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def relative(found: torch.Tensor, truth: torch.Tensor) -> float:
+    """Largest difference, as a part of the truth's largest magnitude; infinite where something is not a number."""
+    truth = truth.detach().double().cpu()
+    error = float((found.detach().double().cpu() - truth).abs().max() / truth.abs().max().clamp(min=1e-30))
+    return math.inf if math.isnan(error) else error
+
+
+def scan_errors(path: str, kind: torch.dtype, device: torch.device) -> dict[str, float]:
+    """Errors of value and gradients on all SIZES; the truth gets the same, rounded, inputs in float64."""
+    worst: dict[str, float] = {}
+    for sizes in SIZES.values():
+        inputs = _inputs(sizes, kind)
+        truth = _values_and_gradients("sequential", [t.double() for t in inputs])
+        found = _values_and_gradients(path, [t.to(device) for t in inputs])
+        for name, a, b in zip(NAMES, found, truth):
+            worst[name] = max(worst.get(name, 0.0), relative(a, b))
+    return worst
+
+
+def _inputs(sizes: tuple[int, int, int, int], kind: torch.dtype) -> list[torch.Tensor]:
+    """u, delta, A, B, C, D, state, z as the Mamba block makes them: Δ, A, D and the state are float32 in every precision."""
+    (B, L, E, N), g = sizes, torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=g)
+
+    delta, A = F.softplus(normal(B, L, E) - 3), -torch.rand(E, N, generator=g) * 16
+    u, read, write, z = (t.to(kind) for t in (normal(B, L, E), normal(B, L, N), normal(B, L, N), normal(B, L, E)))
+    return [u, delta, A, read, write, normal(E), normal(B, E, N), z]
+
+
+def _values_and_gradients(path: str, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    inputs = [t.detach().clone().requires_grad_() for t in inputs]
+    y, last = scan.selective_scan(*inputs, path=path)
+    g = torch.Generator().manual_seed(1)
+    weights = [torch.randn(t.shape, generator=g).to(t.device, torch.float64) for t in (y, last)]
+    return [y, last, *torch.autograd.grad((y * weights[0]).sum() + (last * weights[1]).sum(), inputs)]
+
+
+def convolution_errors(device: torch.device) -> dict[str, float]:
+    """Mamba's convolution as it is computed on the device, beside conv1d in float64."""
+    torch.manual_seed(0)
+    block = Mamba(systems.build("hybrid", "nano")["model"]).to(device)
+    u = torch.randn(2, 40, block.E, generator=torch.Generator().manual_seed(1)).to(device).requires_grad_()
+    out = block._convolve(u, None)
+    conv = block.conv1d
+    found = [out, *torch.autograd.grad(out.square().sum(), [u, conv.weight, conv.bias])]
+    u64 = u.detach().double().cpu().requires_grad_()
+    weight, bias = (p.detach().double().cpu().requires_grad_() for p in (conv.weight, conv.bias))
+    plain = F.silu(F.conv1d(u64.mT, weight, bias, padding=block.K - 1, groups=block.E)[..., : u.shape[1]]).mT
+    truth = [plain, *torch.autograd.grad(plain.square().sum(), [u64, weight, bias])]
+    return {name: relative(a, b) for name, a, b in zip(("value", "u", "weight", "bias"), found, truth)}
+
+
+def started(row: str, preset: str) -> nn.Module:
+    """A model with weights that are nowhere zero, the same on every machine: heads that start at zero would hide errors."""
+    torch.manual_seed(0)
+    model = systems.build_model(systems.build(row, preset))
+    with torch.no_grad():
+        for p in model.parameters():
+            if not bool(p.any()):
+                p.normal_(std=0.05)
+    return model.eval()
+
+
+def music(model: nn.Module, length: int, batch: int = 1) -> torch.Tensor:
+    """(B, L) ids that the model may meet: any, or of an event model whole events from BOS on, drawn from a fixed seed."""
+    g, config = torch.Generator().manual_seed(2), model.config
+    if not config.events:
+        return torch.randint(3, config.vocab_size, (batch, length), generator=g)
+    parts = [
+        start + (first := int(place == 0)) + torch.randint(0, size - first, (batch, -(-length // 4)), generator=g)
+        for place, (start, size) in enumerate(zip(model.starts, model.classes))
+    ]
+    parts[1] = parts[1].clamp(max=model.starts[1] + KEYS - 1)  # keys, which have duration and velocity
+    events = torch.stack(parts, dim=2).flatten(1)
+    return torch.cat([torch.full((batch, 1), BOS), events], dim=1)[:, :length]
+
+
+def model_errors(row: str, device: torch.device) -> dict[str, float]:
+    """Loss, and the gradient of every parameter, of the row at size nano: the device beside the CPU."""
+    ours, truth = started(row, "nano").to(device), started(row, "nano").double()
+    ids = music(truth, 129, 2)
+    x, y = ids[:, :-1], ids[:, 1:]
+    values = []
+    for model, path in ((ours, None), (truth, "sequential")):
+        with forced_path(path):
+            loss = model(x.to(device if model is ours else "cpu"), y.to(device if model is ours else "cpu"))[0].sum()
+            loss.backward()
+        values.append(loss)
+    errors = {"loss": relative(*values)}
+    for (name, a), b in zip(ours.named_parameters(), truth.parameters()):
+        if b.grad is not None and float(b.grad.abs().max()) > 1e-6:
+            errors[name] = relative(a.grad, b.grad)
+    return errors
+
+
+def _tried_greedy(row: str, device: torch.device, tokens: int) -> dict:
+    try:
+        return greedy(row, device, tokens)
+    except (IttyBittyError, RuntimeError, ImportError) as error:
+        return {"ok": False, "why": _line(error)}
+
+
+@torch.no_grad()
+def greedy(row: str, device: torch.device, tokens: int, preset: str = "tiny") -> dict:
+    """{"ok", "tokens", "first_difference", "gap"}: the likeliest id each time, on the CPU and on the device, from one prompt."""
+    model = started(row, preset)
+    prompt = music(model, 65)
+    truth, gaps = _drawn(model, prompt, tokens)
+    found, _ = _drawn(model.to(device), prompt.to(device), tokens)
+    different = [i for i, (a, b) in enumerate(zip(truth, found)) if a != b]
+    if not different:
+        return {"ok": True, "tokens": tokens}
+    first = different[0]
+    return {"ok": gaps[first] < TIE, "tokens": tokens, "first_difference": first, "gap": gaps[first]}
+
+
+def _drawn(model: nn.Module, prompt: torch.Tensor, tokens: int) -> tuple[list[int], list[float]]:
+    """Ids, and of each how far the second-best logit was behind. The end of the piece is never drawn."""
+    state = model.init_state(1)
+    logits, ids, gaps = model.prefill(prompt, state), [], []
+    for _ in range(tokens):
+        if model.config.events:
+            logits[:, EOS] = -torch.inf
+        best = logits[0].float().topk(2)
+        ids.append(int(best.indices[0]))
+        gaps.append(float(best.values[0] - best.values[1]))
+        logits = model.step(best.indices[:1], state)
+    return ids, gaps

@@ -1,0 +1,183 @@
+"""Performance on paper: operations and bytes of every kernel of a training step, and the time a card needs for them at least.
+
+    kernels(configs, batch)         a row for each kind of kernel: how often, operations, bytes, as the code of today runs them
+    expected(configs, batch, card)  seconds of each on a card, their sum, and tokens a second
+
+A kernel takes at least its operations over the card's rate of matrix products, and at least its bytes over the card's
+memory bandwidth; the larger of the two is its floor. Matrix products run in half precision, the scan and its tensors in
+float32 (models/triton_scan.py), element-wise passes of the residual stream in float32, within a block in half precision.
+Forward and backward together are three products of the forward's size, and for an element-wise pass three times its bytes.
+
+[1] NVIDIA H100 as measured by others: 3.0 TB/s copied, 790 TFLOP/s in bfloat16; 227 KB of shared memory a block.
+[2] NVIDIA T4 data sheet: 320 GB/s, 65 TFLOP/s in float16, 64 KB of shared memory a block. What is reached is less.
+
+Left out: launches (about 5 µs each, hidden while the card is busy), the data loader, and several cards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..config import ModelConfig
+
+CHUNK, CHANNELS = 8, 16  # of models/triton_scan.py: steps between two stored states, channels of a program at N = 16
+IDS_PER_EVENT = 4
+HALF, FULL = 2, 4  # bytes
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card can do at best."""
+
+    name: str
+    capability: int  # 90 is sm_90
+    bandwidth: float  # bytes/s
+    products: float  # operations/s of a matrix product in half precision
+    half: str  # the type of half precision
+    source: str
+
+
+CARDS = {
+    "h100": Card("NVIDIA H100", 90, 3.0e12, 790e12, "bfloat16", "[1]"),
+    "t4": Card("NVIDIA T4", 75, 320e9, 65e12, "float16", "[2]"),
+}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kind of kernel in one training step: `operations` and `bytes` of all its `count` uses together."""
+
+    name: str
+    count: int
+    operations: float
+    bytes: float
+    least: float = 0.0  # bytes if every input were read and every output written once; 0 where that is `bytes`
+
+    def seconds(self, card: Card) -> float:
+        """The time all uses take at least."""
+        return max(self.operations / card.products, self.bytes / card.bandwidth)
+
+
+def steps_of_backbone(configs: Mapping, batch: int) -> int:
+    """Steps of the backbone in one training step: ids, or events of an event model."""
+    ids = batch * configs["data"].context
+    return ids // IDS_PER_EVENT if configs["model"].events else ids
+
+
+def kernels(configs: Mapping, batch: int) -> list[Kernel]:
+    """All of a training step of `batch` windows, forward and backward, and the optimizer."""
+    model: ModelConfig = configs["model"]
+    letters = [letter for letter in model.pattern if letter != " "] if model.family == "stack" else []
+    n, D = steps_of_backbone(configs, batch), model.d_model
+    E, N, R = model.expand * D, model.d_state, model.dt_rank or math.ceil(D / 16)
+    count = {letter: letters.count(letter) for letter in "MFA"}
+    found = [
+        _products("Mamba: in_proj, x_proj, dt_proj, out_proj", count["M"], n, [(D, 2 * E), (E, R + 2 * N), (R, E), (E, D)]),
+        _passes("Mamba: convolution and SiLU", count["M"], n * E * HALF, model.d_conv + 2, model.d_conv + 1),
+        scan(count["M"], n, E, N),
+        _passes("Mamba: casts to float32 and softplus around the scan", count["M"], n * E * (HALF + FULL) // 2, 4, 4),
+        _products("feed-forward: two products", count["F"], n, [(D, model.d_ff), (model.d_ff, D)]),
+        _passes("feed-forward: GELU", count["F"], n * model.d_ff * HALF, 1, 1),
+        _products("attention: qkv and out", count["A"], n, [(D, 3 * D), (D, D)]),
+        _attention(count["A"], n, model),
+        _passes("norms and residuals", len(letters) + 1, n * D * FULL, 2, 2),
+        *_heads(model, n, D),
+        _optimizer(configs, letters),
+    ]  # fmt: skip
+    return [kernel for kernel in found if kernel.count]
+
+
+def scan(count: int, n: int, E: int, N: int, forward_only: bool = False) -> Kernel:
+    """The Triton scan over n steps: bytes that its two kernels move, and the least that any kernel could.
+
+    Forward: u, Δ, z in, y out, a state every CHUNK steps. Backward: u, Δ, z, dy and those states in, du, dΔ, dz out, and a
+    share of dB and dC from every CHANNELS channels, which is written and read again to be summed.
+    """
+    row, states, read = E * FULL, E * N * FULL / CHUNK, 2 * N * FULL
+    shares = math.ceil(E / CHANNELS) * read
+    forward, backward = 4 * row + read + states, 7 * row + 2 * read + states + 2 * shares
+    least = 4 * row + read + (0 if forward_only else 7 * row + 2 * read)
+    moved = forward + (0 if forward_only else backward)
+    return Kernel("Mamba: selective scan", count, 0.0, count * n * moved, count * n * least)
+
+
+def _products(name: str, count: int, n: int, shapes: list[tuple[int, int]]) -> Kernel:
+    """Matrix products of n rows: forward, and the gradients of input and weight."""
+    weights = sum(a * b for a, b in shapes)
+    moved = 3 * sum(n * (a + b) + a * b for a, b in shapes) * HALF
+    return Kernel(name, count, count * 3 * 2 * n * weights, count * moved)
+
+
+def _passes(name: str, count: int, size: float, reads: int, writes: int) -> Kernel:
+    """Element-wise operations over tensors of `size` bytes; the backward moves twice as much as the forward."""
+    return Kernel(name, count, 0.0, count * 3 * size * (reads + writes))
+
+
+def _attention(count: int, n: int, model: ModelConfig) -> Kernel:
+    """Scores and values of a window, its predecessor and the landmarks, in blocks of `attn_window` queries."""
+    keys = 2 * model.attn_window + (model.attn_reach + model.attn_window) // model.attn_stride
+    operations = 3 * 2 * 2 * n * keys * model.d_model
+    scores = n * model.n_heads * keys * FULL
+    return Kernel("attention: scores, softmax, values", count, count * operations, count * 3 * 3 * scores)
+
+
+def _heads(model: ModelConfig, n: int, D: int) -> list[Kernel]:
+    """The head and its loss: logits are written in half precision and read and written in float32."""
+    if not model.events:
+        logits = n * model.vocab_size
+        return [
+            _products("head", 1, n, [(D, model.vocab_size)]),
+            Kernel("loss", 1, 0.0, logits * (2 * HALF + 5 * FULL)),
+        ]
+    classes = (model.events[0] + 1, *model.events[1:])
+    inner = [shape for _ in classes for shape in ((D, 2 * D), (2 * D, D))]
+    logits = n * sum(classes)
+    return [
+        _products("heads of an event", 1, n, [*inner, *((D, size) for size in classes)]),
+        Kernel("loss", 1, 0.0, logits * (2 * HALF + 5 * FULL) + len(classes) * 12 * n * D * FULL),
+    ]
+
+
+def _optimizer(configs: Mapping, letters: list[str]) -> Kernel:
+    """AdamW reads and writes weight and two moments, and reads the gradient; Muon orthogonalises in five steps."""
+    model = configs["model"]
+    D, E = model.d_model, model.expand * model.d_model
+    shapes = {"M": [(D, 2 * E), (E, D)], "F": [(D, model.d_ff), (model.d_ff, D)], "A": [(D, 3 * D), (D, D)]}
+    matrices = [shape for letter in letters for shape in shapes.get(letter, ())]
+    size = sum(a * b for a, b in matrices)
+    if configs["train"].optimizer != "muon":
+        return Kernel("AdamW", 1, 0.0, 7 * size * FULL)
+    small = [sorted(shape) for shape in matrices]
+    operations = sum(5 * 2 * (2 * a * a * b + a**3) for a, b in small)  # X X^T, its square, and their product with X
+    return Kernel("Muon", 1, float(operations), 5 * size * FULL + 5 * 6 * size * HALF)
+
+
+def expected(configs: Mapping, batch: int, card: Card) -> dict:
+    """{"kernels": rows of name, count, gflop, mb, ms, "bound"}, "ms", "tokens_per_second", "steps_per_second"} on a card."""
+    rows = []
+    for kernel in kernels(configs, batch):
+        seconds = kernel.seconds(card)
+        compute = kernel.operations / card.products >= kernel.bytes / card.bandwidth
+        rows.append(
+            {
+                "kernel": kernel.name,
+                "count": kernel.count,
+                "gflop": kernel.operations / 1e9,
+                "mb": kernel.bytes / 1e6,
+                "least_mb": (kernel.least or kernel.bytes) / 1e6,
+                "ms": 1e3 * seconds,
+                "bound": "operations" if compute else "bytes",
+            }
+        )
+    total = sum(row["ms"] for row in rows) / 1e3
+    ids = batch * configs["data"].context
+    return {
+        "card": card.name,
+        "batch": batch,
+        "kernels": rows,
+        "ms": 1e3 * total,
+        "tokens_per_second": ids / total,
+        "backbone_steps_per_second": steps_of_backbone(configs, batch) / total,
+    }

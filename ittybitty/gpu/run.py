@@ -1,0 +1,243 @@
+"""The visit: unpack, check, race, train, bring home, each in a process of its own with its own share of the budget.
+
+    run("tokens.pack", out, seconds=540)
+
+A step that fails, or takes longer than its share, is ended and reported; the others go on, and what it left unspent goes to
+the trainings. A visit that was killed is gone on with by the same call: check, race and tokens are kept, and trainings resume.
+SIGTERM and Ctrl-C end the step at hand and bring home what there is.
+
+Left out: what the steps do (step.py), and what becomes of the parcel (install.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from .. import checkpoint, paths, systems
+from ..errors import ConfigError, OutputError, TokenizerError
+from . import plan, tokens
+from .step import read_result, result_file
+
+GRACE = 4.0  # s that a step may take beyond its share, and again to end when it is told to
+REHEARSAL = "ittybitty gpu run {tokens} --out {out} --preset nano --seconds 120 --cpu"
+BYTES_PER_PARAMETER = 60  # two checkpoints with optimizer state, best weights, parcel
+
+
+def run(
+    pack: str | Path,
+    out: str | Path,
+    seconds: float,
+    preset: str = "small",
+    rows: Sequence[str] = plan.ROWS,
+    start: str | Path | None = None,
+    settings: Mapping[str, object] | None = None,
+    work: str | Path | None = None,
+    cpu: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """Spend `seconds` on a GPU, or with `cpu` rehearse without one; {"out", "steps", "rows", "files", "device"}.
+
+    `start` is a parcel, or a run folder, whose weights are gone on from. ConfigError where there is no card or too little time,
+    TokenizerError for tokens of another tokenizer, OutputError for a full disk: before anything is run.
+    """
+    began = time.monotonic()
+    steps = plan.steps(seconds, rows)
+    names = check_tokens(pack, rows)
+    out = Path(out).expanduser().absolute()
+    work = Path(work).expanduser().absolute() if work else out.with_name(f"{out.name}.work")
+    if not cpu and not _has_card():
+        raise ConfigError(
+            f"no CUDA device is here; rehearse on a CPU with: {REHEARSAL.format(tokens=pack, out=out.name)}"
+        )
+    _make(out, work, rows, preset)
+    job = {
+        "work": str(work), "out": str(out), "tokens": str(Path(pack).expanduser().absolute()), "rows": list(rows),
+        "preset": preset, "settings": dict(settings or {}), "from": _origins(start, rows, work, pack, names),
+        **({"greedy": 32, "batches": [4]} if cpu else {}),
+    }  # fmt: skip
+    with _Visit(work, job, began + seconds, cpu, say) as visit:
+        for step in steps:
+            visit.take(step, steps)
+    return visit.summary()
+
+
+def check_tokens(pack: str | Path, rows: Sequence[str]) -> dict[str, str]:
+    """Row -> hash of its tokenizer, of packed tokens; TokenizerError where those of a row are not there."""
+    entries, hashes = tokens.listed(pack), {}
+    for row in rows:
+        name = plan.tokenizer_of(row)
+        if name not in entries:
+            raise TokenizerError(
+                f"{pack}: holds tokens of {', '.join(entries)}, and {row} needs those of {name}; pack them too, or leave {row} out"
+            )
+        hashes[row] = tokens.index(pack, name)["tokenizer_hash"]
+    return hashes
+
+
+def reports(work: Path) -> dict:
+    """What all steps have found so far, by step."""
+    found = {name: read_result(work, name) for name in ("visit", "unpack", "check", "race")}
+    for file in sorted(work.glob("train-*.json")):
+        found[file.stem] = read_result(work, "train", file.stem.removeprefix("train-"))
+    return {name: report for name, report in found.items() if report}
+
+
+def _has_card() -> bool:
+    """Asked in a process of its own: CUDA would take memory of this one for the whole visit."""
+    program = "import torch, sys; sys.exit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
+
+
+def _make(out: Path, work: Path, rows: Sequence[str], preset: str) -> None:
+    """Both folders; OutputError where they cannot be made, or the disk has no room for the checkpoints."""
+    try:
+        for folder in (out, work):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose a place you may write to") from None
+    needed = sum(BYTES_PER_PARAMETER * _parameters(row, preset) for row in rows)
+    if (free := shutil.disk_usage(work).free) < needed:
+        raise OutputError(
+            f"{work}: has {free / 1e6:,.0f} MB free, and checkpoints need {needed / 1e6:,.0f}; free some space, or give another --work"
+        )
+
+
+def _parameters(row: str, preset: str) -> int:
+    return systems.parameter_count(row, preset)
+
+
+def _origins(start, rows: Sequence[str], work: Path, pack: str | Path, hashes: Mapping[str, str]) -> dict[str, str]:
+    """Row -> run folder that it starts from. CheckpointError for weights of another tokenizer, ConfigError where no row is of `start`."""
+    if start is None:
+        return {}
+    from . import parcel
+
+    try:
+        found = parcel.join(start, work / "from") if not (work / "from").exists() else {}
+        found = found or {row: work / "from" / row for row in rows if (work / "from" / row).is_dir()}
+    except checkpoint.CheckpointError:
+        folder = checkpoint.find(start)
+        found = {checkpoint.read_config(folder)["system"]: folder}
+    origins = {row: folder for row, folder in found.items() if row in rows}
+    if not origins:
+        raise ConfigError(f"{start}: holds weights of {', '.join(found)}, and the rows are {', '.join(rows)}")
+    for row, folder in origins.items():
+        theirs = checkpoint.read_config(folder)["tokenizer_hash"]
+        if theirs != hashes[row]:
+            raise checkpoint.CheckpointError(
+                f"{start}: its {row} was trained with tokenizer {theirs[:12]}, and {pack} holds tokens of {hashes[row][:12]}; "
+                "pack tokens of the same tokenizer"
+            )
+    return {row: str(folder) for row, folder in origins.items()}
+
+
+class _Visit:
+    """Steps that have been taken, and the one at hand."""
+
+    def __init__(self, work: Path, job: dict, end: float, cpu: bool, say: Callable[[str], None]):
+        self.work, self.job, self.end, self.cpu, self.say = work, job, end, cpu, say
+        self.done: list[dict] = []
+        self.child: subprocess.Popen | None = None
+        self.stopped = ""
+
+    def __enter__(self) -> _Visit:
+        self._before = {n: signal.signal(n, self._stop) for n in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self.child is not None and self.child.poll() is None:
+            self.child.kill()
+
+    def _stop(self, number: int, frame) -> None:
+        self.stopped = signal.Signals(number).name
+        if self.child is not None and self.child.poll() is None:
+            self.child.send_signal(signal.SIGTERM)  # a training then saves a checkpoint
+
+    def take(self, step: plan.Step, steps: Sequence[plan.Step]) -> None:
+        """Run one step, unless it was done in a visit before, or there is no sense in it any more."""
+        if self.stopped and step.name != "home":
+            return
+        if step.name in ("check", "race") and read_result(self.work, step.name):
+            self._report(step, True, 0.0, "kept from before")
+            return
+        if step.name == "train" and step.row not in read_result(self.work, "unpack"):
+            self._report(step, False, 0.0, "its tokens are not there")
+            return
+        seconds = step.seconds if step.name != "train" else self._share(step, steps)
+        began = time.monotonic()
+        code, why = self._run(step, seconds)
+        self._report(step, code == 0, time.monotonic() - began, why)
+
+    def _share(self, step: plan.Step, steps: Sequence[plan.Step]) -> float:
+        """Seconds of a training: its part of what is left, so that what others did not use is used."""
+        left = self.end - time.monotonic() - sum(one.seconds for one in steps if one.name == "home") - GRACE
+        to_come = steps[list(steps).index(step) :]
+        return max(1.0, left * step.seconds / sum(one.seconds for one in to_come if one.name == "train"))
+
+    def _run(self, step: plan.Step, seconds: float) -> tuple[int, str]:
+        """Exit code, and the last line of what it printed where it failed."""
+        file, log = (self.work / f"{step.title.replace(' ', '-')}.{kind}" for kind in ("job", "log"))
+        file.write_text(json.dumps({**self.job, "seconds": seconds, "row": step.row}), encoding="utf-8")
+        self.say(f"{step.title}: {seconds:.0f} s")
+        command = [sys.executable, "-m", f"{__package__}.step", step.name, str(file)]
+        with open(log, "ab") as output:
+            self.child = subprocess.Popen(command, stdout=output, stderr=output, env=self._environment())
+            try:
+                code = self.child.wait(seconds + GRACE)
+            except subprocess.TimeoutExpired:
+                return self._end(), "took longer than its share, and was ended"
+        return code, "" if code == 0 else _last_line(log) or f"ended with {code}"
+
+    def _end(self) -> int:
+        """Tell the step to end, and end it."""
+        assert self.child is not None
+        self.child.terminate()
+        try:
+            return self.child.wait(GRACE) or 1
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            return self.child.wait()
+
+    def _environment(self) -> dict[str, str]:
+        root = str(Path(__file__).resolve().parents[2])
+        found = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
+        return {**found, "CUDA_VISIBLE_DEVICES": ""} if self.cpu else found
+
+    def _report(self, step: plan.Step, ok: bool, seconds: float, why: str) -> None:
+        self.done.append({"step": step.title, "ok": ok, "seconds": round(seconds, 1), **({"why": why} if why else {})})
+        if not ok or why:
+            self.say(f"{step.title}: {why}")
+        with paths.atomic_path(result_file(self.work, "visit")) as temporary:
+            temporary.write_text(json.dumps({"preset": self.job["preset"], "steps": self.done}), encoding="utf-8")
+
+    def summary(self) -> dict:
+        """What `run` returns. OutputError where nothing could be brought home."""
+        home, check = read_result(self.work, "home"), read_result(self.work, "check")
+        failed = [one for one in self.done if not one["ok"]]
+        if not home:
+            raise OutputError(
+                f"{self.job['out']}: nothing was brought home; {failed[0]['step']}: {failed[0].get('why', '')} (more in {self.work})"
+                if failed
+                else f"{self.job['out']}: nothing was brought home"
+            )
+        trained = {row: read_result(self.work, "train", row) for row in self.job["rows"]}
+        return {
+            "out": self.job["out"], "device": check.get("device"), "off": check.get("off", []), "steps": self.done,
+            "rows": {row: {k: r.get(k) for k in ("steps", "tokens", "epoch", "bits_per_note")} for row, r in trained.items() if r},
+            "files": home.get("files", {}), "left_out": home.get("left_out", []), "stopped": self.stopped,
+        }  # fmt: skip
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].strip()[:300] if lines else ""
