@@ -7,7 +7,7 @@ PARITY := build/parity-venv
 LATEX := pdflatex -interaction=nonstopmode -halt-on-error main.tex
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu-tokens setup check reproduce test test-fast test-parity test-sanitizers fuzz paper lab playground kaggle-bundle kaggle-rehearsal clean
+.PHONY: help gpu-tokens setup check reproduce test test-fast test-parity test-sanitizers fuzz paper lab playground page kaggle-bundle kaggle-rehearsal clean
 
 help:
 	@echo "make reproduce   run every notebook at its small size; ends by saying where the new piece of music lies"
@@ -19,6 +19,7 @@ help:
 	@echo "make fuzz        100,000 mutated MIDI files; each gives music or one line (a quarter of an hour)"
 	@echo "make paper       build paper/main.pdf from the recorded results"
 	@echo "make playground  choose, slide, watch, listen: a page in your browser, without a network"
+	@echo "make page        build/piano.html: one file that plays by itself, with the model inside"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make gpu-tokens  all of MAESTRO in two encodings, below 30 MB, for ittybitty gpu run"
 	@echo "make kaggle-bundle OWNER=you   build what Kaggle is given (kaggle/README.md)"
@@ -87,6 +88,10 @@ paper: $(READY)
 
 playground: $(READY)
 	@$(BIN)/ittybitty playground
+
+page: $(READY)
+	@mkdir -p build
+	@$(BIN)/ittybitty page -o build/piano.html
 
 lab: $(READY)
 	@$(BIN)/jupyter lab --notebook-dir=notebooks

@@ -27,6 +27,7 @@ pipeline export doctor reproduce
 evaluation
 bench gpu
 experiments widget
+page
 cli
 """
 LEVEL = {name: level for level, line in enumerate(LAYERS.split("\n")) for name in line.split()}

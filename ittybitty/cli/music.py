@@ -1,4 +1,4 @@
-"""`ittybitty continue`: write a continuation of a MIDI file; `ittybitty playground`: the same on a page in the browser."""
+"""`ittybitty continue`: write a continuation of a MIDI file; `playground` and `page`: the same in a browser."""
 
 from __future__ import annotations
 
@@ -110,6 +110,22 @@ def add_verbs(verbs) -> None:
     )
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
 
+    parser = add_verb(
+        verbs,
+        "page",
+        page,
+        "one HTML file that plays by itself, with the model inside",
+        "ittybitty page -o piano.html",
+        "ittybitty page -o piano.html --model runs/mine",
+    )
+    parser.add_argument("-o", "--out", required=True, metavar="OUT.html", help="where the page goes")
+    parser.add_argument(
+        "--model",
+        default="tiny",
+        metavar="NAME|RUN_DIR",
+        help="a model of events that ships with the package, or its run folder (%(default)s)",
+    )
+
 
 def playground(options: argparse.Namespace) -> Result:
     """Serve the page until Ctrl-C."""
@@ -117,6 +133,17 @@ def playground(options: argparse.Namespace) -> Result:
 
     address = serve(options.host, options.port, not options.no_browser)
     return {"address": address}, "playground ended"
+
+
+def page(options: argparse.Namespace) -> Result:
+    """Writes the page; nothing is left where the model is not one that it can play."""
+    if Path(options.out).suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{options.out}: the name after --out must end in .html")
+    from ..page import write_page
+
+    size = write_page(options.out, options.model)
+    result = {"out": options.out, "model": options.model, "bytes": size}
+    return result, f"{options.out}: {size / 1e6:.1f} MB; open it in a browser, or put it on any web server"
 
 
 def continue_(options: argparse.Namespace) -> Result:

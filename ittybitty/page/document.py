@@ -1,0 +1,81 @@
+"""What the page's script is told beside the weights: shape of the model, tables of the encoding, defaults, licences.
+
+All of it is JSON, and all of it is read from the model that the page is made of: nothing about a model stands in the script.
+"""
+
+from __future__ import annotations
+
+from .. import checkpoint
+from ..errors import CheckpointError
+from ..generation import Piano
+from ..models.events import EventModel
+from ..models.hybrid import Stack
+from ..tokenizers.events import EventTokenizer
+
+LETTERS = "MFA"  # the blocks that js/model.js knows
+SHAPE = (
+    "pattern", "vocab_size", "d_model", "d_state", "d_conv", "expand", "d_ff", "n_heads",
+    "attn_window", "attn_stride", "attn_reach", "attn_bias", "events",
+)  # fmt: skip
+PROMPT_TOKENS = 2048  # ids of a seed that the page reads at most, 512 events: some seconds on a phone
+
+
+def check(piano: Piano) -> None:
+    """CheckpointError, in one line, for a model that the page's script cannot play."""
+    model = piano.model
+    if not isinstance(model, EventModel) or not isinstance(piano.tokenizer, EventTokenizer):
+        raise CheckpointError(
+            f"{piano.name}: is not a model of events (one step a note), and the page plays no other; "
+            "take one that was trained as notes-hybrid or notes-mamba"
+        )
+    letters = getattr(model.backbone, "letters", "") if isinstance(model.backbone, Stack) else ""
+    other = sorted(set(letters) - set(LETTERS)) or ([] if letters else [model.config.family])
+    if other:
+        raise CheckpointError(
+            f"{piano.name}: has blocks of {', '.join(other)}, and the page plays stacks of {', '.join(LETTERS)} only; "
+            "take a model of these"
+        )
+
+
+def document(piano: Piano, index: dict) -> dict:
+    """Everything but seeds and weights; `index` is the index of the latter."""
+    config, sampling = piano.model.config, piano.sampling
+    return {
+        "name": piano.name,
+        "parameters": sum(p.numel() for p in piano.model.parameters()),
+        "trained_on": _trained_on(piano),
+        "model": {name: getattr(config, name) for name in SHAPE},
+        "weights": index,
+        "tokenizer": tokenizer_tables(piano.tokenizer),
+        "prompt": {
+            "promptSeconds": piano.data.prompt_seconds,
+            "promptTokens": min(piano.data.prompt_tokens, PROMPT_TOKENS),
+        },
+        "sampling": {"temperature": sampling.temperature, "topK": sampling.top_k, "topP": sampling.top_p},
+    }
+
+
+def tokenizer_tables(tokenizer: EventTokenizer) -> dict:
+    """The encoding as tables: class -> ticks or MIDI velocity, and the first id of each part."""
+    grid, grammar, (first, second, *_) = tokenizer.grid, tokenizer.grammar(), tokenizer.first_ids
+    longest = int(grammar.mask(grammar.start([tokenizer.bos_id]))[first:second].sum())
+    return {
+        "ticks_per_second": grid.ticks_per_second,
+        "exact": grid.exact,
+        "pedal": grid.pedal,
+        "pedal_step": grid.pedal_step,
+        "times": grid.times.tolist(),
+        "lengths": grid.lengths.tolist(),
+        "loudness": grid.loudness.tolist(),
+        "first_ids": list(tokenizer.first_ids),
+        "longest": longest,  # classes of time that the grammar allows
+        "sizes": list(tokenizer.sizes),
+        "vocab_size": tokenizer.vocab_size,
+    }
+
+
+def _trained_on(piano: Piano) -> list[dict]:
+    """{"corpus", "licence"} of each corpus, where the run folder says so."""
+    if piano.path is None:
+        return []
+    return [dict(corpus) for corpus in checkpoint.read_config(piano.path).get("trained_on") or []]

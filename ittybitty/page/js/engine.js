@@ -1,0 +1,58 @@
+// The page's end of the worker: continuations as promises that report how they grow.
+
+/** Starts a worker from the script that the page carries; a blob, since a page on disk may load no other file. */
+export function startWorker(script) {
+  const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+  const worker = new Worker(url);
+  URL.revokeObjectURL(url);
+  return worker;
+}
+
+export class Engine {
+  constructor(worker, document, weights) {
+    this.worker = worker;
+    this.defaults = { ...document.prompt, ...document.sampling, notes: 100, seed: 1 };
+    this.jobs = new Map();
+    this.number = 0;
+    this.ready = new Promise((resolve, reject) => {
+      this.started = resolve;
+      this.failed = reject;
+    });
+    worker.onmessage = ({ data }) => this.hear(data);
+    worker.onerror = (event) => this.failed(new Error(event.message || "the page's worker cannot be started"));
+    worker.postMessage({ type: "model", document, weights });
+  }
+
+  /** {result: Promise of {fresh, joined, seconds}, cancel()}; `grow` is called with what there is so far. */
+  continue(seed, options, grow = () => {}) {
+    const id = ++this.number;
+    const result = new Promise((resolve, reject) => this.jobs.set(id, { resolve, reject, grow, last: null }));
+    this.worker.postMessage({ type: "continue", id, seed, options: { ...this.defaults, ...options } });
+    const cancel = () => {
+      this.worker.postMessage({ type: "cancel", id });
+      const job = this.jobs.get(id);
+      if (job) job.resolve(job.last && { ...job.last, stopped: true });
+      this.jobs.delete(id);
+    };
+    return { result, cancel };
+  }
+
+  /** Lets the model read a seed before its continuation is asked for. */
+  read(seed) {
+    this.worker.postMessage({ type: "read", seed, options: this.defaults });
+  }
+
+  hear(data) {
+    if (data.type === "ready") this.started();
+    const job = this.jobs.get(data.id);
+    if (data.type === "trouble" && !job) this.failed(new Error(data.message));
+    if (!job) return;
+    if (data.type === "grown") {
+      job.last = data;
+      job.grow(data);
+    }
+    if (data.type === "trouble") job.reject(new Error(data.message));
+    if (data.done) job.resolve(data);
+    if (data.done || data.type === "trouble") this.jobs.delete(data.id);
+  }
+}

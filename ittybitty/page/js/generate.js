@@ -1,0 +1,151 @@
+// A seed goes in, its continuation comes out, note by note: generation.py, with its names.
+
+import { between, endOf, join, performance, shift } from "./notes.js";
+import { BOS, copyOf, EOS } from "./model.js";
+import { generator, sample } from "./sampling.js";
+
+const BAR_SECONDS = 2; // prompts start on a bar of the clock
+const SNAPSHOTS = 6; // readings of a seed that are kept
+
+/**
+ * What the model is given of a seed: {ids, start, join}. `start` is what the ids' clock is behind the seed's, `join` the onset
+ * of the seed's last note. The last `promptSeconds` or `promptTokens`, whichever is shorter; at least the last note.
+ */
+export function makePrompt(seed, tokenizer, { promptSeconds, promptTokens }) {
+  if (!seed.notes.length) return { ids: [BOS], start: 0, join: 0 };
+  const onsets = [...new Set(seed.notes.map(({ onset }) => onset))];
+  const joinAt = onsets.at(-1);
+  const end = Math.min(endOf(seed), joinAt + promptSeconds / 2);
+  const begin = onsets.findIndex((onset) => onset >= end - promptSeconds);
+  const cut = (index) => {
+    const start = index ? Math.floor(onsets[index] / BAR_SECONDS) * BAR_SECONDS : 0;
+    const part = between(seed, index ? onsets[index] : -Infinity, Infinity);
+    return { ids: encode(shift(part, -start), tokenizer, index === 0), start, join: joinAt };
+  };
+  let low = begin < 0 ? onsets.length - 1 : begin, high = onsets.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (cut(middle).ids.length <= promptTokens) high = middle;
+    else low = middle + 1;
+  }
+  return cut(low);
+}
+
+/** Ids up to the last note: a pedal that is down there stays down, and its end is left to the continuation. */
+function encode(part, tokenizer, bos) {
+  const last = part.notes.at(-1).onset;
+  const pedals = part.pedals
+    .filter(({ onset }) => onset <= last)
+    .map(({ onset, duration }) => ({ onset, duration: onset + duration > last ? last - onset + 4 * BAR_SECONDS : duration }));
+  const ids = tokenizer.encode(performance(part.notes, pedals), { bos, eos: false });
+  const reader = tokenizer.reader();
+  let length = Number(bos);
+  ids.forEach((id, i) => {
+    if (reader.feed(id).note) length = i + 1;
+  });
+  return ids.slice(0, length);
+}
+
+/** Reads prompts, and remembers what it read: a prompt that begins as an earlier one did costs only what is new in it. */
+export class Listener {
+  constructor(model) {
+    this.model = model;
+    this.known = []; // {ids, state}, the newest last
+  }
+
+  /** A state after `ids`, of the caller's own, and the logits that follow. */
+  read(ids) {
+    const state = copyOf(this.after(ids.slice(0, -1)));
+    return { state, logits: this.model.step(ids.at(-1), state) };
+  }
+
+  /** The state after `ids`, kept for later; not to be changed. */
+  after(ids) {
+    const begins = ({ ids: known }) => known.length <= ids.length && known.every((id, i) => id === ids[i]);
+    const found = this.known.filter(begins).reduce((best, one) => (one.ids.length > (best?.ids.length ?? -1) ? one : best), null);
+    if (found?.ids.length === ids.length) return found.state;
+    const state = found ? copyOf(found.state) : this.model.initState();
+    const fresh = ids.slice(found?.ids.length ?? 0);
+    const early = fresh.length - (fresh.length % 4) - 8; // the last events of music that is still played may change
+    if (early > 0) {
+      this.model.prefill(fresh.slice(0, early), state);
+      this.keep(ids.slice(0, ids.length - fresh.length + early), copyOf(state));
+    }
+    this.model.prefill(fresh.slice(Math.max(early, 0)), state);
+    this.keep(ids, state);
+    return state;
+  }
+
+  keep(ids, state) {
+    this.known.push({ ids, state });
+    if (this.known.length > SNAPSHOTS) this.known.shift();
+  }
+}
+
+/** New ids as they are drawn, without end; the end of a piece is never drawn. */
+export function* generateIds(model, tokenizer, { state, logits }, promptIds, grammar, options) {
+  const random = generator(options.seed ?? 0);
+  let rules = grammar.start(promptIds);
+  for (;;) {
+    const mask = grammar.mask(rules);
+    mask[EOS] = 0;
+    const id = sample(logits, mask, random, options);
+    yield id;
+    rules = grammar.advance(rules, id);
+    logits = model.step(id, state);
+  }
+}
+
+/** One continuation that is made step by step: `step()` until `done`, then `result()`. */
+export class Continuation {
+  /** `options`: notes (how many), temperature, topK, topP, seed, promptSeconds, promptTokens. */
+  constructor({ model, tokenizer, grammar, listener }, seed, options) {
+    Object.assign(this, { tokenizer, seed, options });
+    this.prompt = makePrompt(seed, tokenizer, options);
+    this.ids = [];
+    this.found = 0; // notes so far
+    this.reader = tokenizer.reader();
+    this.prompt.ids.forEach((id) => this.reader.feed(id));
+    const read = listener.read(this.prompt.ids);
+    this.source = generateIds(model, tokenizer, read, this.prompt.ids, grammar, options);
+  }
+
+  get done() {
+    return this.found >= this.options.notes;
+  }
+
+  /** Draws one event; the note that it is, at the seed's own times, or null for a movement of the pedal. */
+  step() {
+    for (;;) {
+      const id = this.source.next().value;
+      this.ids.push(id);
+      const { note, pedal } = this.reader.feed(id);
+      if (pedal) return null;
+      if (note) {
+        this.found++;
+        return { ...note, onset: Math.max(note.onset + this.prompt.start, this.prompt.join) };
+      }
+    }
+  }
+
+  /** {fresh, joined}: the new music, and seed and new music on one time line. The pedal is the new music's from its first note on. */
+  result() {
+    const { tokenizer, prompt, ids, seed, options } = this;
+    const old = new Set(tokenizer.decode(prompt.ids).notes.map(strike));
+    const decoded = tokenizer.decode([...prompt.ids, ...ids]);
+    const whole = shift(decoded, prompt.start);
+    const fresh = whole.notes.filter((_, i) => !old.has(strike(decoded.notes[i])));
+    fresh.forEach((note) => Object.assign(note, { onset: Math.max(note.onset, prompt.join), isNew: true }));
+    const notes = performance(fresh).notes.slice(0, options.notes);
+    if (!notes.length) return { fresh: performance(), joined: seed };
+    const takesOver = notes[0].onset;
+    const music = { notes, pedals: between(whole, takesOver, endOf({ notes })).pedals };
+    const before = { notes: seed.notes, pedals: between(seed, -Infinity, takesOver).pedals };
+    return { fresh: music, joined: join(before, music) };
+  }
+}
+
+/** What tells notes apart whatever their length. */
+function strike({ onset, pitch }) {
+  return `${Math.round(1e4 * onset)} ${pitch}`;
+}

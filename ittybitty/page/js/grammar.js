@@ -1,0 +1,65 @@
+// Which id may come next: tokenizers/events/grammar.py, with its names. States are plain objects that are never changed.
+
+import { BOS, DURATION, EOS, KEYS, NONE, TIME, VELOCITY, WHAT } from "./model.js";
+
+const BEGIN = -1, END = 4;
+const NO_KEY = -1, EVERY_KEY = KEYS; // the highest key struck at this instant; EVERY_KEY: no more notes here
+const PEDAL_DOWN = KEYS, PEDAL_UP = KEYS + 1;
+const NOTHING = { place: BEGIN, waited: false, highest: NO_KEY, pedal: false, fresh: false, isNote: false };
+
+export class EventGrammar {
+  /** `longest`: how many classes of time are not too long a silence. */
+  constructor(tokenizer, longest) {
+    const { first_ids, sizes, vocab_size } = tokenizer;
+    Object.assign(this, { first: first_ids, sizes, size: vocab_size, longest });
+    this.pedals = sizes[WHAT] > KEYS;
+  }
+
+  start(ids = []) {
+    return ids.reduce((state, id) => this.advance(state, id), NOTHING);
+  }
+
+  /** (V,) 1 for each id that may come next; none after EOS. */
+  mask(state) {
+    const allowed = new Uint8Array(this.size), { first, sizes } = this;
+    if (state.place === BEGIN) allowed[BOS] = 1;
+    if (state.place === BEGIN || state.place === TIME) {
+      const stuck = state.highest >= KEYS - 1 && !this.movable(state); // nothing more can happen at this instant
+      allowed.fill(1, first[TIME] + stuck, first[TIME] + this.longest);
+      allowed[EOS] = state.place === TIME;
+    } else if (state.place === WHAT) {
+      allowed.fill(1, first[WHAT] + (state.waited ? 0 : state.highest + 1), first[WHAT] + KEYS);
+      if (this.movable(state)) allowed[first[WHAT] + (state.pedal ? PEDAL_UP : PEDAL_DOWN)] = 1;
+    } else if (state.place === DURATION || state.place === VELOCITY) {
+      if (state.isNote) allowed.fill(1, first[state.place], first[state.place] + sizes[state.place]);
+      else allowed[NONE] = 1;
+    }
+    return allowed;
+  }
+
+  /** May the pedal move now? */
+  movable(state) {
+    return this.pedals && !(state.pedal && state.fresh && !state.waited);
+  }
+
+  advance(state, id) {
+    const first = this.first;
+    if (id === EOS) return { ...state, place: END };
+    if (id === BOS) return { ...NOTHING, place: TIME };
+    if (id >= first[TIME] && id < first[WHAT]) {
+      if (id === first[TIME]) return { ...state, place: WHAT, waited: false };
+      return { ...state, place: WHAT, waited: true, highest: NO_KEY, fresh: false };
+    }
+    if (id >= first[WHAT] && id < first[DURATION]) {
+      const what = id - first[WHAT];
+      if (what < KEYS) return { ...state, place: DURATION, isNote: true, highest: what };
+      const down = what === PEDAL_DOWN;
+      return { ...state, place: DURATION, isNote: false, pedal: down, fresh: down, highest: EVERY_KEY };
+    }
+    if (id === NONE ? state.place === DURATION : id >= first[DURATION] && id < first[VELOCITY]) {
+      return { ...state, place: VELOCITY };
+    }
+    if (id === NONE ? state.place === VELOCITY : id >= first[VELOCITY]) return { ...state, place: TIME };
+    return state; // padding
+  }
+}

@@ -1,0 +1,69 @@
+// What makes sound: the page's own piano by Web Audio, or a MIDI output. Both are asked the same way.
+
+import { endOf, sounding } from "./notes.js";
+import { LAYERS, Piano, TONE_KEYS, Tones } from "./piano.js";
+
+const WAKE = 1500; // ms in which a browser must let sound begin
+
+export class Sound {
+  constructor(worker) {
+    this.tones = new Tones();
+    this.context = null;
+    this.output = null; // a MIDIOutput, where one is chosen
+    this.first = new Promise((resolve) => (this.heard = resolve));
+    worker.addEventListener("message", ({ data }) => {
+      if (data.type !== "tone") return;
+      this.tones.add(data.key, data.layer, data.samples);
+      this.heard();
+    });
+    const middle = [...TONE_KEYS].sort((a, b) => Math.abs(a - 63) - Math.abs(b - 63)); // those most played first
+    worker.postMessage({ type: "tones", wanted: middle.flatMap((key) => LAYERS.map((layer) => ({ key, layer }))) });
+  }
+
+  /** s that notes are handed on before they sound; what a MIDI output was told cannot be taken back. */
+  get ahead() {
+    return this.output ? 0.15 : 0.6;
+  }
+
+  now() {
+    return this.context ? this.context.currentTime : 0;
+  }
+
+  /** Wakes the audio context, which a browser allows only after a touch or a key; whether it runs. */
+  async resume() {
+    this.context ??= new AudioContext({ latencyHint: "interactive" });
+    this.piano ??= new Piano(this.context, this.tones);
+    const late = new Promise((resolve) => setTimeout(resolve, WAKE));
+    await Promise.race([Promise.all([this.context.resume(), this.first]), late]);
+    return this.context.state === "running";
+  }
+
+  strike(pitch, velocity, when = this.now()) {
+    if (!this.piano) return null;
+    return this.output ? midiVoice(this.output, pitch, velocity, this.clock(when), (at) => this.clock(at)) : this.piano.strike(pitch, velocity, when);
+  }
+
+  /** A second of the audio clock as the milliseconds that MIDI is timed in. */
+  clock(when) {
+    return performance.now() + 1000 * (when - this.now());
+  }
+}
+
+function midiVoice(output, pitch, velocity, when, clock) {
+  output.send([0x90, pitch, velocity], when);
+  const off = [0x80, pitch, 64];
+  return {
+    release: (at) => output.send(off, clock(at)),
+    kill: () => output.send(off),
+  };
+}
+
+/** Two channels of the whole piece, as the page plays it. */
+export async function render(music, tones, rate = 44100) {
+  const notes = sounding(music), seconds = endOf({ notes }) + 1.5;
+  const context = new OfflineAudioContext(2, Math.ceil(seconds * rate), rate);
+  const piano = new Piano(context, tones);
+  for (const { onset, duration, pitch, velocity } of notes) piano.strike(pitch, velocity, onset)?.release(onset + duration);
+  const buffer = await context.startRendering();
+  return [0, 1].map((channel) => buffer.getChannelData(channel));
+}

@@ -1,0 +1,54 @@
+// What outlives the page: takes and settings in the browser's storage, and settings in a link.
+
+const round = (value) => Math.round(1000 * value) / 1000;
+const pack = ({ notes, pedals }) => ({
+  notes: notes.map(({ onset, duration, pitch, velocity, isNew }) => [round(onset), round(duration), pitch, velocity, isNew ? 1 : 0]),
+  pedals: pedals.map(({ onset, duration }) => [round(onset), round(duration)]),
+});
+
+/** The performance of lists of numbers, as seeds and stored takes have them. */
+export function unpack({ notes, pedals }) {
+  return {
+    notes: notes.map(([onset, duration, pitch, velocity, isNew]) => ({ onset, duration, pitch, velocity, ...(isNew ? { isNew: true } : {}) })),
+    pedals: pedals.map(([onset, duration]) => ({ onset, duration })),
+  };
+}
+
+/** Takes as they were left; none where the browser keeps nothing, or keeps something damaged. */
+export function loadTakes(name) {
+  try {
+    const found = JSON.parse(localStorage.getItem(name)) ?? [];
+    return found.map((take) => ({ ...take, music: unpack(take.music) })).filter(({ music }) => music.notes.length);
+  } catch {
+    return [];
+  }
+}
+
+/** Whether they could be kept. */
+export function saveTakes(name, takes) {
+  try {
+    localStorage.setItem(name, JSON.stringify(takes.map((take) => ({ ...take, music: pack(take.music) }))));
+    return true;
+  } catch {
+    return false; // no storage, or no room in it
+  }
+}
+
+const NUMBERS = { temperature: [0, 2], topK: [0, 408], topP: [0.01, 1], notes: [10, 1000], seed: [0, 2 ** 31 - 1] };
+
+/** "#piece=…&seed=7&temperature=0.9": what makes the same take again. */
+export function linkOf(piece, settings) {
+  const words = new URLSearchParams(piece ? { piece } : {});
+  for (const name of Object.keys(NUMBERS)) words.set(name, settings[name]);
+  return `#${words}`;
+}
+
+/** {piece, settings} of a link; what is no number or out of range is left out. */
+export function readLink(hash) {
+  const words = new URLSearchParams(hash.replace(/^#/, "")), settings = {};
+  for (const [name, [least, most]] of Object.entries(NUMBERS)) {
+    const value = Number(words.get(name));
+    if (words.get(name) && value >= least && value <= most) settings[name] = value;
+  }
+  return { piece: words.get("piece"), settings };
+}

@@ -1,0 +1,146 @@
+// The page's engine beside Python's: what tests/test_page.py wrote down is what must come out here.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { EventGrammar } from "../../ittybitty/page/js/grammar.js";
+import { Continuation, Listener, makePrompt } from "../../ittybitty/page/js/generate.js";
+import { EventModel } from "../../ittybitty/page/js/model.js";
+import { erf } from "../../ittybitty/page/js/numbers.js";
+import { generator } from "../../ittybitty/page/js/sampling.js";
+import { EventTokenizer } from "../../ittybitty/page/js/tokens.js";
+import { fromBase64, Weights } from "../../ittybitty/page/js/weights.js";
+
+const told = JSON.parse(readFileSync(process.env.PAGE_FIXTURES, "utf8"));
+
+function player({ document, weights }) {
+  const model = new EventModel(new Weights(document.weights, fromBase64(weights)), document.model);
+  const tokenizer = new EventTokenizer(document.tokenizer);
+  const grammar = new EventGrammar(tokenizer, document.tokenizer.longest);
+  return { model, tokenizer, grammar, listener: new Listener(model) };
+}
+
+function performanceOf({ notes, pedals }) {
+  return {
+    notes: notes.map(([onset, duration, pitch, velocity]) => ({ onset, duration, pitch, velocity })),
+    pedals: pedals.map(([onset, duration]) => ({ onset, duration })),
+  };
+}
+
+const rowsOf = ({ notes, pedals }) => ({
+  notes: notes.map(({ onset, duration, pitch, velocity }) => [onset, duration, pitch, velocity]),
+  pedals: pedals.map(({ onset, duration }) => [onset, duration]),
+});
+
+function close(found, expected, tolerance, what) {
+  assert.equal(found.length, expected.length, what);
+  found.forEach((value, i) => {
+    const wanted = expected[i] ?? -Infinity; // JSON has no infinity
+    const same = value === wanted || Math.abs(value - wanted) <= tolerance;
+    assert.ok(same, `${what}: ${value} at ${i}, and Python has ${wanted}`);
+  });
+}
+
+function samePerformance(found, expected, what) {
+  const rows = rowsOf(found);
+  for (const part of ["notes", "pedals"]) {
+    assert.equal(rows[part].length, expected[part].length, `${what}: ${part}`);
+    rows[part].forEach((row, i) => close(row, expected[part][i], 1e-9, `${what}: ${part} ${i}`));
+  }
+}
+
+test("the error function is exact to float32", () => {
+  told.erf.forEach(([x, y]) => assert.ok(Math.abs(erf(x) - y) < 2e-8, `erf(${x})`));
+});
+
+test("the source of chance is torch's", () => {
+  told.uniform.forEach(({ seed, numbers }) => {
+    const random = generator(seed);
+    numbers.forEach((number) => assert.equal(random(), number));
+  });
+});
+
+for (const { name, tables, pieces } of told.encodings) {
+  test(`${name}: ids are Python's, and decode to Python's notes`, () => {
+    const tokenizer = new EventTokenizer(tables);
+    pieces.forEach(({ music, ids, decoded }, i) => {
+      assert.deepEqual(tokenizer.encode(performanceOf(music)), ids, `piece ${i}`);
+      samePerformance(tokenizer.decode(ids), decoded, `piece ${i}`);
+    });
+  });
+
+  test(`${name}: prompts are cut where Python cuts them`, () => {
+    const tokenizer = new EventTokenizer(tables);
+    for (const { prompts, music } of pieces) {
+      for (const { promptSeconds, promptTokens, ids, start, join } of prompts) {
+        const found = makePrompt(performanceOf(music), tokenizer, { promptSeconds, promptTokens });
+        assert.deepEqual(found.ids, ids);
+        close([found.start, found.join], [start, join], 1e-9, "start and join");
+      }
+    }
+  });
+
+  test(`${name}: the grammar allows what Python's allows`, () => {
+    const tokenizer = new EventTokenizer(tables);
+    const grammar = new EventGrammar(tokenizer, tables.longest);
+    for (const { ids, allowed } of pieces) {
+      let state = grammar.start();
+      ids.forEach((id, i) => {
+        const found = Array.from(grammar.mask(state)).flatMap((one, at) => (one ? [at] : []));
+        assert.deepEqual(found, allowed[i], `before id ${i}`);
+        state = grammar.advance(state, id);
+      });
+    }
+  });
+}
+
+for (const one of told.models) {
+  test(`${one.name}: logits are those of the Python model in 8 bits`, () => {
+    const { model } = player(one);
+    const state = model.initState();
+    one.ids.forEach((id, i) => close(Array.from(model.step(id, state)), one.logits[i], 1e-4, `after id ${i}`));
+  });
+
+  for (const { seed, options, ids, fresh, joined } of one.continuations) {
+    test(`${one.name}: ${options.notes} notes at temperature ${options.temperature}, seed ${options.seed}, are Python's`, () => {
+      const made = new Continuation(player(one), performanceOf(seed), options);
+      while (!made.done) made.step();
+      assert.deepEqual(made.ids, ids);
+      const result = made.result();
+      samePerformance(result.fresh, fresh, "the new music");
+      samePerformance(result.joined, joined, "seed and new music");
+    });
+  }
+
+  test(`${one.name}: notes come as they are in the result, and a seed that is read again gives the same`, () => {
+    const { seed, options } = one.continuations.at(-1);
+    const parts = player(one);
+    const takes = [0, 1].map(() => {
+      const made = new Continuation(parts, performanceOf(seed), options);
+      const heard = [];
+      while (!made.done) heard.push(made.step());
+      const { fresh } = made.result();
+      const key = ({ onset, pitch }) => `${onset.toFixed(6)} ${pitch}`;
+      assert.deepEqual(heard.filter(Boolean).map(key).sort(), fresh.notes.map(key).sort());
+      return made.ids;
+    });
+    assert.deepEqual(takes[0], takes[1]);
+    assert.deepEqual(takes[0], one.continuations.at(-1).ids);
+  });
+
+  test(`${one.name}: music that goes on is read on, and not from the beginning`, () => {
+    const parts = player(one);
+    let steps = 0;
+    const counted = { ...parts.model, prefill: (ids, state) => ((steps += ids.length), parts.model.prefill(ids, state)) };
+    counted.initState = () => parts.model.initState();
+    const listener = new Listener(counted);
+    listener.after(one.ids.slice(0, 81));
+    const before = steps;
+    const { h } = listener.after(one.ids.slice(0, 101));
+    assert.ok(steps - before <= 32, `${steps - before} ids were read again`);
+    const fresh = parts.model.initState();
+    parts.model.prefill(one.ids.slice(0, 101), fresh);
+    close(Array.from(h), Array.from(fresh.h), 0, "h");
+  });
+}

@@ -1,0 +1,283 @@
+"""The page beside Python: the same encoding, the same logits in 8 bits, the same music; and what the command line says."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ittybitty import cli, systems
+from ittybitty.config import GenerationConfig
+from ittybitty.errors import CheckpointError, ConfigError, OutputError
+from ittybitty.generation import Piano, continuation, make_prompt
+from ittybitty.models.decode import quantized
+from ittybitty.notes import Performance
+from ittybitty.page import page, seeds
+from ittybitty.page.bundle import bundle
+from ittybitty.page.document import document, tokenizer_tables
+from ittybitty.page.weights import pack
+from ittybitty.tokenizers import make_tokenizer
+from performances import random_performance
+
+TESTS = Path(__file__).parent
+NODE = shutil.which("node")
+ENCODINGS = ("notes", "notes-fine")
+MODELS = {
+    "hybrid": ("notes-hybrid", {}),
+    "mamba": ("notes-mamba", {}),
+    "alibi": ("notes-hybrid", {"model.attn_bias": "alibi"}),
+}
+GREEDY, FREE = dict(temperature=1.0, top_k=1), dict(temperature=1.1, top_k=40, top_p=0.97)
+
+TAKES = {  # of each model: music to go on from, seed number, how to draw, notes
+    "hybrid": (
+        (5, 1, GREEDY, 256),
+        (6, 2, GREEDY, 256),
+        (7, 3, GREEDY, 256),
+        (8, 4, FREE, 64),
+        (9, 2**31 + 5, FREE, 64),
+    ),
+    "mamba": ((5, 1, GREEDY, 256), (8, 4, FREE, 32)),
+    "alibi": ((6, 2, FREE, 32),),
+}
+
+
+def random_piano(row: str = "notes-hybrid", changes: dict | None = None, preset: str = "nano") -> Piano:
+    """A model that was not trained, with every weight drawn so that its choices are neither all alike nor near ties."""
+    torch.manual_seed(5)
+    configs = systems.override(systems.build(row, preset), changes or {})
+    model = systems.build_model(configs).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2 and not name.endswith("A_log"):
+                parameter.add_(0.12 * torch.randn_like(parameter))
+    return Piano(model, systems.build_tokenizer(configs), configs["data"], "random", None, systems.sampling(row))
+
+
+def rows(music: Performance) -> dict:
+    return {"notes": music.notes.tolist(), "pedals": music.pedals.tolist()}
+
+
+def with_pedal(seed: int, notes: int = 60) -> Performance:
+    """Random notes with presses of all lengths, some shorter than the grid, and a long silence in the middle."""
+    music = random_performance(seed, notes=notes)
+    chance = np.random.default_rng(seed)
+    edges = np.sort(chance.uniform(0, music.end, 40))
+    edges[20:22] = edges[20] + np.array([0, 0.01])
+    late = music.notes.copy()
+    late["onset"][notes // 2 :] += 9.37
+    pedals = [(a, max(b - a, 0.004)) for a, b in zip(edges[0::2], edges[1::2])]
+    return Performance.of(late.tolist(), pedals)
+
+
+def encoded(name: str) -> dict:
+    tokenizer = make_tokenizer(name)
+    grammar, pieces = tokenizer.grammar(), []
+    for music in (random_performance(1), with_pedal(2), with_pedal(3, 200)):
+        ids = tokenizer.encode(music).tolist()
+        states = [grammar.start(ids[:i]) for i in range(len(ids))]
+        config = systems.build("notes-hybrid", "nano")["data"]
+        prompts = []
+        for seconds, tokens in ((3600.0, 16384), (5.0, 16384), (60.0, 90), (0.5, 8)):
+            prompt = make_prompt(music, tokenizer, type(config)(prompt_seconds=seconds, prompt_tokens=tokens))
+            prompts.append(
+                {
+                    "promptSeconds": seconds,
+                    "promptTokens": tokens,
+                    "ids": prompt.ids.tolist(),
+                    "start": prompt.start,
+                    "join": prompt.join,
+                }
+            )
+        pieces.append(
+            {
+                "music": rows(music),
+                "ids": ids,
+                "decoded": rows(tokenizer.decode(ids)),
+                "prompts": prompts,
+                "allowed": [np.flatnonzero(grammar.mask(state)).tolist() for state in states],
+            }
+        )
+    return {"name": name, "tables": tokenizer_tables(tokenizer), "pieces": pieces}
+
+
+def played(name: str, row: str, changes: dict) -> dict:
+    piano = random_piano(row, changes)
+    index, data = pack(piano.model)
+    ids = piano.tokenizer.encode(with_pedal(4), eos=False)[:161].astype(np.int64)
+    with torch.no_grad():
+        logits = quantized(piano.model)(torch.from_numpy(ids[None]))[0]
+    made = []
+    for seed, number, how, notes in TAKES[name]:
+        music = with_pedal(seed, 40)
+        config = GenerationConfig(max_new_tokens=4096, notes=notes, seed=number, precision="int8", **how)
+        result = continuation(piano.model, piano.tokenizer, music, piano.data, config)
+        options = {
+            "notes": notes,
+            "seed": number,
+            "temperature": 0 if how is GREEDY else how["temperature"],
+            "topK": how["top_k"],
+            "topP": how.get("top_p", 0.95),
+            "promptSeconds": piano.data.prompt_seconds,
+            "promptTokens": piano.data.prompt_tokens,
+        }
+        made.append(
+            {
+                "seed": rows(music),
+                "options": options,
+                "ids": result.ids,
+                "fresh": rows(result.new),
+                "joined": rows(result.joined),
+            }
+        )
+    return {
+        "name": name,
+        "document": document(piano, index),
+        "weights": base64.b64encode(data).decode(),
+        "ids": ids.tolist(),
+        "logits": [[x if math.isfinite(x) else None for x in row] for row in logits.tolist()],
+        "continuations": made,
+    }
+
+
+@pytest.fixture(scope="module")
+def fixtures(tmp_path_factory) -> Path:
+    """What Python says, for node to compare."""
+    uniform = []
+    for seed in (0, 1, 77, 2**32 - 1):
+        chance = torch.Generator().manual_seed(seed)
+        uniform.append(
+            {"seed": seed, "numbers": [float(torch.rand(1, generator=chance, dtype=torch.float64)) for _ in range(700)]}
+        )
+    told = {
+        "erf": [(x, math.erf(x)) for x in np.linspace(-5, 5, 201).tolist()],
+        "uniform": uniform,
+        "encodings": [encoded(name) for name in ENCODINGS],
+        "models": [played(name, *row) for name, row in MODELS.items()],
+    }
+    place = tmp_path_factory.mktemp("page") / "fixtures.json"
+    place.write_text(json.dumps(told), encoding="utf-8")
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NODE is None, reason="no node here: install Node.js 20 or newer to test the page's script")
+@pytest.mark.parametrize("file", sorted(TESTS.glob("*.test.js")), ids=lambda path: path.name)
+def test_script_agrees_with_python(file, fixtures):
+    run = subprocess.run(
+        [NODE, "--test", "--test-reporter=tap", str(file)],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "PAGE_FIXTURES": str(fixtures)},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+    assert "# fail 0" in run.stdout and "# pass 0" not in run.stdout
+
+
+# ---------------------------------------------------------------------- the file
+
+
+@pytest.mark.slow
+def test_page_holds_everything_and_asks_for_nothing(tmp_path):
+    piano = random_piano()
+    size = page.write_page(tmp_path / "piano.html", piano)
+    text = (tmp_path / "piano.html").read_text(encoding="utf-8")
+    assert size == (tmp_path / "piano.html").stat().st_size <= page.LIMIT
+    assert "<!-- " not in text and "http" not in text.replace("http-equiv", "")
+    told = json.loads(text.split('id="document">', 1)[1].split("</script>", 1)[0])
+    assert told["name"] == "random" and len(told["seeds"]) > 4 and all(seed["licence"] for seed in told["seeds"])
+    assert told["tokenizer"]["vocab_size"] == told["model"]["vocab_size"] == piano.tokenizer.vocab_size
+
+
+def test_levels_are_those_of_the_decoder():
+    model = random_piano().model
+    index, data = pack(model)
+    rounded = quantized(model).state_dict()
+    for name, tensor in rounded.items():
+        entry, size = index[name], tensor.numel()
+        if "scale" in entry:
+            scale = np.frombuffer(data, "<f4", len(tensor), entry["scale"])
+            levels = np.frombuffer(data, "i1", size, entry["at"]).reshape(tensor.shape)
+            found = torch.from_numpy(levels.astype(np.float32) * scale[:, None])
+        else:
+            found = torch.from_numpy(np.frombuffer(data, "<f4", size, entry["at"]).reshape(tensor.shape).copy())
+        assert torch.equal(found, tensor), name
+
+
+@pytest.mark.slow
+def test_seeds_carry_the_notes_of_their_pieces():
+    found = {seed["title"]: seed for seed in seeds.as_json()}
+    assert set(seeds.WORKS) < set(found)
+    for seed in found.values():
+        onsets = [note[0] for note in seed["notes"]]
+        assert len(onsets) > 20 and onsets == sorted(onsets) and onsets[-1] < 60
+        assert all(21 <= pitch <= 108 and 1 <= velocity <= 127 for _, _, pitch, velocity in seed["notes"])
+
+
+@pytest.mark.parametrize("row", ["mamba", "notes-llama"])
+def test_a_model_of_another_kind_is_refused_in_one_line(row, tmp_path):
+    configs = systems.build(row, "nano")
+    tokenizer = make_tokenizer("notes") if row.startswith("notes") else None
+    piano = Piano(systems.build_model(configs), tokenizer, configs["data"], "other", None)
+    with pytest.raises(CheckpointError, match=r"other: .*the page plays") as found:
+        page.page_html(piano)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.slow
+def test_a_model_too_large_is_refused_with_its_size(monkeypatch):
+    monkeypatch.setattr(page, "LIMIT", 100_000)
+    with pytest.raises(OutputError, match=r"would have \d\.\d MB, and the limit is 0 MB"):
+        page.page_html(random_piano())
+
+
+def test_the_command_line_refuses_in_one_line_and_leaves_nothing(tmp_path, capsys):
+    assert cli.main(["page", "-o", str(tmp_path / "piano.html"), "--model", "no-such-model"]) == 2
+    assert cli.main(["page", "-o", str(tmp_path / "piano.txt")]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2 and "no-such-model" in lines[0] and "piano.txt" in lines[1]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_command_line_writes_the_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Piano, "load", classmethod(lambda cls, name: random_piano()))
+    assert cli.main(["page", "-o", str(tmp_path / "piano.html"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["bytes"] == (tmp_path / "piano.html").stat().st_size
+
+
+# ---------------------------------------------------------------------- one script of many modules
+
+
+def test_bundle_keeps_order_and_names(tmp_path):
+    (tmp_path / "b.js").write_text(
+        "export const two = 2;\nfunction hidden() {}\nexport function twice(x) {\n  return two * x;\n}\n"
+    )
+    (tmp_path / "a.js").write_text('import { twice as double, two } from "./b.js";\nglobalThis.found = double(two);\n')
+    script = bundle(tmp_path / "a.js")
+    assert script.index('modules["b.js"]') < script.index('modules["a.js"]') and "import" not in script
+    if NODE:
+        run = subprocess.run([NODE, "-e", script + "console.log(found)"], capture_output=True, text=True, check=True)
+        assert run.stdout.strip() == "4"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "export default 3;\n",
+        'import * as b from "./b.js";\n',
+        'const b = await import("./b.js");\n',
+        'import "./b.js";\n',
+    ],
+)
+def test_bundle_refuses_what_it_does_not_understand(text, tmp_path):
+    (tmp_path / "a.js").write_text(text)
+    with pytest.raises(ConfigError, match=r"a\.js: .* is not understood"):
+        bundle(tmp_path / "a.js")

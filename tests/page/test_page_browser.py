@@ -1,0 +1,431 @@
+"""The page in a real browser, opened from disk: what is made, heard, played, kept and linked; and how it looks at three widths.
+
+Needs Playwright (`pip install .[browser]`) and a Chromium or Chrome; where there is none the tests say so and are skipped.
+The model is one of random weights that the test makes. Pictures are left in build/page/.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_page import random_piano
+
+from ittybitty.config import GenerationConfig
+from ittybitty.generation import continuation
+from ittybitty.midi import midi_bytes, read_midi_bytes
+from ittybitty.notes import Performance
+from ittybitty.page import page
+
+pytestmark = pytest.mark.slow
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install .[browser]")
+
+ROOT = Path(__file__).parents[2]
+PICTURES = ROOT / "build" / "page"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+PATIENCE = 120_000  # ms
+WIDTHS = (390, 768, 1280)
+SEED = Performance.of((0.4 * i, 0.3, 60 + 2 * (i % 5), 70) for i in range(24))
+LATENCY = 0.3  # s from the end of the chosen pause to the first note of the answer
+
+MIDI_DEVICE = """
+    window.sent = [];
+    const input = { id: "in", name: "Mock keyboard", type: "input" };
+    const output = { id: "out", name: "Mock piano", type: "output", send: (data, at) => window.sent.push({ data: [...data], at }) };
+    const access = { inputs: new Map([["in", input]]), outputs: new Map([["out", output]]) };
+    navigator.requestMIDIAccess = async () => access;
+    window.midi = (...data) => input.onmidimessage({ data: Uint8Array.from(data) });
+"""
+
+
+@pytest.fixture(scope="module")
+def piano():
+    return random_piano(preset="nano")
+
+
+@pytest.fixture(scope="module")
+def place(piano, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "piano.html"
+    page.write_page(path, piano)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with playwright.sync_playwright() as driver:
+        found = found or driver.chromium.executable_path
+        if not Path(found).exists():
+            pytest.skip(
+                "no Chromium or Chrome here: apt-get install chromium, or python -m playwright install chromium"
+            )
+        context = driver.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("profile"),
+            executable_path=found,
+            args=FLAGS.split(),
+            accept_downloads=True,
+            timeout=PATIENCE,
+        )
+        context.set_default_timeout(PATIENCE)
+        yield context
+        context.close()
+
+
+@pytest.fixture
+def tab(browser, place):
+    """The page, opened anew with nothing kept; what goes wrong in it fails the test, and so does any request to a network."""
+    tab = browser.new_page()
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    wrong: list[str] = []
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    tab.on(
+        "request", lambda asked: None if asked.url.startswith(("file:", "blob:", "data:")) else wrong.append(asked.url)
+    )
+    tab.add_init_script(MIDI_DEVICE)
+    tab.goto(place.as_uri())
+    tab.evaluate("localStorage.clear()")
+    opened(tab, place.as_uri())
+    yield tab
+    tab.close()
+    assert not wrong
+
+
+def opened(tab, address: str):
+    tab.goto("about:blank")
+    tab.goto(address)
+    tab.wait_for_selector("html[data-ready=yes]", state="attached")
+    return tab
+
+
+def idle(tab) -> None:
+    tab.wait_for_function("document.getElementById('halt').disabled")
+
+
+def stored(tab) -> list[dict]:
+    return tab.evaluate("JSON.parse(localStorage.getItem('ittybitty random') ?? '[]')")
+
+
+def make(tab, press: str = "#make", notes: int = 30, listen: bool = False) -> list[dict]:
+    """Presses a button that makes takes, and waits for them; the takes that are kept."""
+    tab.set_checked("#at-once", listen)
+    tab.evaluate(f"notes.value = {notes}; notes.dispatchEvent(new Event('input'))")
+    tab.click(press)
+    idle(tab)
+    return stored(tab)
+
+
+def position(tab) -> float:
+    return float(tab.get_attribute("#roll", "aria-valuenow"))
+
+
+def as_objects(music: Performance) -> list[dict]:
+    return [dict(zip(("onset", "duration", "pitch", "velocity"), note)) for note in music.notes.tolist()]
+
+
+# ---------------------------------------------------------------------- the music
+
+
+def test_notes_are_those_of_python_in_8_bits(tab, piano):
+    found = tab.evaluate(
+        "([notes, how]) => ittybitty.continue(notes, how)", [as_objects(SEED), {"notes": 256, "temperature": 0}]
+    )
+    how = GenerationConfig(max_new_tokens=4096, notes=256, top_k=1, temperature=1.0, precision="int8", seed=1)
+    made = continuation(piano.model, piano.tokenizer, SEED, piano.data, how).new
+    assert np.allclose([[*note.values()] for note in found], made.notes.tolist(), atol=1e-9)
+
+
+def test_one_number_gives_one_piece_and_another_number_another(tab):
+    play = "(seed) => ittybitty.continue([{onset: 0, duration: 1, pitch: 60, velocity: 64}], {notes: 20, seed})"
+    first, again, other = (tab.evaluate(play, seed) for seed in (7, 7, 8))
+    assert first == again != other and len(first) == 20
+
+
+def test_a_take_is_made_shown_and_heard_from_the_seam_on(tab):
+    (take,) = make(tab, notes=40, listen=True)
+    new = [note for note in take["music"]["notes"] if note[4]]
+    assert len(new) == 40 and take["seam"] <= min(note[0] for note in new)
+    tab.wait_for_function(
+        f"Number(document.getElementById('roll').getAttribute('aria-valuenow')) > {take['seam']} + 0.2"
+    )
+    tab.click("#play")
+    assert tab.inner_text("#play") == "Play"
+    paused = position(tab)
+    tab.wait_for_timeout(400)
+    assert position(tab) == paused > take["seam"]
+    tab.click("#stop")
+    assert position(tab) == 0
+
+
+def test_a_click_or_an_arrow_on_the_roll_seeks(tab):
+    make(tab)
+    box = tab.locator("#roll").bounding_box()
+    tab.mouse.click(box["x"] + box["width"] / 2, box["y"] + 20)
+    middle = position(tab)
+    assert middle > 1
+    tab.press("#roll", "ArrowRight")
+    assert position(tab) == pytest.approx(middle + 1, abs=0.11)
+    tab.press("#roll", "Home")
+    assert position(tab) == 0
+
+
+def test_files_hold_what_is_shown(tab):
+    (take,) = make(tab)
+    with tab.expect_download() as midi:
+        tab.click("#save-midi")
+    notes = read_midi_bytes(Path(midi.value.path()).read_bytes(), "take").notes
+    shown = sorted((note[0], note[2], note[3]) for note in take["music"]["notes"])
+    kept = {(pitch, velocity) for _, _, pitch, velocity in notes.tolist()}
+    assert len(notes) == len(shown) and kept == {(pitch, velocity) for _, pitch, velocity in shown}
+    assert np.allclose(notes["onset"], [onset for onset, *_ in shown], atol=2e-3)
+    tab.click("#hear-seed")
+    tab.click("#stop")
+    with tab.expect_download() as sound:
+        tab.click("#save-wav")
+    with wave.open(io.BytesIO(Path(sound.value.path()).read_bytes())) as file:
+        assert (file.getnchannels(), file.getframerate(), file.getsampwidth()) == (2, 44100, 2)
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32768
+    assert 0.05 < np.abs(samples).max() < 1 and np.sqrt(np.mean(samples**2)) > 0.005
+
+
+def test_four_takes_one_is_kept_and_survives_a_reload(tab, place):
+    takes = make(tab, "#make-four", notes=20)
+    assert len(takes) == 4 and len({str(take["music"]) for take in takes}) == 4
+    assert [take["settings"]["seed"] for take in takes] == [1, 2, 3, 4]
+    tab.locator("#takes li").nth(2).get_by_role("button", name="Keep only this").click()
+    opened(tab, place.as_uri())
+    assert tab.locator("#takes li h3").all_inner_texts() == [takes[2]["title"]] and len(stored(tab)) == 1
+    tab.locator("#takes li").get_by_role("button", name="Go on from here").click()
+    assert tab.inner_text("#seed option:checked") == takes[2]["title"]
+    longer = make(tab, notes=20)[0]
+    assert len(longer["music"]["notes"]) == len(takes[2]["music"]["notes"]) + 20
+
+
+def test_halt_keeps_what_is_there(tab):
+    tab.set_checked("#at-once", False)
+    tab.evaluate("notes.value = 1000; notes.dispatchEvent(new Event('input'))")
+    tab.click("#make")
+    tab.wait_for_function("document.querySelector('#takes p')?.textContent.match(/[1-9]\\d* new notes so far/)")
+    tab.click("#halt")
+    idle(tab)
+    (take,) = stored(tab)
+    assert take["stopped"] and 0 < sum(note[4] for note in take["music"]["notes"]) < 1000
+
+
+def test_a_link_makes_the_same_take(tab, place):
+    tab.select_option("#seed", label="Chorale in G")
+    tab.fill("#number", "77")
+    tab.evaluate("temperature.value = 0.8; temperature.dispatchEvent(new Event('input'))")
+    (first,) = make(tab)
+    asked: list[str] = []
+    tab.on("dialog", lambda dialog: (asked.append(dialog.default_value), dialog.accept()))
+    tab.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('not allowed')) }")
+    tab.click("#copy-link")
+    tab.wait_for_timeout(300)
+    tab.evaluate("localStorage.clear()")
+    opened(tab, asked[0])
+    (second,) = make(tab)
+    assert second["music"] == first["music"] and second["settings"] == first["settings"]
+
+
+# ---------------------------------------------------------------------- files that are not good
+
+
+def test_bad_files_are_refused_in_one_line(tab, tmp_path):
+    drums = bytes.fromhex("4d546864000000060000000101e04d54726b0000000c009924646089240000ff2f00")
+    bad = {
+        "text.mid": (b"this is no MIDI file", "text.mid is not a MIDI file"),
+        "empty.mid": (b"", "is not a MIDI file"),
+        "drums.mid": (drums, "holds only a drum track"),
+        "large.mid": (bytes(20 * 2**20), "has 20.0 MiB"),
+    }
+    for name, (data, words) in bad.items():
+        (tmp_path / name).write_bytes(data)
+        tab.set_input_files("#file", tmp_path / name)
+        tab.wait_for_function("(words) => trouble.textContent.includes(words)", arg=words)
+        assert "\n" not in tab.inner_text("#trouble").strip()
+    (tmp_path / "good.mid").write_bytes(midi_bytes(SEED))
+    tab.set_input_files("#file", tmp_path / "good.mid")
+    tab.wait_for_function("document.getElementById('seed-line').textContent.startsWith('24 notes')")
+    assert tab.inner_text("#seed option:checked") == "good.mid" and tab.inner_text("#trouble") == ""
+
+
+# ---------------------------------------------------------------------- playing
+
+
+def test_what_is_played_on_screen_and_computer_becomes_the_seed(tab):
+    tab.check("input[value=record]")
+    box = tab.locator("#keys [data-pitch='60']").bounding_box()
+    tab.mouse.move(box["x"] + 5, box["y"] + box["height"] - 8)
+    tab.mouse.down()
+    tab.mouse.up()
+    for letter in "sd":
+        tab.keyboard.press(letter)
+    tab.focus("#keys [data-pitch='48']")
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press(" ")
+    tab.click("#take-seed")
+    assert tab.inner_text("#seed option:checked") == "What you played"
+    (take,) = make(tab, notes=10)
+    assert [note[2] for note in take["music"]["notes"] if not note[4]] == [60, 62, 64, 49]
+
+
+def test_typing_a_number_plays_nothing(tab):
+    tab.check("input[value=record]")
+    tab.focus("#number")
+    tab.keyboard.press("a")
+    assert tab.is_disabled("#take-seed")
+
+
+def test_call_and_response_over_midi(tab):
+    tab.click("#midi")
+    tab.wait_for_function("document.getElementById('midi-line').textContent.includes('Mock keyboard')")
+    tab.select_option("#midi-out", label="Mock piano")
+    tab.evaluate("pause.value = 0.8; pause.dispatchEvent(new Event('input'))")
+    tab.check("input[value=duet]")
+    tab.evaluate(
+        """async () => {
+            for (const pitch of [60, 64, 67, 72, 67, 64]) {
+                midi(0x90, pitch, 80);
+                await new Promise((resolve) => setTimeout(resolve, 150));
+                midi(0x80, pitch, 0);
+            }
+            window.released = performance.now();
+            sent.length = 0;
+        }"""
+    )
+    tab.wait_for_function("sent.some(({ data }) => data[0] === 0x90)")
+    began = tab.evaluate("sent.find(({ data }) => data[0] === 0x90).at - released") / 1000
+    assert 0.8 <= began <= 0.8 + LATENCY
+    tab.wait_for_function("document.getElementById('duet-line').textContent.includes('model plays')")
+    tab.evaluate("midi(0x90, 60, 90)")  # taking over: the answer ends
+    tab.wait_for_timeout(100)
+    count = tab.evaluate("sent.filter(({ data }) => data[0] === 0x90).length")
+    tab.wait_for_timeout(700)
+    assert tab.evaluate("sent.filter(({ data }) => data[0] === 0x90).length") == count
+
+
+def test_a_browser_without_midi_says_so(tab):
+    tab.evaluate("navigator.requestMIDIAccess = undefined")
+    tab.click("#midi")
+    tab.wait_for_function("trouble.textContent.includes('no Web MIDI')")
+
+
+def test_only_one_thing_sounds(tab):
+    make(tab)
+    tab.click("#play")
+    tab.wait_for_function("document.getElementById('play').textContent === 'Pause'")
+    tab.keyboard.press("d")
+    assert tab.inner_text("#play") == "Play"
+
+
+# ---------------------------------------------------------------------- how it looks
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_is_cut_off_at_three_widths(tab, theme):
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    tab.emulate_media(color_scheme=theme)
+    make(tab, "#make-four", notes=40)
+    tab.click("#stop")
+    for width in WIDTHS:
+        tab.set_viewport_size({"width": width, "height": 900})
+        tab.wait_for_timeout(300)
+        tab.screenshot(path=PICTURES / f"{width}-{theme}.png", full_page=True)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        cut = "[...document.querySelectorAll('button')].filter((e) => e.offsetWidth && e.scrollWidth > e.clientWidth + 1).length"
+        assert tab.evaluate(cut) == 0
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The script of axe-core, which npm brings."""
+    found = ROOT / "build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+    if not found.is_file():
+        pytest.skip("no axe-core here: npm install --prefix build/axe axe-core@4")
+    return found.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(tab, axe, theme):
+    tab.emulate_media(color_scheme=theme)
+    tab.check("input[value=duet]")
+    make(tab)
+    tab.evaluate(axe)
+    found = tab.evaluate("axe.run().then(({ violations }) => violations)")
+    serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
+    assert not serious
+
+
+def test_everything_can_be_done_by_keyboard_alone(tab):
+    tab.set_checked("#at-once", False)
+    tab.focus("#seed")
+    reached = set()
+    for _ in range(40):
+        reached.add(
+            tab.evaluate(
+                "document.activeElement.id || document.activeElement.dataset.pitch || document.activeElement.name"
+            )
+        )
+        tab.keyboard.press("Tab")
+    assert {
+        "hear-seed",
+        "choose-file",
+        "temperature",
+        "number",
+        "make",
+        "make-four",
+        "roll",
+        "play",
+        "copy-link",
+        "mode",
+        "48",
+        "midi",
+    } <= reached
+    tab.focus("#make")
+    tab.keyboard.press("Enter")
+    idle(tab)
+    assert len(stored(tab)) == 1
+
+
+# ---------------------------------------------------------------------- how fast it is
+
+
+def test_sixty_notes_a_second_on_one_core(browser, tmp_path):
+    """A model of the shipped size; processor time of the tab's process, so that other work on this machine does not count."""
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("processor time of the browser is read from /proc, which this system lacks")
+    large = random_piano(
+        "notes-hybrid", {"model.pattern": "MF MFA MF", "model.d_model": 256, "model.d_ff": 1024, "model.n_heads": 8}
+    )
+    page.write_page(tmp_path / "large.html", large)
+    tab = browser.new_page()
+    try:
+        opened(tab, (tmp_path / "large.html").as_uri())
+        tab.wait_for_timeout(4000)  # the piano's tones are computed meanwhile
+        before = _spent()
+        notes = tab.evaluate("ittybitty.continue([{onset: 0, duration: 1, pitch: 60, velocity: 64}], {notes: 200})")
+        speed = len(notes) / (_spent() - before)
+        print(f"{speed:.0f} notes a second of processor time")
+        assert speed >= 60
+    finally:
+        tab.close()
+
+
+def _spent() -> float:
+    """Processor seconds of all renderers of Chromium that this process started."""
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    ticks = 0
+    for line in listed.splitlines():
+        if "--type=renderer" in line:
+            fields = Path(f"/proc/{line.split()[0]}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
