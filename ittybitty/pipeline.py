@@ -20,7 +20,7 @@ from typing import Any
 from . import checkpoint, paths, systems
 from .config import SCALE_PRESETS, override
 from .corpora import Corpus, Piece, open_corpus
-from .errors import UNREADABLE, CheckpointError, OutputError, TokenizerError
+from .errors import UNREADABLE, CheckpointError, CorpusError, OutputError, TokenizerError
 from .notes import Performance
 from .tokenizers import VARIANTS, Tokenizer, load_tokenizer, make_tokenizer
 from .tokenizers.store import INDEX, TOKENIZER, TokenStore, tokenize_corpus
@@ -95,9 +95,28 @@ def train(
             preset = preset or "tiny"
             configs = systems.build(system, preset, changes)
     store = tokenize(configs, data, progress=progress, tokenizer=tokenizer)
+    if init_from is not None:
+        _check_held_out(store)
     return loop.train(
         system, configs, store, run_dir, resume=resume, init_from=init_from, preset=preset, progress=progress, **options
     )
+
+
+def _check_held_out(store: TokenStore) -> None:
+    """CorpusError unless there are pieces to learn from and others that say whether it helped.
+
+    Trained weights that go on with few pieces get better at those and worse at all others; only a held-out piece shows which.
+    """
+    name, readable = Path(store.corpus).name or "the folder", len(store.pieces)
+    if readable < 2:
+        raise CorpusError(
+            f"{name}: holds {readable} piece that can be read; weights that start from others need one to learn from and one held out: add files"
+        )
+    for split, purpose in (("train", "nothing is left to learn from"), ("validation", "nothing is held out")):
+        if not any(piece.split == split for piece in store.pieces):
+            raise CorpusError(
+                f"{name}: none of its {readable} readable pieces is in the {split} split, so {purpose}: add files"
+            )
 
 
 def _origin(run_dir: Path, resume: bool, init_from: str | Path | None) -> tuple[dict | None, Tokenizer | None]:

@@ -1,10 +1,12 @@
 """Corpus -> tokens in one call for every row, and tokens of another row are never taken for one's own."""
 
+from functools import partial
+
 import pytest
 
 from ittybitty import pipeline, systems
-from ittybitty.corpora import Corpus, open_corpus
-from ittybitty.errors import ConfigError, TokenizerError
+from ittybitty.corpora import Corpus, Piece, open_corpus
+from ittybitty.errors import ConfigError, CorpusError, TokenizerError
 from ittybitty.tokenizers.store import INDEX
 from performances import random_performance
 from runs import Played
@@ -93,3 +95,26 @@ def test_llama_sizes_are_those_asked_for(corpus, tmp_path):
     for size in (512, 1024):
         store = tokenize(f"llama-{size}", corpus, tmp_path / str(size), **{"model.vocab_size": size})
         assert store.tokenizer().vocab_size == size
+
+
+@pytest.mark.parametrize(
+    "splits, said",
+    [
+        (["train"], "mine: holds 1 piece that can be read; .* add files"),
+        (
+            ["train", "train"],
+            "mine: none of its 2 readable pieces is in the validation split, so nothing is held out: add",
+        ),
+        (["validation", "test"], "mine: none of its 2 .* train split, so nothing is left to learn from: add files"),
+    ],
+)
+def test_fine_tuning_needs_a_piece_to_learn_from_and_one_held_out(splits, said, tmp_path, monkeypatch):
+    monkeypatch.setenv("ITTYBITTY_CACHE", str(tmp_path / "cache"))
+    pieces = tuple(
+        Piece(f"piece {i}", "", "", split, source=partial(random_performance, i, notes=40))
+        for i, split in enumerate(splits)
+    )
+    mine = Corpus(name="mine", licence="CC0", pieces=pieces)
+    with pytest.raises(CorpusError, match=said) as caught:
+        pipeline.train(tmp_path / "run", data=mine, init_from="tiny", progress=False)
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()

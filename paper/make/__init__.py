@@ -9,7 +9,7 @@
 
 main.tex holds no measured digit of its own (tests/test_paper.py). The installed package does not hold this folder:
 callers put paper/ on their path and `import make`. Left out: pictures of data (ittybitty/plots.py), and whether the
-claims in words hold: notebook 11 asserts them.
+claims in words hold: notebook 12 asserts them.
 """
 
 from __future__ import annotations

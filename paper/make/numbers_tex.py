@@ -403,6 +403,6 @@ def _overfit(result: Mapping) -> Iterator[tuple[str, str]]:
 
 def macros(results: Mapping) -> str:
     """The text of numbers.tex."""
-    lines = ["% Made by notebooks/11_figures.ipynb from recorded results: change those, never this file."]
+    lines = ["% Made by notebooks/12_figures.ipynb from recorded results: change those, never this file."]
     lines += [f"\\newcommand{{\\val{n.name}}}{{{n.text}}}  % {n.source}" for n in numbers(results)]
     return "\n".join(lines) + "\n"

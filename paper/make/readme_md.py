@@ -11,7 +11,7 @@ from ittybitty.paths import atomic_path
 from .results import MODEL, common_pieces
 from .tables_tex import EVERYTHING, NOT_RUN, systems
 
-BEGIN, END = "<!-- results: made by notebooks/11_figures.ipynb -->", "<!-- /results -->"
+BEGIN, END = "<!-- results: made by notebooks/12_figures.ipynb -->", "<!-- /results -->"
 
 ROW_NAMES = {
     "shipped": f"**{{}}, one whole pass: the shipped `{MODEL}`**",

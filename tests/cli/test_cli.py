@@ -587,7 +587,7 @@ def test_reproduce_runs_what_is_named_and_says_where_the_music_lies(tmp_path, mo
     from ittybitty import reproduce
 
     (tmp_path / "notebooks").mkdir()
-    for name in ("00_quickstart", "01_maestro", "11_figures"):
+    for name in ("00_quickstart", "01_maestro", "12_figures"):
         (tmp_path / "notebooks" / f"{name}.ipynb").write_text("{}")
     ran = []
 
@@ -605,7 +605,7 @@ def test_reproduce_runs_what_is_named_and_says_where_the_music_lies(tmp_path, mo
         and ran == ["00_quickstart"]
         and out.splitlines()[-1] == "continuation: build/00_quickstart/continuation.mid"
     )
-    assert "11_figures" in refused(capsys, "reproduce", "--only", "nothing")
+    assert "12_figures" in refused(capsys, "reproduce", "--only", "nothing")
 
 
 def test_a_reader_that_has_read_enough_is_no_error():
