@@ -43,8 +43,15 @@ FILES = re.compile(
     r"config\.json|tokenizer\.json|README\.md|results\.json|log\.jsonl|model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?"
 )
 CARD_NEEDS = (  # numbers of a record that the card shows
-    "bits_per_note", "pieces", "notes", "tokens_per_note", "onset_error_ms", "duration_error_ms", "velocity_error", "notes_lost",
-)  # fmt: skip
+    "bits_per_note",
+    "pieces",
+    "notes",
+    "tokens_per_note",
+    "onset_error_ms",
+    "duration_error_ms",
+    "velocity_error",
+    "notes_lost",
+)
 
 CARD = """\
 ---

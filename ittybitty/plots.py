@@ -17,7 +17,7 @@ from .notes import HIGHEST_PITCH, LOWEST_PITCH, Performance
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GREY = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F",
-)  # fmt: skip
+)  # fmt: skip  # the eight colours side by side
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 SEED, NEW = BLUE, VERMILION  # a seed and its continuation, in every picture
 

@@ -49,10 +49,20 @@ HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 WHEELS = bundle.ROOT / "build" / "rehearsal"  # kept from one rehearsal to the next
 STEPS, EVERY = 60, 10
 CHANGES = {
-    "model.pattern": "MF MFA", "model.d_model": 48, "model.d_ff": 96, "model.n_heads": 2, "model.vocab_size": 512,
-    "data.context": 128, "train.steps": STEPS, "train.batch_size": 8, "train.warmup": 5, "train.learning_rate": 3e-3,
-    "train.checkpoint_every": EVERY, "train.validate_every": 30, "train.validation_windows": 8,
-}  # fmt: skip
+    "model.pattern": "MF MFA",
+    "model.d_model": 48,
+    "model.d_ff": 96,
+    "model.n_heads": 2,
+    "model.vocab_size": 512,
+    "data.context": 128,
+    "train.steps": STEPS,
+    "train.batch_size": 8,
+    "train.warmup": 5,
+    "train.learning_rate": 3e-3,
+    "train.checkpoint_every": EVERY,
+    "train.validate_every": 30,
+    "train.validation_windows": 8,
+}
 
 # A network with nothing but the loopback, /kaggle/input read only, /kaggle/working a disk of its own, whose files are kept.
 NAMESPACES = """
@@ -245,10 +255,15 @@ def environment(root: Path, **faults: int) -> dict[str, str]:
         "KAGGLE_CONTAINER_NAME": "rehearsal",
     }
     return {
-        **kept, **kaggle,
-        "ITTYBITTY_KAGGLE_ROOT": str(root), "HOME": str(root / "home"), "MPLBACKEND": "agg", "PYTHONWARNINGS": "ignore",
-        "REHEARSAL_DISK": str(DISK), **{f"REHEARSAL_{name.upper()}": str(value) for name, value in faults.items()},
-    }  # fmt: skip
+        **kept,
+        **kaggle,
+        "ITTYBITTY_KAGGLE_ROOT": str(root),
+        "HOME": str(root / "home"),
+        "MPLBACKEND": "agg",
+        "PYTHONWARNINGS": "ignore",
+        "REHEARSAL_DISK": str(DISK),
+        **{f"REHEARSAL_{name.upper()}": str(value) for name, value in faults.items()},
+    }
 
 
 def namespaces(root: Path) -> bool:

@@ -21,10 +21,21 @@ from ittybitty.tokenizers import PianoTokenizer
 pytestmark = pytest.mark.slow
 
 RESULTS = {
-    "bits_per_note": 21.4567, "ci95": [20.1, 22.9], "split": "validation", "corpus": "MAESTRO v3.0.0", "pieces": 137,
-    "notes": 639425, "tokens_per_note": 2.04, "onset_error_ms": 5.2, "duration_error_ms": 6.1, "velocity_error": 1.0,
-    "notes_lost": 0, "complete": True, "per_piece": [{"name": "a"}], "skipped": [],
-}  # fmt: skip
+    "bits_per_note": 21.4567,
+    "ci95": [20.1, 22.9],
+    "split": "validation",
+    "corpus": "MAESTRO v3.0.0",
+    "pieces": 137,
+    "notes": 639425,
+    "tokens_per_note": 2.04,
+    "onset_error_ms": 5.2,
+    "duration_error_ms": 6.1,
+    "velocity_error": 1.0,
+    "notes_lost": 0,
+    "complete": True,
+    "per_piece": [{"name": "a"}],
+    "skipped": [],
+}
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +110,31 @@ MAESTRO, SONGS = (
 )
 
 
-@pytest.mark.parametrize("corpora, slug, words", [
-    ([MAESTRO], "cc-by-nc-sa-4.0", "Trained on MAESTRO v3 (Hawthorne et al. 2019). The weights are offered under CC BY-NC-SA 4.0, the licence of MAESTRO v3"),
-    ([SONGS], "other", "Trained on songs. The model comes under the licence of its training data: as their owner decides."),
-    ([MAESTRO, SONGS], "other", "MAESTRO v3 (Hawthorne et al. 2019) and songs. The model comes under the licence of its training data: CC BY-NC-SA 4.0 and as"),
-    (None, "unknown", "does not record what it was trained on. The model comes under the licence of its training data, which is not recorded."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "corpora, slug, words",
+    [
+        (
+            [MAESTRO],
+            "cc-by-nc-sa-4.0",
+            "Trained on MAESTRO v3 (Hawthorne et al. 2019). The weights are offered under CC BY-NC-SA 4.0, the licence of MAESTRO v3",
+        ),
+        (
+            [SONGS],
+            "other",
+            "Trained on songs. The model comes under the licence of its training data: as their owner decides.",
+        ),
+        (
+            [MAESTRO, SONGS],
+            "other",
+            "MAESTRO v3 (Hawthorne et al. 2019) and songs. The model comes under the licence of its training data: CC BY-NC-SA 4.0 and as",
+        ),
+        (
+            None,
+            "unknown",
+            "does not record what it was trained on. The model comes under the licence of its training data, which is not recorded.",
+        ),
+    ],
+)
 def test_card_claims_the_corpora_and_licences_that_the_run_records(corpora, slug, words, run, tmp_path):
     header = json.loads((run / "config.json").read_text()) | ({"trained_on": corpora} if corpora else {})
     (run / "config.json").write_text(json.dumps(header))

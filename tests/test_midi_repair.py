@@ -38,7 +38,11 @@ LATE = variable(480) + END[1:]
 DAMAGED = {  # file, notes, seconds that the last of them lasts, what the warning says, whether a corpus reads it
     "no note has an end": (header() + chunk(melody(False) + LATE), 24, 0.5, "notes without an end: 24", False),
     "the last note has no end": (
-        header() + chunk(WHOLE + b"\0" + bytes(on(72)) + variable(960) + END[1:]), 25, 1.0, "notes without an end: 1", True,
+        header() + chunk(WHOLE + b"\0" + bytes(on(72)) + variable(960) + END[1:]),
+        25,
+        1.0,
+        "notes without an end: 1",
+        True,
     ),
     "a header of eight bytes": (long_header() + chunk(WHOLE + END), 24, 0.25, "", True),
     "four tracks too few": (header(1, 5) + chunk(WHOLE + END), 24, 0.25, "1 of 5 tracks", False),
@@ -46,7 +50,11 @@ DAMAGED = {  # file, notes, seconds that the last of them lasts, what the warnin
     "a length too small": (header() + chunk(WHOLE + END, len(WHOLE) - 40), 24, 0.25, "wrong length", False),
     "cut within the last event": ((header() + chunk(WHOLE + END))[:-6], 24, 0.25, "breaks off", False),
     "a length too large, and a track after it": (
-        header(1, 2) + chunk(WHOLE + END, 500) + chunk(bytes([0, *on(90), 120, *off(90)]) + END), 25, 0.25, "wrong length", False,
+        header(1, 2) + chunk(WHOLE + END, 500) + chunk(bytes([0, *on(90), 120, *off(90)]) + END),
+        25,
+        0.25,
+        "wrong length",
+        False,
     ),
     "no end of track": (header() + chunk(WHOLE), 24, 0.25, "", None),
     "an ending at once": (header() + chunk(b"\0" + bytes(on(60)) + END), 1, 0.5, "notes without an end: 1", False),
@@ -54,8 +62,14 @@ DAMAGED = {  # file, notes, seconds that the last of them lasts, what the warnin
     "SMPTE frames": (header(division=0xE728) + chunk(WHOLE + END), 24, 0.24, "", False),  # 25 frames of 40 ticks
     "one song of a type 2": (header(2) + chunk(WHOLE + END), 24, 0.25, "", False),
     "a clock byte among the events": (header() + chunk(b"\0\xf8" + WHOLE + END), 24, 0.25, "", None),
-    "nonsense after half a track": (header() + chunk(WHOLE + b"\0\xff\x01\xff\xff\xff\xff\xff" + END), 24, 0.25, "breaks off", False),
-}  # fmt: skip
+    "nonsense after half a track": (
+        header() + chunk(WHOLE + b"\0\xff\x01\xff\xff\xff\xff\xff" + END),
+        24,
+        0.25,
+        "breaks off",
+        False,
+    ),
+}
 
 
 @pytest.mark.parametrize("case", DAMAGED)
@@ -129,8 +143,11 @@ def test_only_notes_that_are_never_ended_are_given_an_end():
     with pytest.warns(UserWarning, match="notes without an end: 1,"):
         notes = read_midi_bytes(header() + track(*events), "overlap.mid", repair=True)
     assert list(notes) == [
-        Note(0.0, 0.5, 60, 64), Note(0.25, 0.5, 60, 64), Note(0.75, 0.25, 62, 64), Note(1.0, 0.25, 62, 64),
-    ]  # fmt: skip
+        Note(0.0, 0.5, 60, 64),
+        Note(0.25, 0.5, 60, 64),
+        Note(0.75, 0.25, 62, 64),
+        Note(1.0, 0.25, 62, 64),
+    ]
 
 
 def test_a_pedal_and_a_tempo_survive_the_repair():

@@ -29,9 +29,17 @@ ROWS = list(systems.SYSTEMS)
 V, REACH = 60, 64  # tokens; of a llama: short, so that the tests go past it
 SMALL = {"model.vocab_size": V, "model.attn_reach": REACH}
 TRAIN = {
-    "model.vocab_size": 400, "model.dropout": 0.1, "data.context": 48, "data.prompt_tokens": 32,
-    "train.steps": 4, "train.batch_size": 2, "train.warmup": 1, "train.checkpoint_every": 2, "train.validate_every": 2, "train.validation_windows": 2,
-}  # fmt: skip
+    "model.vocab_size": 400,
+    "model.dropout": 0.1,
+    "data.context": 48,
+    "data.prompt_tokens": 32,
+    "train.steps": 4,
+    "train.batch_size": 2,
+    "train.warmup": 1,
+    "train.checkpoint_every": 2,
+    "train.validate_every": 2,
+    "train.validation_windows": 2,
+}
 each_row = pytest.mark.parametrize("name", ROWS)
 
 
@@ -283,11 +291,17 @@ def test_units_are_read_from_the_command_line():
         systems.build("V6", "nano", {"model.lstm_sizes": "8,x"})
 
 
-@pytest.mark.parametrize("changes, word", [
-    ({"model.family": "lstn"}, "did you mean 'lstm'"), ({"model.family": "lstm", "model.lstm_sizes": ()}, "lstm_sizes"),
-    ({"model.family": "lstm", "model.lstm_input": "one-hot"}, "lstm_input"), ({"model.family": "llama", "model.n_heads": 5}, "heads"),
-    ({"model.pattern": "C", "model.cfc_sweeps": -1}, "cfc_sweeps"), ({"train.schedule": "steps"}, "schedule"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, word",
+    [
+        ({"model.family": "lstn"}, "did you mean 'lstm'"),
+        ({"model.family": "lstm", "model.lstm_sizes": ()}, "lstm_sizes"),
+        ({"model.family": "lstm", "model.lstm_input": "one-hot"}, "lstm_input"),
+        ({"model.family": "llama", "model.n_heads": 5}, "heads"),
+        ({"model.pattern": "C", "model.cfc_sweeps": -1}, "cfc_sweeps"),
+        ({"train.schedule": "steps"}, "schedule"),
+    ],
+)
 def test_nonsense_is_refused(changes, word):
     from ittybitty.train.optimizer import learning_rate
 

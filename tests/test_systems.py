@@ -56,19 +56,31 @@ def test_overrides_win():
     assert systems.build("mamba", "tiny", {"model.pattern": "MMM", "train.steps": "7"})["model"].pattern == "MMM"
 
 
-@pytest.mark.parametrize("change, mend", [
-    ("model.n_heads=0", "model.n_heads is 0: give 1 or more"), ("model.attn_stride=0", "model.attn_stride is 0: give 1 or more"),
-    ("model.d_model=0", "model.d_model is 0: give 1 or more"), ("model.d_state=-1", "model.d_state is -1: give 1 or more"),
-    ("model.vocab_size=-5", "model.vocab_size is -5: give 0 or more"), ("model.dt_rank=1e999", "model.dt_rank is '1e999': give a value of type int"),
-    ("model.lstm_sizes=8,0", "model.lstm_sizes is (8, 0): give the units"), ("model.cfc_sweeps=-1", "model.cfc_sweeps is -1: give 0 or more"),
-    ("model.dropout=1", "model.dropout is 1.0: give 0 or more, below 1"), ("data.context=0", "data.context is 0: give 1 or more"),
-    ("data.stride=-1", "data.stride is -1: give 0 or more"), ("data.copies=-1", "data.copies is -1: give 0 or more"),
-    ("data.prompt_seconds=0", "data.prompt_seconds is 0.0: give a number above 0"), ("train.batch_size=0", "train.batch_size is 0: give 1 or more"),
-    ("train.steps=-1", "train.steps is -1: give 1 or more"), ("train.learning_rate=nan", "train.learning_rate is nan: give 0 or more"),
-    ("train.beta2=1", "train.beta2 is 1.0: give 0 or more, below 1"), ("train.seed=-1", "train.seed is -1: give 0 or more"),
-])  # fmt: skip
-def test_a_setting_out_of_its_range_is_refused_by_name(change, mend):
-    with pytest.raises(ConfigError, match=re.escape(mend)):
+@pytest.mark.parametrize(
+    "change, hint",
+    [
+        ("model.n_heads=0", "model.n_heads is 0: give 1 or more"),
+        ("model.attn_stride=0", "model.attn_stride is 0: give 1 or more"),
+        ("model.d_model=0", "model.d_model is 0: give 1 or more"),
+        ("model.d_state=-1", "model.d_state is -1: give 1 or more"),
+        ("model.vocab_size=-5", "model.vocab_size is -5: give 0 or more"),
+        ("model.dt_rank=1e999", "model.dt_rank is '1e999': give a value of type int"),
+        ("model.lstm_sizes=8,0", "model.lstm_sizes is (8, 0): give the units"),
+        ("model.cfc_sweeps=-1", "model.cfc_sweeps is -1: give 0 or more"),
+        ("model.dropout=1", "model.dropout is 1.0: give 0 or more, below 1"),
+        ("data.context=0", "data.context is 0: give 1 or more"),
+        ("data.stride=-1", "data.stride is -1: give 0 or more"),
+        ("data.copies=-1", "data.copies is -1: give 0 or more"),
+        ("data.prompt_seconds=0", "data.prompt_seconds is 0.0: give a number above 0"),
+        ("train.batch_size=0", "train.batch_size is 0: give 1 or more"),
+        ("train.steps=-1", "train.steps is -1: give 1 or more"),
+        ("train.learning_rate=nan", "train.learning_rate is nan: give 0 or more"),
+        ("train.beta2=1", "train.beta2 is 1.0: give 0 or more, below 1"),
+        ("train.seed=-1", "train.seed is -1: give 0 or more"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused_by_name(change, hint):
+    with pytest.raises(ConfigError, match=re.escape(hint)):
         systems.build("hybrid", "small", dict([change.split("=")]))
 
 

@@ -79,10 +79,16 @@ def experiment(options: argparse.Namespace) -> Result:
         {"experiment": recipe.name, **row}
         for recipe in recipes
         for row in experiments.run(
-            recipe, options.data, options.runs, results, options.row, options.max_hours, options.again,
+            recipe,
+            options.data,
+            options.runs,
+            results,
+            options.row,
+            options.max_hours,
+            options.again,
             say=lambda line: print(line, file=sys.stderr, flush=True),
         )
-    ]  # fmt: skip
+    ]
     return outcome, table(outcome, {"experiment": "experiment", "row": "row", "state": "state", "file": "file"})
 
 

@@ -42,9 +42,14 @@ def _trials(row: Row, data: str | Path | None, run_dir: Path):
     from ..evaluation.trials import make_trials
 
     return make_trials(
-        model_of(row, run_dir), data, str(setting(row, "split", "validation")), pieces=int(setting(row, "pieces", 40)),
-        seconds=float(setting(row, "seconds", 30.0)), seed=int(setting(row, "seed", 0)), **setting(row, "sampling", {}),
-    )  # fmt: skip
+        model_of(row, run_dir),
+        data,
+        str(setting(row, "split", "validation")),
+        pieces=int(setting(row, "pieces", 40)),
+        seconds=float(setting(row, "seconds", 30.0)),
+        seed=int(setting(row, "seed", 0)),
+        **setting(row, "sampling", {}),
+    )
 
 
 def music(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
@@ -59,9 +64,14 @@ def endurance(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, 
     from ..evaluation.long_continuations import endurance as measure
 
     return measure(
-        model_of(row, run_dir), data, str(setting(row, "split", "validation")), pieces=int(setting(row, "pieces", 10)),
-        tokens=int(setting(row, "tokens", 10_000)), seed=int(setting(row, "seed", 0)), **setting(row, "sampling", {}),
-    )  # fmt: skip
+        model_of(row, run_dir),
+        data,
+        str(setting(row, "split", "validation")),
+        pieces=int(setting(row, "pieces", 10)),
+        tokens=int(setting(row, "tokens", 10_000)),
+        seed=int(setting(row, "seed", 0)),
+        **setting(row, "sampling", {}),
+    )
 
 
 def ears(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
@@ -90,9 +100,12 @@ def _listened(row: Row, run_dir: Path) -> dict:
         if field.name in row.settings
     }
     return {
-        "name": model_of(row, run_dir), "split": str(setting(row, "split", "validation")), "plan": Plan(**wanted),
-        "seed": int(setting(row, "seed", 0)), **setting(row, "sampling", {}),
-    }  # fmt: skip
+        "name": model_of(row, run_dir),
+        "split": str(setting(row, "split", "validation")),
+        "plan": Plan(**wanted),
+        "seed": int(setting(row, "seed", 0)),
+        **setting(row, "sampling", {}),
+    }
 
 
 def memorisation(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:

@@ -38,7 +38,7 @@ from .results import (
     rows_of,
     settings,
     uniform_bits,
-)  # fmt: skip
+)
 from .tables_tex import systems, tables
 
 __all__ = [

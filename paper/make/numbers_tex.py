@@ -20,13 +20,17 @@ from .results import (
     paired,
     settings,
     uniform_bits,
-)  # fmt: skip
+)
 
 SPLITS = ("train", "validation", "test")
 RIVALS = {  # name in macros -> result
-    "Mamba": "all_rows_mamba", "Ssm": "all_rows_ssm", "Hybrid": "all_rows_hybrid", "LlamaSmall": "all_rows_llama-512",
-    "Llama": "all_rows_llama-1024", "LstmRemi": "all_rows_lstm-remi",
-}  # fmt: skip
+    "Mamba": "all_rows_mamba",
+    "Ssm": "all_rows_ssm",
+    "Hybrid": "all_rows_hybrid",
+    "LlamaSmall": "all_rows_llama-512",
+    "Llama": "all_rows_llama-1024",
+    "LstmRemi": "all_rows_lstm-remi",
+}
 SMALL = "vocabulary_size_bpe-512"
 DIFFERENCES = {  # macro and its decimals -> two results, and how far the bits of one are from those of the other
     ("HybridMore", 1): ("all_rows_hybrid", "all_rows_mamba"),
@@ -259,9 +263,11 @@ def _rivals(results: Mapping) -> Iterator[Number]:
         for bound, value in zip(("Worth", "Low", "High"), paired(results[row], results[base])):
             yield Number(f"{name}{bound}", f"${value:.3f}$", f"{row}.json, {base}.json")
     for name, row, what, places in (
-        ("LstmPitch", RIVALS["LstmRemi"], "pitch", 2), ("MambaPitch", RIVALS["Mamba"], "pitch", 2),
-        ("NoMergingPitch", "vocabulary_size_bpe-0", "pitch", 2), ("PedalBits", RIVALS["Hybrid"], "pedal", 1),
-    ):  # fmt: skip
+        ("LstmPitch", RIVALS["LstmRemi"], "pitch", 2),
+        ("MambaPitch", RIVALS["Mamba"], "pitch", 2),
+        ("NoMergingPitch", "vocabulary_size_bpe-0", "pitch", 2),
+        ("PedalBits", RIVALS["Hybrid"], "pedal", 1),
+    ):
         yield Number(name, f"{results[row]['bits_per_note_by_attribute'][what]:.{places}f}", f"{row}.json")
     for what in ("time", "pitch"):
         spent = [results[RIVALS[row]]["bits_per_note_by_attribute"][what] for row in ("Llama", "Mamba")]

@@ -28,19 +28,36 @@ MODEL, HYBRID = (
     "tiny-hybrid",
 )  # Mamba alone, which ships, and the hybrid that it is measured against, which does not
 WHOLE = {  # name in macros -> result after a whole pass
-    "Mamba": f"evaluate_{MODEL}", "Hybrid": f"evaluate_{HYBRID}", "Llama": "equal_music_llama-1024",
-}  # fmt: skip
+    "Mamba": f"evaluate_{MODEL}",
+    "Hybrid": f"evaluate_{HYBRID}",
+    "Llama": "equal_music_llama-1024",
+}
 NEEDED = (
-    "maestro", "tokenizer_settings", "complexity", *WHOLE.values(), *(f"leak_{protocol}" for protocol in PROTOCOLS),
-    "baseline_xz", "baseline_ngram",
+    "maestro",
+    "tokenizer_settings",
+    "complexity",
+    *WHOLE.values(),
+    *(f"leak_{protocol}" for protocol in PROTOCOLS),
+    "baseline_xz",
+    "baseline_ngram",
     *(f"all_rows_{row}" for row in ("hybrid", "mamba", "ssm", "llama-512", "llama-1024", "hybrid-cfc", "lstm-remi")),
     *(f"attention_hybrid-{row}" for row in ("no-attention", "attention-only", "no-bias", "alibi")),
-    *(f"collapse_{row}" for row in ("neither", "no-scaling", "no-smoothing")), "seeds_mamba-1", "seeds_hybrid-1", "seeds_llama-512-1",
-    *(f"vocabulary_size_bpe-{size}" for size in (0, 512, 1024, 5000)), "amount_of_data_V7-96", "amount_of_data_V8-96",
-    "pitch_vocabulary_maestro", f"position_{MODEL}", f"memorisation_{MODEL}",
+    *(f"collapse_{row}" for row in ("neither", "no-scaling", "no-smoothing")),
+    "seeds_mamba-1",
+    "seeds_hybrid-1",
+    "seeds_llama-512-1",
+    *(f"vocabulary_size_bpe-{size}" for size in (0, 512, 1024, 5000)),
+    "amount_of_data_V7-96",
+    "amount_of_data_V8-96",
+    "pitch_vocabulary_maestro",
+    f"position_{MODEL}",
+    f"memorisation_{MODEL}",
     *(f"{kind}_{MODEL}{drawn}" for kind in ("endurance", "music") for drawn in ("", "-untruncated", "-wider")),
-    "beat_code", *BEAT_CODE, "overfit_synthetic", "overfit_piece",
-)  # fmt: skip
+    "beat_code",
+    *BEAT_CODE,
+    "overfit_synthetic",
+    "overfit_piece",
+)
 MIXERS = {  # of bench.complexity: name in macros, row of the table, time and memory as theory has them
     "attention": ("Attention", "Attention, dense", "L^2", "L^2"),
     "fused": ("Fused", "Attention, fused", "L^2", "L"),

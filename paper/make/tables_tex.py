@@ -48,8 +48,17 @@ def complexity_table(result: Mapping) -> str:
     rows = []
     for key, (_, name, time, memory) in MIXERS.items():
         row = result["mixers"][key]
-        rows.append([name, f"${time}$", f"{row['time_exponent']:.2f}", f"{row['seconds'][-1] * 1e3:,.0f}",
-                     f"${memory}$", f"{row['memory_exponent']:.2f}", f"{row['bytes'][-1] / 1e6:,.0f}"])  # fmt: skip
+        rows.append(
+            [
+                name,
+                f"${time}$",
+                f"{row['time_exponent']:.2f}",
+                f"{row['seconds'][-1] * 1e3:,.0f}",
+                f"${memory}$",
+                f"{row['memory_exponent']:.2f}",
+                f"{row['bytes'][-1] / 1e6:,.0f}",
+            ]
+        )
     head = [
         ["", r"\multicolumn{3}{c}{Time}", r"\multicolumn{3}{c}{Memory}"],
         ["Mixer", "$O$", "$p$", "ms", "$O$", "$p$", "MB"],
@@ -280,8 +289,14 @@ def music_table(results: Mapping) -> str:
     """How near continuations are to what pianists played, on the metrics' own scale of other pianists."""
     found = [(name, row) for name, row in rows_of(results, "music").items() if row]
     features = ("pitch_classes", "intervals", "iois", "durations", "velocities")
-    body = [[_music_name(name), *(f"{row['histograms'][f]['generated']['overlap']:.2f}" for f in features), f"{100 * row['invalid']['draws']:.1f}"]
-            for name, row in found]  # fmt: skip
+    body = [
+        [
+            _music_name(name),
+            *(f"{row['histograms'][f]['generated']['overlap']:.2f}" for f in features),
+            f"{100 * row['invalid']['draws']:.1f}",
+        ]
+        for name, row in found
+    ]
     people = next(row for name, row in found if name == MODEL)
     body.append(
         [
@@ -307,8 +322,16 @@ def beats_table(results: Mapping) -> str:
             continue
         spent = row["bits_per_note_by_attribute"]
         parts = [spent["pitch"], spent["time"] + spent["duration"], spent["velocity"]]
-        body.append([rf"\texttt{{{row['system']}}}", _lost(row["keeps"]), f"{row['tokens_per_note']:.2f}", f"{row['onset_error_ms']:,.0f}",
-                     _bits(row["bits_per_note"], row["ci95"]), *(f"{value:.1f}" if value else "--" for value in parts)])  # fmt: skip
+        body.append(
+            [
+                rf"\texttt{{{row['system']}}}",
+                _lost(row["keeps"]),
+                f"{row['tokens_per_note']:.2f}",
+                f"{row['onset_error_ms']:,.0f}",
+                _bits(row["bits_per_note"], row["ci95"]),
+                *(f"{value:.1f}" if value else "--" for value in parts),
+            ]
+        )
     head = [
         ["", "", "Tokens", "Onset", "Bits per note", "", "", ""],
         ["System", "Not kept", "per note", "off (ms)", r"(95\,\%)", "pitch", "when", "velocity"],

@@ -59,8 +59,10 @@ def corpus(tmp_path_factory):
 
 
 def test_the_same_population_overlaps_and_another_does_not():
-    humans, others, low_and_slow = ([music(seed, *how) for seed in seeds] for seeds, how in (
-        (range(20), ()), (range(20, 40), ()), (range(40, 60), (25, 0.8))))  # fmt: skip
+    humans, others, low_and_slow = (
+        [music(seed, *how) for seed in seeds]
+        for seeds, how in ((range(20), ()), (range(20, 40), ()), (range(40, 60), (25, 0.8)))
+    )
     near, far = mgeval.compare(others, humans), mgeval.compare(low_and_slow, humans)
     for feature in ("density", "mean_ioi", "iois"):
         assert near[feature]["overlap"] > 0.75 > 0.5 > far[feature]["overlap"]

@@ -53,8 +53,14 @@ def test_longest_runs_are_those_of_the_slow_truth():
             own = line[match.start : match.start + expected]
             assert np.array_equal(own, training[int(match.piece)][match.piece_note : match.piece_note + expected])
         for length in (1, 2, 3, 5, 8):
-            shared = [any(np.array_equal(line[i : i + length], t[j : j + length]) for t in training for j in range(len(t) - length + 1))
-                      for i in range(len(line) - length + 1)]  # fmt: skip
+            shared = [
+                any(
+                    np.array_equal(line[i : i + length], t[j : j + length])
+                    for t in training
+                    for j in range(len(t) - length + 1)
+                )
+                for i in range(len(line) - length + 1)
+            ]
             assert index.shared(line, length).tolist() == shared
 
 

@@ -101,10 +101,20 @@ def test_llama_is_transformers_llama_for_causal_lm():
 
     torch.manual_seed(0)
     ours = build(dataclasses.replace(NANO, family="llama", n_layers=2)).eval()
-    theirs = LlamaForCausalLM(LlamaConfig(
-        vocab_size=60, hidden_size=D, intermediate_size=NANO.d_ff, num_hidden_layers=2, num_attention_heads=NANO.n_heads,
-        rms_norm_eps=1e-5, tie_word_embeddings=True, pad_token_id=None, bos_token_id=None, eos_token_id=None,
-    )).eval()  # fmt: skip
+    theirs = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=60,
+            hidden_size=D,
+            intermediate_size=NANO.d_ff,
+            num_hidden_layers=2,
+            num_attention_heads=NANO.n_heads,
+            rms_norm_eps=1e-5,
+            tie_word_embeddings=True,
+            pad_token_id=None,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    ).eval()
     names = {"backbone.llama.": "model.", "embedding.": "model.embed_tokens."}
     weights = {
         name.replace(a, b): value
@@ -140,9 +150,14 @@ def test_plain_ssm_is_a_scan_whose_choices_are_constant():
     slow = made.D * u
     for n in range(NANO.d_state):  # B and C differ from channel to channel, which the scan's may not: a state at a time
         y, _ = scan_sequential(
-            u * made.B[:, n], delta.expand_as(u), -torch.exp(made.A_log[:, n : n + 1]), one[..., :1], one[..., :1],
-            torch.zeros_like(made.D), u.new_zeros(2, 2 * D, 1),
-        )  # fmt: skip
+            u * made.B[:, n],
+            delta.expand_as(u),
+            -torch.exp(made.A_log[:, n : n + 1]),
+            one[..., :1],
+            one[..., :1],
+            torch.zeros_like(made.D),
+            u.new_zeros(2, 2 * D, 1),
+        )
         slow = slow + y * made.C[:, n]
     torch.testing.assert_close(fast, slow)
     weight, inputs = torch.randn_like(u), (u, made.dt, made.A_log, made.B, made.C)

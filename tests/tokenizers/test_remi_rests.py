@@ -31,10 +31,16 @@ def miditok():
 
     return REMI(
         TokenizerConfig(
-            pitch_range=(21, 108), special_tokens=["PAD", "BOS", "EOS"], use_pitchdrum_tokens=False,
-            use_chords=True, use_rests=True, use_tempos=True, use_time_signatures=False, num_tempos=22,
+            pitch_range=(21, 108),
+            special_tokens=["PAD", "BOS", "EOS"],
+            use_pitchdrum_tokens=False,
+            use_chords=True,
+            use_rests=True,
+            use_tempos=True,
+            use_time_signatures=False,
+            num_tempos=22,
         )
-    )  # fmt: skip
+    )
 
 
 def chordal(seed: int) -> Performance:
@@ -104,9 +110,18 @@ def test_silence_is_a_rest_and_passes_bars(tokenizer):
     performance = Performance.of([(0, 0.5, 60, 64), (5.0, 0.5, 62, 64)])
     said = names(tokenizer, tokenizer.encode(performance, bos=False, eos=False))
     assert said == [
-        "Bar_None", "Position_0", "Tempo_120.0", "Pitch_60", "Velocity_63", "Duration_1.0.8",
-        "Rest_9.0.2", "Position_16", "Pitch_62", "Velocity_63", "Duration_1.0.8",
-    ]  # fmt: skip
+        "Bar_None",
+        "Position_0",
+        "Tempo_120.0",
+        "Pitch_60",
+        "Velocity_63",
+        "Duration_1.0.8",
+        "Rest_9.0.2",
+        "Position_16",
+        "Pitch_62",
+        "Velocity_63",
+        "Duration_1.0.8",
+    ]
 
 
 @settings(max_examples=80, deadline=None)
