@@ -94,6 +94,14 @@ def test_links_inside_the_repository_lead_somewhere():
     assert targets and not [t for t in targets if not (ROOT / t).exists()]
 
 
+def test_the_guide_for_contributors_names_files_that_exist():
+    guide = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:ittybitty|paper|tests|kaggle)/[\w./-]+)`", guide)
+    assert len(named) > 20 and not [name for name in named if "NAME" not in name and not (ROOT / name).exists()]
+    links = [target for target in re.findall(r"\]\(([^)#]+)\)", guide) if "://" not in target]
+    assert links and not [target for target in links if not (ROOT / ".github" / target).exists()]
+
+
 def test_make_targets_exist():
     named = set(re.findall(r"\bmake (\w+)", "".join(blocks("sh")))) | set(re.findall(r"`make (\w+)`", README))
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
