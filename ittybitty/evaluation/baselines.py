@@ -20,7 +20,7 @@ import numpy as np
 from .. import checkpoint, pipeline
 from ..corpora import Corpus, Piece
 from ..errors import CheckpointError, ConfigError, CorpusError
-from ..tokenizers import load_tokenizer
+from ..tokenizers import Tokenizer, load_tokenizer
 from . import notelist
 from .bits import chosen_pieces, piece_row, read_piece, scored, summary
 from .ngram import KneserNey
@@ -107,7 +107,7 @@ def counted(pieces: list[np.ndarray], vocab_size: int, order: int | None = None)
     }
 
 
-def score_ngram(model: KneserNey, tokenizer, piece: Piece) -> dict:
+def score_ngram(model: KneserNey, tokenizer: Tokenizer, piece: Piece) -> dict:
     """One piece's row, with the bits of all lower orders too."""
     original = read_piece(piece)
     ids = tokenizer.encode(tokenizer.prepare(original))

@@ -27,8 +27,11 @@ import numpy as np
 import torch
 
 from .. import metrics, sampling
+from ..config import GenerationConfig
 from ..errors import ResultError
+from ..models.lm import LanguageModel
 from ..notes import Performance
+from ..tokenizers.protocol import Tokenizer
 from . import mgeval
 from .trials import Trial, Trials
 
@@ -68,7 +71,7 @@ def listen(trials: Trials) -> dict:
     }
 
 
-def as_code_says(tokenizer, performance: Performance) -> Performance:
+def as_code_says(tokenizer: Tokenizer, performance: Performance) -> Performance:
     """The performance as the tokenizer encodes and decodes it."""
     return tokenizer.decode(tokenizer.encode(tokenizer.prepare(performance)))
 
@@ -106,7 +109,9 @@ def _against(pieces: Sequence[Performance], truth: Sequence[Performance], histog
 
 
 @torch.no_grad()
-def invalid_tokens(model, tokenizer, trials: Iterable[Trial], config) -> dict[str, float]:
+def invalid_tokens(
+    model: LanguageModel, tokenizer: Tokenizer, trials: Iterable[Trial], config: GenerationConfig
+) -> dict[str, float]:
     """Probability of ids that the grammar forbids, mean over all tokens drawn: {"probability", "draws", "tokens"}.
 
     "probability" of the model's distribution as it is; "draws" after temperature, top-k and top-p of `config`.

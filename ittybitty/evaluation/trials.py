@@ -26,7 +26,9 @@ from ..config import GenerationConfig
 from ..corpora import Corpus, Piece
 from ..errors import UNREADABLE, ConfigError, CorpusError, IttyBittyError, MidiError
 from ..generation import TOKENS_PER_SECOND, continuation, make_prompt
+from ..models.lm import LanguageModel
 from ..notes import Performance, between, shift
+from ..tokenizers.protocol import Tokenizer
 from .bits import chosen_pieces, evenly_spaced, read_piece, shown
 from .results import data_hash, header
 
@@ -50,8 +52,8 @@ class Trials:
 
     trials: tuple[Trial, ...]
     others: tuple[Performance, ...]
-    model: object
-    tokenizer: object
+    model: LanguageModel
+    tokenizer: Tokenizer
     generation: GenerationConfig
     prefer: str = ""  # the corpus that the system asks for where a data folder holds several
     header: dict = field(repr=False, default_factory=dict)  # for the record: model, split, seconds, seeds

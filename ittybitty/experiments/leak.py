@@ -24,6 +24,7 @@ from .. import evaluation, pipeline, systems
 from ..corpora import open_corpus
 from ..errors import ConfigError
 from ..evaluation.bits import evenly_spaced
+from ..tokenizers import Tokenizer
 from ..tokenizers.store import TokenStore
 from ..train import loop
 from ..train.windows import Windows
@@ -46,7 +47,7 @@ class _Cut:
 class WindowStore:
     """A token store whose pieces are windows, split at random. It leaks: the experiment shows why nobody should train on it."""
 
-    def __init__(self, windows: Windows, tokenizer, share: float, seed: int):
+    def __init__(self, windows: Windows, tokenizer: Tokenizer, share: float, seed: int):
         self._windows, self._tokenizer = windows, tokenizer
         self.tokenizer_hash = tokenizer.content_hash
         held_out = np.random.default_rng(seed).random(len(windows)) < share
@@ -64,7 +65,7 @@ class WindowStore:
         """Ids of window i."""
         return self._windows.tokens(0, i)
 
-    def tokenizer(self):
+    def tokenizer(self) -> Tokenizer:
         """The tokenizer of the ids."""
         return self._tokenizer
 

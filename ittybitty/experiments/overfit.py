@@ -18,6 +18,7 @@ import torch
 from .. import pipeline, systems
 from ..errors import ConfigError, CorpusError
 from ..models.decode import decoder
+from ..models.lm import LanguageModel
 from ..train.optimizer import adamw, learning_rate
 from ..train.stop import deterministic
 from .recipe import Clock, Recipe, Row, setting
@@ -86,7 +87,7 @@ def memorise(configs: dict, ids: torch.Tensor, prompt: int) -> dict:
 
 
 @torch.no_grad()
-def share_given_back(model, ids: torch.Tensor, prompt: int) -> float:
+def share_given_back(model: LanguageModel, ids: torch.Tensor, prompt: int) -> float:
     """Share of ids[prompt:] that greedy decoding, fed with its own tokens, gets right."""
     model.eval()
     player = decoder(model)

@@ -6,7 +6,9 @@ kind, and all of them keep to `Tokenizer` (protocol.py). `PianoTokenizer` is the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..config import nearest
 from ..errors import ConfigError
@@ -19,7 +21,7 @@ from .remi import PianoTokenizer
 from .remi_rests import RestTokenizer
 
 # class -> its variants by name, with their settings
-_KINDS = {
+_KINDS: dict[Any, Mapping[str, object]] = {
     PianoTokenizer: remi.VARIANTS,
     RestTokenizer: remi_rests.VARIANTS,
     PitchStringTokenizer: pitch_string.VARIANTS,

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from .. import paths
 from ..errors import TokenizerError
@@ -58,7 +58,7 @@ class Saved:
         return self
 
 
-def read(path: Path, classes: Mapping[str, type[Saved]]) -> Saved:
+def read(path: Path, classes: Mapping[str, type[Saved]]) -> Any:
     """The tokenizer in a file, of one of the `classes` by kind; TokenizerError if it is damaged or of another kind."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from ..config import DataConfig
 from ..errors import ConfigError, CorpusError
 from ..models import IGNORED
 from ..notes import HIGHEST_PITCH, LOWEST_PITCH
+from ..tokenizers.protocol import Tokenizer
 
 _AS_IT_IS = DataConfig(stride=0, copies=0, pitch_shift=0, velocity_shift=0, tempo_stretch=0.0)  # no augmentation
 
@@ -37,6 +39,18 @@ class Plan:
     order: np.ndarray  # (windows,) a permutation
 
 
+class Store(Protocol):
+    """What Windows reads: tokenizers.store.TokenStore, or anything with the same members."""
+
+    pieces: Any  # a sequence of objects with .split and .length
+
+    def split(self, name: str) -> list[int]:
+        """Indices of the pieces of a split."""
+
+    def tokens(self, i: int) -> np.ndarray:
+        """The ids of piece i."""
+
+
 class Windows:
     """Batches of one split of a token store.
 
@@ -46,11 +60,11 @@ class Windows:
 
     def __init__(
         self,
-        store,
+        store: Store,
         split: str,
         context: int,
         batch_size: int,
-        tokenizer=None,
+        tokenizer: Tokenizer | None = None,
         data: DataConfig | None = None,
         seed: int = 0,
         rank: int = 0,
