@@ -144,8 +144,7 @@ def _grown(system: str, start: Tokenizer | None) -> Tokenizer | None:
     wanted = systems.system(system).tokenizer
     if start is None or start.variant == wanted:
         return None
-    grow = getattr(make_tokenizer(wanted), "grown_from", None)
-    return grow(start) if grow else None
+    return make_tokenizer(wanted).grown_from(start)
 
 
 def _place(corpus: Corpus, untrained: Tokenizer, vocab_size: int, tokenizer: Tokenizer | None) -> Path:

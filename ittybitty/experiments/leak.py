@@ -42,6 +42,7 @@ class _Cut:
     name: str
     split: str
     length: int
+    flat: bool = False
 
 
 class WindowStore:

@@ -1,9 +1,10 @@
-"""What every tokenizer offers: the face that windows, training, generation and evaluation know, and all that they know.
+"""The interface of a tokenizer: windows, training, generation and evaluation use these members and no others.
 
-A new kind of code is a class that keeps to `Tokenizer`, an entry in `VARIANTS` (tokenizers/__init__.py), and nothing else:
-tests/test_tokenizer_protocol.py takes every name of VARIANTS through the same claims.
+To add an encoding, write a class with the members of `Tokenizer` and enter its variants in tokenizers/__init__.py:
+tests/tokenizers/test_tokenizer_protocol.py takes every name of VARIANTS through the same claims. The base class `Saved`
+(saved.py) has defaults for what most tokenizers do not need.
 
-Left out: how a code spells its notes (its own module) and how it lies on disk (saved.py).
+Left out: how an encoding represents notes (its own module), and its file (saved.py).
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ ATTRIBUTES = ("pitch", "time", "duration", "velocity", "pedal", "other")  # what
 
 
 class Rules(Protocol):
-    """Which ids may come next. States are values: advancing makes a new one and leaves the old one good."""
+    """A grammar: which ids may come next. A state is a value; `advance` returns a new one and does not change the old one."""
 
     def start(self, prompt_ids: Iterable[int] = ()) -> Hashable:
-        """The state after a prompt, which is taken as it is: nothing in it is checked."""
+        """The state after a prompt. The prompt is not checked."""
 
     def mask(self, state) -> np.ndarray:
         """(V,) bool: True for each id that may come next; at least one until the end token, none after it."""
@@ -34,15 +35,15 @@ class Rules(Protocol):
 
 
 class NoteReader(Protocol):
-    """Ids -> notes one id at a time, the same notes as `decode` gives.
+    """Reads notes from ids, one id at a time; they are the same notes that `decode` returns.
 
-    A code in which a note ends where it is no longer said gives it then, later than others that began after it; the end
-    token gives all that still sounds.
+    In an encoding without durations a note is returned when it ends, perhaps after notes that began later. The end token
+    returns all notes that still sound.
     """
 
     @property
     def clock(self) -> float:
-        """Second that the reading has come to: no later id gives a note before it."""
+        """The second that was read up to: no later id returns a note that begins before it."""
 
     def feed(self, id: int) -> list[Note]:
         """The notes that this id completes, in seconds from the beginning of the sequence."""
@@ -50,7 +51,7 @@ class NoteReader(Protocol):
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """A performance <-> ids below `vocab_size`; works untrained, and better once it has learnt from training pieces.
+    """Converts performances to ids below `vocab_size` and back. It works untrained, and compresses better when trained.
 
     `content_hash` decides what the ids mean: two tokenizers with the same hash write the same ids and read the same notes.
     """
@@ -61,6 +62,7 @@ class Tokenizer(Protocol):
     bos_id: int
     eos_id: int
     asked: int | None  # the size that `train` was told, None for what is not learnt
+    ids_per_event: int  # windows begin at a multiple of it; 1 unless an event always has several ids
     exact_clock: bool  # decoded seconds are the performance's own, up to the grid; otherwise a clock of the code's
 
     @property
@@ -69,11 +71,15 @@ class Tokenizer(Protocol):
 
     @property
     def keeps(self) -> tuple[str, ...]:
-        """What of a performance its tokens keep, out of KEPT."""
+        """Which parts of a performance the ids keep, out of KEPT."""
 
     @property
     def content_hash(self) -> str:
-        """Of everything that decides what ids mean."""
+        """Hash of everything that decides what the ids mean."""
+
+    @property
+    def extends(self) -> tuple[str, ...]:
+        """Content hashes of other tokenizers whose ids mean the same here, so that their weights can be trained further."""
 
     @property
     def fingerprint(self) -> object:
@@ -114,6 +120,12 @@ class Tokenizer(Protocol):
 
     def pitch_range(self, ids: Iterable[int]) -> tuple[int, int] | None:
         """Lowest and highest MIDI pitch among the notes of ids; None for no notes."""
+
+    def unscored(self, ids: np.ndarray) -> np.ndarray | None:
+        """(L,) bool: ids of a piece of one velocity (an engraved score) that teach nothing; None if there are none."""
+
+    def grown_from(self, other: Tokenizer) -> Tokenizer | None:
+        """This tokenizer with what `other` has learnt, if its ids then mean the same as `other`'s; None otherwise."""
 
     def save(self, path: Path | str) -> None:
         """Write tokenizer.json, atomically."""

@@ -1,4 +1,4 @@
-"""tokenizer.json: one file for every kind of tokenizer, refused in one line when it is damaged.
+"""Reads and writes tokenizer.json, which is one format for every kind of tokenizer.
 
     {"format": 1, "kind": …, "variant": …, "vocab_size": …, "content_hash": …, and what the kind itself needs}
 
@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from .. import paths
 from ..errors import TokenizerError
 
 FORMAT = 1
 FILE = "tokenizer.json"
-MEND = "take an undamaged copy, or train again"
+FIX = "take an undamaged copy, or train again"
 
 
 class Saved:
@@ -28,6 +30,16 @@ class Saved:
     kind: str
     variant: str
     asked: int | None = None  # the size that `train` was told; what was learnt may be smaller
+    ids_per_event = 1  # defaults of the protocol's members that few tokenizers need
+    extends: tuple[str, ...] = ()
+
+    def unscored(self, ids: np.ndarray) -> np.ndarray | None:
+        """None: every id of a piece teaches something."""
+        return None
+
+    def grown_from(self, other: Any) -> Any:
+        """None: this tokenizer takes over no other's ids."""
+        return None
 
     def document(self) -> dict:
         """What this kind writes besides the head of the file: plain JSON."""
@@ -75,13 +87,13 @@ def read(path: Path, classes: Mapping[str, type[Saved]]) -> Any:
     except FileNotFoundError:
         raise TokenizerError(f"{path} is not there: give a {FILE} or its folder") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise TokenizerError(f"{path} cannot be read ({error}): {MEND}") from None
+        raise TokenizerError(f"{path} cannot be read ({error}): {FIX}") from None
     except TokenizerError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise TokenizerError(f"{path} is not a whole {FILE} ({error}): {MEND}") from None
+        raise TokenizerError(f"{path} is not a whole {FILE} ({error}): {FIX}") from None
     if not intact:
-        raise TokenizerError(f"{path} was changed after it was written (its content hash differs): {MEND}")
+        raise TokenizerError(f"{path} was changed after it was written (its content hash differs): {FIX}")
     return loaded
 
 

@@ -173,7 +173,7 @@ class _Trainer:
         elif init_from is not None:
             start = checkpoint.find(init_from)
             header = checkpoint.read_config(start)
-            if header["tokenizer_hash"] not in getattr(self.tokenizer, "extends", ()):
+            if header["tokenizer_hash"] not in self.tokenizer.extends:
                 checkpoint.check_tokenizer(header["tokenizer_hash"], self.tokenizer, start)
             self._learnt_before(header)
             checkpoint.put_weights(self.model, checkpoint.read_weights(start), start)

@@ -42,7 +42,7 @@ class Plan:
 class Store(Protocol):
     """What Windows reads: tokenizers.store.TokenStore, or anything with the same members."""
 
-    pieces: Any  # a sequence of objects with .split and .length
+    pieces: Any  # a sequence of objects with .split, .length and .flat (all notes have one velocity)
 
     def split(self, name: str) -> list[int]:
         """Indices of the pieces of a split."""
@@ -86,7 +86,9 @@ class Windows:
             )
         if self.augments and tokenizer is None:
             raise ConfigError("augmentation needs the tokenizer of these tokens: give tokenizer=")
-        self.grain = getattr(tokenizer, "ids_per_event", 1)  # windows begin where an event has just ended
+        self.grain = (
+            tokenizer.ids_per_event if tokenizer is not None else 1
+        )  # windows begin where an event has just ended
         if context % self.grain:
             raise ConfigError(f"data.context is {context}: give a multiple of {self.grain}, the ids of an event")
         # x of a padded place is masked out of the loss, so any id the model knows would do
@@ -166,10 +168,10 @@ class Windows:
 
     def _scored(self, ids: np.ndarray, epoch: int, window: int) -> np.ndarray:
         """Ids as targets: IGNORED where the tokenizer says that a piece of one velocity teaches nothing."""
-        unscored = getattr(self.tokenizer, "unscored", None)
-        if unscored is None or not self.store.pieces[self.span(epoch, window)[0]].flat:
+        if self.tokenizer is None or not self.store.pieces[self.span(epoch, window)[0]].flat:
             return ids
-        return np.where(unscored(ids), IGNORED, ids.astype(np.int64))
+        unscored = self.tokenizer.unscored(ids)
+        return ids if unscored is None else np.where(unscored, IGNORED, ids.astype(np.int64))
 
     __getitem__ = batch  # a map-style dataset for torch's DataLoader
 
@@ -186,6 +188,7 @@ class Windows:
 
     def _augment(self, ids: np.ndarray, epoch: int, window: int) -> np.ndarray:
         random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch, window])))
+        assert self.tokenizer is not None, "checked in __init__"
         semitones = int(random.integers(-self.data.pitch_shift, self.data.pitch_shift, endpoint=True))
         if self.copies:
             semitones = self._shift_of_copy(int(np.searchsorted(self._ends, window, side="right")))
@@ -206,7 +209,7 @@ class Windows:
 
     def _on_keyboard(self, semitones: int, ids: np.ndarray) -> int:
         """`semitones`, reduced if needed so that no note leaves the keyboard."""
-        if not (pitches := self.tokenizer.pitch_range(ids)):
+        if self.tokenizer is None or not (pitches := self.tokenizer.pitch_range(ids)):
             return semitones
         lowest, highest = pitches
         return int(np.clip(semitones, min(0, LOWEST_PITCH - lowest), max(0, HIGHEST_PITCH - highest)))

@@ -22,6 +22,7 @@ class Piece:
     split: str
     start: int
     length: int
+    flat: bool = False
 
 
 class Store:
@@ -42,7 +43,7 @@ class Store:
 class Tokenizer:
     """Says what augmentation it was asked for; pitches are those of a passage from 30 to 105."""
 
-    pad_id = 0
+    pad_id, ids_per_event = 0, 1
 
     def __init__(self):
         self.asked = []

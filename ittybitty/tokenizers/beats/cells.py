@@ -27,7 +27,7 @@ from ...errors import UNREADABLE, CorpusError, TokenizerError
 from .grid import FRAMES, HELD, SILENT, STRUCK, Cells, to_cells
 from .vocabulary import L2, L3, LEVELS, SIZE, VELOCITIES, VELOCITY
 
-MEND = "make it again with `ittybitty beats cache`"
+FIX = "make it again with `ittybitty beats cache`"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +93,11 @@ class CellCache:
                 expected = str(file["hash"])
             cache = cls(**arrays | {name: str(arrays[name]) for name in ("split", "corpus")})
         except FileNotFoundError:
-            raise TokenizerError(f"{path}: no such file; {MEND}") from None
+            raise TokenizerError(f"{path}: no such file; {FIX}") from None
         except Exception as error:  # numpy, zipfile and zlib each have their own errors for a damaged file
-            raise TokenizerError(f"{path}: is not a cell cache ({type(error).__name__}); {MEND}") from None
+            raise TokenizerError(f"{path}: is not a cell cache ({type(error).__name__}); {FIX}") from None
         if cache.content_hash != expected:
-            raise TokenizerError(f"{path}: was changed after it was written (its hash differs); {MEND}")
+            raise TokenizerError(f"{path}: was changed after it was written (its hash differs); {FIX}")
         return cache
 
 

@@ -33,7 +33,7 @@ from .grid import FRAMES, HELD, SILENT, STRUCK
 
 OFFSETS = (v.L1, v.L2, v.L3)
 MOST_IDS = 4 * 3  # of a cell: four quarters, each spelt out
-MEND = "take an undamaged copy, or make it again with `ittybitty beats codebook`"
+FIX = "take an undamaged copy, or make it again with `ittybitty beats codebook`"
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,10 +149,10 @@ class Codebook:
                 f"{path}: no such file; give a codebook that `ittybitty beats codebook` wrote"
             ) from None
         except Exception as error:  # numpy, zipfile and zlib each have their own errors for a damaged file
-            raise TokenizerError(f"{path}: is not a codebook ({type(error).__name__}); {MEND}") from None
+            raise TokenizerError(f"{path}: is not a codebook ({type(error).__name__}); {FIX}") from None
         if book.content_hash != written:
             raise TokenizerError(
-                f"{path}: was changed after it was written (its hash is {book.content_hash}, not {written}); {MEND}"
+                f"{path}: was changed after it was written (its hash is {book.content_hash}, not {written}); {FIX}"
             )
         if expected not in (None, written):
             raise TokenizerError(

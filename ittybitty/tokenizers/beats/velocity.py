@@ -49,7 +49,7 @@ from .vocabulary import VELOCITIES
 LOUDEST = 127
 UNIT = 30.0  # size of z in which the noise has deviation 1, at the start
 KMEANS_BATCHES = 16  # that the codebook begins with
-MEND = "take an undamaged copy, or train it again with `ittybitty beats velocity`"
+FIX = "take an undamaged copy, or train it again with `ittybitty beats velocity`"
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class VelocityVQ(nn.Module):
             model = cls(config)
             model.load_state_dict(load(data))
         except Exception as error:  # safetensors, json and torch each have their own errors for a damaged file
-            raise TokenizerError(f"{name}: is not a velocity code ({type(error).__name__}); {MEND}") from None
+            raise TokenizerError(f"{name}: is not a velocity code ({type(error).__name__}); {FIX}") from None
         return model.eval()
 
     def write(self, path: str | Path) -> None:
@@ -179,7 +179,7 @@ class VelocityVQ(nn.Module):
         try:
             return cls.from_bytes(Path(path).read_bytes(), str(path))
         except OSError as error:
-            raise TokenizerError(f"{path}: cannot be read ({error.strerror}); {MEND}") from None
+            raise TokenizerError(f"{path}: cannot be read ({error.strerror}); {FIX}") from None
 
 
 def resample(rows: np.ndarray, frames: int) -> np.ndarray:
