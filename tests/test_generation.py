@@ -121,7 +121,7 @@ def test_prompt_leaves_the_pedal_as_it_stands(tokenizer):
     notes = [(0.1 * i, 0.1, 60 + i, 80) for i in range(5)]
     for pedals, down in (([(0.15, 5.0)], True), ([(0.15, 0.1)], False), ([(0.45, 1.0)], False)):
         prompt = generation.make_prompt(Performance.of(notes, pedals), tokenizer, DATA)
-        reader = Reader(tokenizer)
+        reader = Reader(tokenizer.vocabulary, tokenizer.merges.spell)
         heard = [note for id in prompt.ids for note in reader.feed(id)]
         assert reader.pedal is down and len(heard) == 5
         assert reader.clock == pytest.approx(0.4, abs=0.011)  # no empty time after the last note
@@ -138,7 +138,7 @@ def test_reader_hears_what_decode_reads(tokenizer, seed):
         )
     )
     for ids in (made, tokenizer.encode(music(80, seed)), tokenizer.encode(music(80, seed))[17:]):
-        reader = Reader(tokenizer)
+        reader = Reader(tokenizer.vocabulary, tokenizer.merges.spell)
         heard = Performance.of(note for id in ids for note in reader.feed(id))
         assert len(heard) > 20 and close(heard, tokenizer.decode(ids))
 

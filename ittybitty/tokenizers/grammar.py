@@ -13,7 +13,6 @@ Left out: taste. Any velocity, any duration and any interval is allowed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,6 +34,7 @@ from .grid import (
     VELOCITY,
     Vocabulary,
 )
+from .protocol import GrammarBase
 
 ANYWHERE = 10_000  # a position and a pitch above all others: no condition
 
@@ -73,13 +73,15 @@ class State:
         return self.last not in (POSITION, PITCH, VELOCITY)
 
 
-class Grammar:
+class Grammar(GrammarBase):
     """The rules for one vocabulary. `max_bars` limits bar lines in a row (2 s each); None for no limit.
 
     >>> state = grammar.start(prompt_ids)
     >>> allowed = grammar.mask(state)                # (V,) bool
     >>> state = grammar.advance(state, id)           # a new state; the old one stays good
     """
+
+    first = State()
 
     def __init__(self, merges: Merges, vocabulary: Vocabulary, max_bars: int | None = 2):
         self.max_bars = max_bars if max_bars is not None else ANYWHERE
@@ -138,13 +140,6 @@ class Grammar:
         if kind == POSITION:
             return value > state.position
         return kind != PITCH or value > state.pitch
-
-    def start(self, prompt_ids: Iterable[int] = ()) -> State:
-        """The state after a prompt, which is taken as it is: nothing in it is checked."""
-        state = State()
-        for id in prompt_ids:
-            state = self.advance(state, int(id))
-        return state
 
     def mask(self, state: State) -> np.ndarray:
         """(V,) bool: True for each id that may come next; none after EOS."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -32,6 +32,23 @@ class Rules(Protocol):
 
     def advance(self, state, id: int) -> Hashable:
         """The state after one more id."""
+
+
+class GrammarBase:
+    """Base class of grammars whose state after a prompt is found by advancing id by id from the state `first`."""
+
+    first: Any
+
+    def start(self, prompt_ids: Iterable[int] = ()) -> Any:
+        """The state after a prompt. The prompt is not checked."""
+        state = self.first
+        for id in prompt_ids:
+            state = self.advance(state, int(id))
+        return state
+
+    def advance(self, state: Any, id: int) -> Any:
+        """The state after one more id."""
+        raise NotImplementedError
 
 
 class NoteReader(Protocol):

@@ -203,7 +203,7 @@ class PianoTokenizer(saved.Saved):
 
     def reader(self) -> Reader:
         """A reader of ids one at a time."""
-        return Reader(self)
+        return Reader(self.vocabulary, self.merges.spell)
 
     def grammar(self, max_bars: int | None = 2) -> Grammar:
         """The rules for sampling: at most `max_bars` bar lines in a row (2 s each); None for no limit."""

@@ -28,7 +28,7 @@ import numpy as np
 
 from ..config import nearest
 from ..errors import ConfigError
-from ..notes import Note, Performance
+from ..notes import Performance
 from . import augment, grid, saved
 from .grid import (
     BAR,
@@ -45,6 +45,8 @@ from .grid import (
     Ticks,
     Vocabulary,
 )
+from .protocol import GrammarBase
+from .reader import Reader
 
 SPECIALS = ("PAD", "BOS", "EOS")
 SAYS = {"Bar": "time", "Position": "time", "Rest": "time", "Tempo": "time", "Pitch": "pitch", "Chord": "pitch"}
@@ -154,9 +156,9 @@ class RestTokenizer(saved.Saved):
         reader = self.reader()
         return Performance.of(note for id in np.asarray(ids, np.int64).tolist() for note in reader.feed(id))
 
-    def reader(self) -> RestReader:
+    def reader(self) -> Reader:
         """A reader of ids one at a time."""
-        return RestReader(self.vocabulary)
+        return Reader(self.vocabulary)
 
     def grammar(self, max_bars: int | None = 2) -> RestGrammar:
         """The rules for sampling: at most `max_bars` bars of rest in a row (2 s each); None for no limit."""
@@ -340,53 +342,6 @@ def _chords(onset: list[int], end: list[int], pitch: list[int], parts: int) -> d
     return found
 
 
-class RestReader:
-    """Ids -> notes one id at a time. A Rest begins where the last key was released, a Position counts from the bar line."""
-
-    def __init__(self, vocabulary: Vocabulary):
-        self._types, self._values = vocabulary.types.tolist(), vocabulary.values.tolist()
-        self._parts, self._rate, self._bar_ticks = (
-            vocabulary.positions_per_beat,
-            vocabulary.ticks_per_second,
-            vocabulary.ticks_per_bar,
-        )
-        self._bar = self._tick = self._end = (
-            0  # ticks: current bar line, where the clock stands, when the last key is released
-        )
-        self._seconds, self._started = 0.0, False
-        self._pitch = self._velocity = -1
-
-    @property
-    def clock(self) -> float:
-        """Second of the last bar line, rest or position that was read."""
-        return self._seconds
-
-    def feed(self, id: int) -> list[Note]:
-        """The notes that this id completes, in seconds from the beginning of the sequence."""
-        kind, value = self._types[id], int(self._values[id])
-        notes = []
-        if kind == BAR:
-            self._bar += self._bar_ticks if self._started else 0
-            self._move(self._bar)
-        elif kind == POSITION:
-            self._move(self._bar + value)
-        elif kind == REST:
-            self._move(max(self._end, self._tick) + value)
-            self._bar = max(self._bar, self._tick // self._bar_ticks * self._bar_ticks)
-        elif kind == TEMPO:
-            self._rate = self._values[id] / 60 * self._parts
-        elif kind == DURATION and self._pitch >= 0 and self._velocity >= 0:
-            notes.append(Note(self._seconds, value / self._rate, self._pitch, self._velocity))
-            self._end = max(self._end, self._tick + value)
-        self._pitch = value if kind == PITCH else self._pitch if kind == VELOCITY else -1
-        self._velocity = value if kind == VELOCITY and self._pitch >= 0 else -1
-        return notes
-
-    def _move(self, tick: int) -> None:
-        self._seconds += (tick - self._tick) / self._rate
-        self._tick, self._started = tick, True
-
-
 NOTHING = -1  # the sequence has not begun
 UNLIMITED = 1 << 30
 
@@ -404,12 +359,14 @@ class State:
     silence: int = 0  # ticks of rest in a row
 
 
-class RestGrammar:
+class RestGrammar(GrammarBase):
     """The one way to write a piece: a Rest wherever no key is held and nowhere else, its parts from long to short.
 
     A piece opens with Bar, Position 0 and the clock's tempo, which never changes. Whether a Chord is the chord of the notes that
     follow is not checked: it is read over in decoding.
     """
+
+    first = State()
 
     def __init__(self, vocabulary: Vocabulary, max_bars: int | None = 2):
         self._types, self._values = vocabulary.types, vocabulary.values.astype(np.int64)
@@ -419,13 +376,6 @@ class RestGrammar:
         self._longest = UNLIMITED if max_bars is None else max_bars * vocabulary.ticks_per_bar
         rests, _ = vocabulary.of_type(REST)
         self._room = dict(zip(rests.astype(int).tolist(), [*np.diff(rests).astype(int).tolist(), UNLIMITED]))
-
-    def start(self, prompt_ids: Iterable[int] = ()) -> State:
-        """The state after a prompt, which is taken as it is: nothing in it is checked."""
-        state = State()
-        for id in prompt_ids:
-            state = self.advance(state, int(id))
-        return state
 
     def mask(self, state: State) -> np.ndarray:
         """(V,) bool: True for each id that may come next; none after EOS."""

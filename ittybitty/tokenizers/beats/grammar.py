@@ -10,12 +10,12 @@ Left out: taste; any tempo may follow any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ...notes import HIGHEST_PITCH, LOWEST_PITCH, Note
+from ..protocol import GrammarBase
 from . import vocabulary as v
 from .codebook import Codebook
 from .grid import FRAMES, HELD, SILENT, STRUCK
@@ -40,13 +40,15 @@ class State:
     empty_beats: int = 0
 
 
-class Grammar:
+class Grammar(GrammarBase):
     """The rules for one codebook. At most `max_empty` beats without a note follow one another (None: no limit).
 
     >>> state = grammar.start(prompt_ids)
     >>> allowed = grammar.mask(state)                # (4789,) bool
     >>> state = grammar.advance(state, id)           # a new state; the old one stays good
     """
+
+    first = State()
 
     def __init__(self, codebook: Codebook, velocity: bool, escape: bool, max_empty: int | None = 16):
         self.velocity, self.max_empty = velocity, max_empty
@@ -67,13 +69,6 @@ class Grammar:
             (kind == v.OF["Pitch"]) & (pitches >= LOWEST_PITCH) & (pitches <= HIGHEST_PITCH), pitches, -1
         )
         self._tempo, self._spoken = kind == v.OF["Tempo"], kind == v.OF["Velocity"]
-
-    def start(self, prompt_ids: Iterable[int] = ()) -> State:
-        """The state after a prompt, which is taken as it is: nothing in it is checked."""
-        state = State()
-        for id in prompt_ids:
-            state = self.advance(state, int(id))
-        return state
 
     def mask(self, state: State) -> np.ndarray:
         """(4789,) bool: True for each id that may come next; none after EOS."""
