@@ -1,9 +1,9 @@
-"""Bits per token of a piece: what a model needs to write it down, every token scored exactly once.
+"""Bits of each token of a piece: -log2 of the probability that a model gives it, every token scored exactly once.
 
-A window of `context` tokens slides over the piece by `stride`; of each window only the tokens that no earlier one has
-scored count, so that a scored token sees at least `context - stride` tokens before it, or the whole past where that
-is shorter. All systems are measured with the same two numbers (bits.py). `unbroken_bits` gives every token the whole
-past instead: what a longer memory brings, or costs.
+A window of `context` tokens slides over the piece by `stride`. In each window only the tokens that no earlier window has
+scored are counted, so that a scored token sees at least `context - stride` tokens before it, or the whole piece so far if
+that is shorter. All systems are measured with the same two numbers (bits.py). `unbroken_bits` uses the whole piece so far as
+context instead, which shows what a longer context is worth.
 
 Bits per note is the sum over all tokens of a piece, end token included, divided by the notes of the performance that was
 encoded: unlike loss per token it can be compared between tokenizers.
@@ -11,10 +11,10 @@ encoded: unlike loss per token it can be compared between tokenizers.
 **Bits by attribute.** An id of a byte-pair vocabulary stands for several base tokens, of pitch, velocity, duration … Its
 bits are divided among them by the chain rule, over the ids whose spelling begins alike: with S_j the probability of all
 ids that begin with the first j base tokens of the id that came (S_0 = 1), base token j costs log2(S_{j-1} / S_j). What is
-left, log2(S_k / p), is the price of its ending there, where a longer id would have gone on: that tells something of
-the base token that comes next, and is counted with it. The parts add up to -log2 p, whatever the vocabulary.
+left, log2(S_k / p), is the cost of ending there instead of being a longer id. It says something about the next base token,
+and is counted with that. The parts add up to -log2 p for every vocabulary.
 
-Left out: which pieces, and what the code loses; both in bits.py.
+Left out: the choice of pieces, and the errors of the encoding; both are in bits.py.
 """
 
 from __future__ import annotations
@@ -25,18 +25,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from ..errors import CheckpointError, ConfigError
 from ..tokenizers.protocol import ATTRIBUTES
 
-CONTEXT, STRIDE = (
-    1024,
-    512,
-)  # steps of the model (a step reads one id, or the four ids of an event); those of every table
+CONTEXT, STRIDE = 1024, 512  # steps of the model (a step reads one id, or the four ids of an event), in every table
 CHUNK = 1024  # tokens that `unbroken_bits` reads at a time
 
 
-def windows(length: int, context: int, stride: int, grain: int = 1) -> list[tuple[int, int, int]]:
+def spans(length: int, context: int, stride: int, grain: int = 1) -> list[tuple[int, int, int]]:
     """(start, end, first): inputs [start, end) predict the tokens start + 1 … end, of which those from `first` on count.
 
     The last window is moved back to full length, so that no token is scored with less past than there is. Every window
@@ -53,13 +51,15 @@ def windows(length: int, context: int, stride: int, grain: int = 1) -> list[tupl
 
 
 def piece_bits(model, ids: np.ndarray, context: int = CONTEXT, stride: int = STRIDE, batch_size: int = 8) -> np.ndarray:
-    """Bits of each of ids[1:] (L - 1,) float64 for ids (L,) [BOS … EOS]; the model's mode is left as it is.
+    """Bits of each of ids[1:], (L - 1,) float64, for ids (L,) [BOS … EOS]. The model's mode is not changed.
 
-    Raises CheckpointError where the model gives no finite number, or an id is beyond its vocabulary.
+    CheckpointError if the model gives a number that is not finite, or if an id is beyond its vocabulary.
     """
     bits = np.full(max(0, len(ids) - 1), np.nan)
     for first, logits, targets in _scored(model, ids, context, stride, batch_size):
-        bits[first - 1 : first - 1 + len(targets)] = _nats(logits, targets).cpu().double().numpy() / math.log(2)
+        bits[first - 1 : first - 1 + len(targets)] = F.cross_entropy(
+            logits, targets, reduction="none"
+        ).cpu().double().numpy() / math.log(2)
     return _finite(bits)
 
 
@@ -82,19 +82,24 @@ def piece_bits_by_attribute(
 
 @torch.no_grad()
 def unbroken_bits(model, ids: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
-    """Bits (L - 1,) of ids[1:] where each token sees the whole piece before it, in memory that does not grow with `chunk`s.
+    """Bits (L - 1,) of ids[1:] with the whole piece before each token as context, read in chunks of `chunk` tokens.
 
-    A model without `init_state` and `read` is asked for the whole piece at once. Raises as `piece_bits` does.
+    Memory does not grow with the number of chunks. A model without `init_state` and `read` gets the whole piece at once.
+    Raises the errors of `piece_bits`.
     """
     tokens, place = _checked(model, ids), _place(model)
     if len(tokens) < 2:
         return np.zeros(0)
     x, y = tokens[:-1].to(place)[None], tokens[1:].to(place)
     if not (hasattr(model, "read") and hasattr(model, "init_state")):
-        return _finite(_nats(model(x)[0].float(), y).cpu().double().numpy() / math.log(2))
+        return _finite(F.cross_entropy(model(x)[0].float(), y, reduction="none").cpu().double().numpy() / math.log(2))
     state, nats = model.init_state(1), []
     for at in range(0, x.shape[1], chunk):
-        nats.append(_nats(model.read(x[:, at : at + chunk], state)[0].float(), y[at : at + chunk]).cpu())
+        nats.append(
+            F.cross_entropy(
+                model.read(x[:, at : at + chunk], state)[0].float(), y[at : at + chunk], reduction="none"
+            ).cpu()
+        )
     return _finite(torch.cat(nats).double().numpy() / math.log(2))
 
 
@@ -103,7 +108,7 @@ def _scored(model, ids, context: int, stride: int, batch_size: int) -> Iterator[
     """(first, logits (n, V), targets (n,)) for runs of tokens first … first + n - 1 that together are ids[1:], each once."""
     tokens, place = _checked(model, ids), _place(model)
     grain = ids_per_step(model)
-    cuts = windows(len(tokens), context * grain, stride * grain, grain)
+    cuts = spans(len(tokens), context * grain, stride * grain, grain)
     for at in _runs(cuts, batch_size):
         batch = cuts[at]
         x = torch.stack([tokens[start:end] for start, end, _ in batch]).to(place)  # (B, L)
@@ -145,10 +150,6 @@ def _place(model) -> torch.device:
     )
 
 
-def _nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return logits.logsumexp(-1) - logits.gather(-1, targets[:, None])[:, 0]
-
-
 def _finite(bits: np.ndarray) -> np.ndarray:
     if not np.isfinite(bits).all():
         raise CheckpointError(
@@ -159,9 +160,9 @@ def _finite(bits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Spelling:
-    """The ids of a tokenizer in the order of their spellings, where all that begin alike stand side by side.
+    """The ids of a tokenizer, sorted by their base tokens, so that all ids which begin alike are neighbours.
 
-    The probability of all ids that begin with some base tokens is then one difference of cumulated probabilities.
+    The probability of all ids that begin with given base tokens is then a difference of two cumulative sums.
     """
 
     order: np.ndarray  # (V,) ids, by spelling
@@ -194,8 +195,8 @@ class Spelling:
         order = torch.as_tensor(self.order, device=logits.device)
         places = torch.as_tensor(self.ranges, device=logits.device)[targets]  # (n, K, 2)
         logits = logits.double() if logits.device.type != "mps" else logits.cpu().double()
-        spent = _nats(logits, targets)
-        total = torch.nn.functional.pad(logits.softmax(-1)[:, order].cumsum(-1), (1, 0))  # (n, V + 1)
+        spent = F.cross_entropy(logits, targets, reduction="none")
+        total = F.pad(logits.softmax(-1)[:, order].cumsum(-1), (1, 0))  # (n, V + 1)
         alike = total.gather(1, places[..., 1]) - total.gather(1, places[..., 0])  # S_1 … S_K, (n, K)
         # never above 1 nor below p, and falling: differences of sums near 1 are not exact for what is very unlikely
         left = (-alike.clamp(min=1e-300).log()).clamp(min=0).minimum(spent[:, None]).cummax(1).values.cpu().numpy()

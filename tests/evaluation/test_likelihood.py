@@ -9,7 +9,7 @@ import torch
 
 from ittybitty.config import preset
 from ittybitty.errors import CheckpointError, ConfigError
-from ittybitty.evaluation.likelihood import Spelling, piece_bits, piece_bits_by_attribute, unbroken_bits, windows
+from ittybitty.evaluation.likelihood import Spelling, piece_bits, piece_bits_by_attribute, spans, unbroken_bits
 from ittybitty.tokenizers.protocol import ATTRIBUTES
 
 V = 37
@@ -35,7 +35,7 @@ class LooksBack:
 @pytest.mark.parametrize("context, stride", [(16, 8), (16, 16), (16, 1), (7, 3)])
 def test_every_token_is_scored_once_with_enough_past(length, context, stride):
     scored = np.zeros(length, int)
-    for start, end, first in windows(length, context, stride):
+    for start, end, first in spans(length, context, stride):
         assert 0 <= start < end <= length - 1 and end - start <= context
         for token in range(first, end + 1):
             scored[token] += 1
