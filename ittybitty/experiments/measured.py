@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,11 +95,8 @@ def _listened(row: Row, run_dir: Path) -> dict:
     """Arguments of `listen` and `rolls`, data apart."""
     from ..evaluation.ears import Plan
 
-    wanted = {
-        field.name: field.default.__class__(row.settings[field.name])
-        for field in dataclasses.fields(Plan)
-        if field.name in row.settings
-    }
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Plan)}
+    wanted = {name: type(usual)(row.settings[name]) for name, usual in defaults.items() if name in row.settings}
     return {
         "name": model_of(row, run_dir),
         "split": str(setting(row, "split", "validation")),

@@ -248,7 +248,8 @@ def _steady(division: int, name: str) -> tuple[int, bytes]:
 
 def _bytes(track: _Track) -> bytes:
     """A track's events as they stand in a file."""
-    parts, before = [], 0
+    parts: list[bytes] = []
+    before = 0
     for tick, event in track.events:
         parts += (_digits(tick - before), event)
         before = tick

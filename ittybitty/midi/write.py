@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import OutputError
 from ..notes import DEFAULT_TEMPO, Performance, TempoMap, join, united, without_overlaps
@@ -118,9 +119,9 @@ class _Kept:
         self._map = kept.finer(min(max(1, int(np.ceil(finest))), max(1, MOST_TICKS // kept.ticks_per_quarter)))
         self.ticks_per_quarter, self.time_signatures = self._map.ticks_per_quarter, self._map.time_signatures
 
-    def __call__(self, seconds: np.ndarray) -> np.ndarray:
+    def __call__(self, seconds: ArrayLike) -> np.ndarray:
         """Whole ticks of seconds, as floats."""
-        return self._map.ticks(seconds)
+        return self._map.ticks(np.asarray(seconds, float))
 
     def tempos(self) -> list[tuple[int, int]]:
         """(tick, microseconds a quarter) of each change."""
@@ -130,7 +131,7 @@ class _Kept:
 class _Quarters:
     """A quarter note a beat, or 120 a minute without beats."""
 
-    time_signatures = ()
+    time_signatures: tuple[tuple[int, int, int], ...] = ()
 
     def __init__(self, beats: np.ndarray | None):
         times = np.empty(0) if beats is None else np.asarray(beats, float)
@@ -146,7 +147,7 @@ class _Quarters:
         longest = int(np.diff(self.micros).max(initial=DEFAULT_TEMPO))
         self.ticks_per_quarter = min(MOST_TICKS, TICKS_PER_QUARTER * -(-longest // DEFAULT_TEMPO))  # a quarter
 
-    def __call__(self, seconds: np.ndarray) -> np.ndarray:
+    def __call__(self, seconds: ArrayLike) -> np.ndarray:
         """Whole ticks of seconds, as floats."""
         micros = np.asarray(seconds, float) * 1e6
         after = np.maximum(micros - self.micros[-1], 0) / DEFAULT_TEMPO

@@ -48,14 +48,17 @@ def stretch(base: np.ndarray, vocabulary: Vocabulary, factor: float) -> np.ndarr
 
     at = grid.complete_notes(types)
     duration = np.maximum(np.floor(values[at + 2] * factor + 0.5), 1)
-    notes = grid.one_strike(*(a.astype(np.int64) for a in (tick[at], duration, values[at], values[at + 1])))
+    strikes = (a.astype(np.int64) for a in (tick[at], duration, values[at], values[at + 1]))
+    onset, duration, pitch, velocity = grid.one_strike(*strikes)
     moves = np.flatnonzero((types == PEDAL_ON) | (types == PEDAL_OFF))
     pedal = np.maximum.accumulate(tick[moves] - np.arange(len(moves))) + np.arange(len(moves))  # one a step at most
     down = types[moves] == PEDAL_ON
     tempos, metres = rest[types == TEMPO], rest[types == TIMESIG]
     tempo_id, metre_id = (int(ids[0]) if len(ids) else -1 for ids in (tempos, metres))
 
-    body = grid.to_tokens(Ticks(*notes, pedal[down], pedal[~down]), vocabulary, True, tempo_id, metre_id)
+    body = grid.to_tokens(
+        Ticks(onset, duration, pitch, velocity, pedal[down], pedal[~down]), vocabulary, True, tempo_id, metre_id
+    )
     if len(rest) and types[0] == POSITION:  # cut within a bar, whose line is not ours
         body = body[1 if metre_id < 0 else 2 :]
     return np.concatenate([start, body])

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 FIRST_CHARACTER = 33  # miditok writes base token i as chr(33 + i)
 
@@ -20,7 +21,7 @@ FIRST_CHARACTER = 33  # miditok writes base token i as chr(33 + i)
 class Merges:
     """Learnt merges: where the pair `pairs[k]` of ids stands, and no pair before k does, write the id `results[k]`."""
 
-    def __init__(self, spelling: list[list[int]], pairs: np.ndarray, results: np.ndarray, bar_id: int):
+    def __init__(self, spelling: list[list[int]], pairs: ArrayLike, results: ArrayLike, bar_id: int):
         """`spelling[id]` are the base ids of an id; `bar_id` is the base id that no merge crosses."""
         self.bar_id = bar_id
         self.pairs = np.asarray(pairs, np.int64).reshape(-1, 2)  # (M, 2)
@@ -105,7 +106,7 @@ class Merges:
         return np.array(ids, np.int64)
 
 
-def characters(base: np.ndarray) -> str:
+def characters(base: ArrayLike) -> str:
     """Base ids as a string, one character an id."""
     return (np.asarray(base) + FIRST_CHARACTER).astype("<u4").tobytes().decode("utf-32-le")
 
@@ -142,7 +143,7 @@ def read_merges(model_json: str, base_size: int, bar_id: int) -> Merges:
     if any(vocabulary.get(chr(FIRST_CHARACTER + i)) != i for i in range(base_size)):
         raise ValueError("its base tokens are not those of the settings")
     pairs = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"]]
-    spelling = [[ord(c) - FIRST_CHARACTER for c in s] for s in sorted(vocabulary, key=vocabulary.get)]
+    spelling = [[ord(c) - FIRST_CHARACTER for c in s] for s in sorted(vocabulary, key=lambda word: vocabulary[word])]
     if any(not 0 <= i < base_size for s in spelling for i in s):
         raise ValueError("a token is spelt with unknown base tokens")
     try:

@@ -111,7 +111,8 @@ def quantise(performance: Performance, vocabulary: Vocabulary) -> Ticks:
     duration = np.maximum(np.floor(notes["duration"] * rate + 0.5).astype(np.int64), 1)
     velocity = notes["velocity"].astype(np.int64)
     pitch = notes["pitch"].astype(np.int64)
-    return Ticks(*one_strike(onset, duration, pitch, velocity), *_quantise_pedal(performance.pedals, rate))
+    onset, duration, pitch, velocity = one_strike(onset, duration, pitch, velocity)
+    return Ticks(onset, duration, pitch, velocity, *_quantise_pedal(performance.pedals, rate))
 
 
 def one_strike(

@@ -219,9 +219,9 @@ class PitchStringTokenizer(saved.Saved):
             )
         counts: Counter[int] = Counter()
         for performance in performances:
-            _, _, chords, alone = _events(performance, self.settings.tolerance)
-            values, times = np.unique(chords[~alone], return_counts=True)
-            counts.update(dict(zip(values.tolist(), times.tolist())))
+            _, _, classes, alone = _events(performance, self.settings.tolerance)
+            values, uses = np.unique(classes[~alone], return_counts=True)
+            counts.update(dict(zip(values.tolist(), uses.tolist())))
         together: Counter[int] = Counter()
         for chord, times in counts.items():
             together[min(_transpositions(chord))] += times
@@ -297,14 +297,14 @@ def _events(performance: Performance, tolerance: float) -> tuple[np.ndarray, np.
     """Pitches (N,), and of each event: index of its first note, its pitch classes as bits, whether it is one key alone."""
     notes = performance.notes
     notes = notes[(notes["pitch"] >= LOWEST_PITCH) & (notes["pitch"] <= HIGHEST_PITCH)]
-    pitch, starts, end = notes["pitch"].astype(np.int64), [], -np.inf
+    pitch, first, end = notes["pitch"].astype(np.int64), [], -np.inf
     for place, onset in enumerate(notes["onset"].tolist()):
         if onset > end:
-            starts.append(place)
+            first.append(place)
             end = onset + tolerance
-    if not starts:
-        return pitch, *(np.empty(0, kind) for kind in (np.int64, np.int64, bool))
-    starts = np.array(starts)
+    if not first:
+        return pitch, np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, bool)
+    starts = np.array(first)
     classes = np.bitwise_or.reduceat(1 << pitch % CLASSES, starts)
     return pitch, starts, classes, np.minimum.reduceat(pitch, starts) == np.maximum.reduceat(pitch, starts)
 

@@ -279,7 +279,7 @@ class PianoTokenizer(saved.Saved):
 
 
 def _vocabulary(names: dict[str, int], settings: Settings) -> Vocabulary:
-    return Vocabulary(tuple(sorted(names, key=names.get)), max(parts for *_, parts in settings.beat_res))
+    return Vocabulary(tuple(sorted(names, key=lambda name: names[name])), max(parts for *_, parts in settings.beat_res))
 
 
 def _settings(values: dict) -> Settings:

@@ -23,6 +23,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -209,10 +210,12 @@ class RestTokenizer(saved.Saved):
         rate = self.vocabulary.ticks_per_second
         onset, duration, pitch, velocity = (np.array([note[k] for note in notes]) for k in range(4))
         onset, duration = (np.floor(a * rate * factor + 0.5).astype(np.int64) for a in (onset, duration))
-        strikes = grid.one_strike(onset, np.maximum(duration, 1), pitch.astype(np.int64), velocity.astype(np.int64))
+        onset, duration, pitch, velocity = grid.one_strike(
+            onset, np.maximum(duration, 1), pitch.astype(np.int64), velocity.astype(np.int64)
+        )
         none = np.empty(0, np.int64)
         whole = bool((self.vocabulary.types[body] == TEMPO).any())
-        rest = to_tokens(Ticks(*strikes, none, none), self.vocabulary, self._rests, whole)
+        rest = to_tokens(Ticks(onset, duration, pitch, velocity, none, none), self.vocabulary, self._rests, whole)
         if len(body) and self.vocabulary.types[body[0]] == POSITION:  # cut within a bar, whose line is not ours
             rest = rest[1:]
         return np.concatenate([start, _rest_ids(silence, self._rests, self.vocabulary), rest]).astype(np.int64)
@@ -230,7 +233,7 @@ class RestTokenizer(saved.Saved):
     @classmethod
     def from_document(cls, document: Mapping) -> RestTokenizer:
         """The tokenizer that `document` wrote; a ValueError if its names are not those of its settings."""
-        rows = {
+        rows: dict[str, Any] = {
             key: value if key == "velocities" else tuple(map(_tuple, value))
             for key, value in document["settings"].items()
         }

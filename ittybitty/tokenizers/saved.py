@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -30,8 +30,20 @@ class Saved:
     kind: str
     variant: str
     asked: int | None = None  # the size that `train` was told; what was learnt may be smaller
-    ids_per_event = 1  # defaults of the protocol's members that few tokenizers need
-    extends: tuple[str, ...] = ()
+    ids_per_event = 1  # this and the next three are defaults of the protocol's members that few tokenizers need
+
+    if TYPE_CHECKING:  # of each subclass
+
+        @property
+        def vocab_size(self) -> int: ...
+
+        @property
+        def content_hash(self) -> str: ...
+
+    @property
+    def extends(self) -> tuple[str, ...]:
+        """Empty: no other tokenizer's ids mean the same."""
+        return ()
 
     def unscored(self, ids: np.ndarray) -> np.ndarray | None:
         """None: every id of a piece teaches something."""

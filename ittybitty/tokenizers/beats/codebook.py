@@ -23,6 +23,7 @@ import functools
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ FIX = "take an undamaged copy, or make it again with `ittybitty beats codebook`"
 class Codebook:
     """Three levels of patterns, (k, 48), (k, 24) and (k, 12) uint8 states with k at most the published sizes."""
 
-    levels: tuple[np.ndarray, np.ndarray, np.ndarray]
+    levels: tuple[np.ndarray, ...]
     source: dict[str, str] = field(default_factory=dict)  # corpus, split and hash of the cells it was learnt from
 
     def __post_init__(self):
@@ -131,10 +132,10 @@ class Codebook:
 
     def save(self, path: str | Path) -> None:
         """Write the npz with its hash, atomically."""
-        named = {f"l{i}": book for i, book in enumerate(self.levels, 1)}
+        named: dict[str, Any] = {f"l{i}": book for i, book in enumerate(self.levels, 1)} | dict(self.source)
         # given a path, NumPy would append .npz where the name has none
         with paths.atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **named, **self.source, hash=self.content_hash)
+            np.savez_compressed(file, **named, hash=self.content_hash)
 
     @classmethod
     def load(cls, path: str | Path, expected: str | None = None) -> Codebook:

@@ -61,7 +61,7 @@ class Grammar(GrammarBase):
         kind = v.TYPE_OF
         self._of_level = [sound & (kind == v.OF[name]) for name in ("L1", "L2", "L3")]
         self._escapes = sound & (kind == v.OF["Escape"])
-        for id in np.flatnonzero(self._escapes):  # one of the 256 may hold a state that no frame is
+        for id in np.flatnonzero(self._escapes).tolist():  # one of the 256 may hold a state that no frame is
             self._escapes[id] = v.escape_ids(np.tile(self._parts[id], 3)[None])[0, 0] == id
         self._of_level[2] = self._of_level[2] | self._escapes
         pitches = np.arange(v.SIZE) - v.PITCH

@@ -67,7 +67,7 @@ def to_cells(performance: Performance) -> Cells:
         sounding[pitch, on:off] = velocity
         states[pitch, on], states[pitch, on + 1 : off] = STRUCK, HELD
     by_beat = [roll.reshape(PITCHES, -1, FRAMES).transpose(1, 0, 2) for roll in (states, sounding)]  # (b, 128, 48)
-    beat, pitch = by_beat[0].any(-1).nonzero()
+    beat, pitch = np.nonzero(by_beat[0].any(-1))
     return Cells(beat, pitch, by_beat[0][beat, pitch], by_beat[1][beat, pitch], times)
 
 

@@ -198,7 +198,8 @@ class BeatTokenizer(saved.Saved):
 
     def decode_cells(self, ids: Iterable[int]) -> Cells:
         """The cells that ids say; those before the first beat (the beginning of a cut) are left out."""
-        beat, pitch, parts, codes, tempos = [], [], [], [], []
+        beat, pitch, codes, tempos = [], [], [], []
+        parts: list[list[int]] = []
         pitch_open = False  # whether patterns belong to a pitch of this beat
         for id in np.asarray(list(ids), np.int64).tolist():
             kind = v.TYPES[v.TYPE_OF[id]]
@@ -216,7 +217,7 @@ class BeatTokenizer(saved.Saved):
             elif kind in ("L1", "L2", "L3", "Escape") and tempos and pitch_open:
                 parts[-1].append(id)
         states, velocity = self.cell_content(parts, codes)
-        times = np.concatenate([[0.0], np.cumsum(v.seconds_of(np.array(tempos, int)))])
+        times = np.concatenate([np.zeros(1), np.cumsum(v.seconds_of(np.array(tempos, int)))])
         last = {
             place: row for row, place in enumerate(zip(beat, pitch))
         }  # of a key said twice in a beat the last counts
@@ -228,8 +229,8 @@ class BeatTokenizer(saved.Saved):
         """States and velocities, both (n, 48) uint8, of cells' pattern ids and velocity codes (-1: none, so 64)."""
         states = np.array([self.codebook.pattern(row[:MOST_IDS]) for row in parts], np.uint8).reshape(-1, FRAMES)
         velocity = np.where(states != SILENT, USUAL_VELOCITY, 0).astype(np.uint8)
-        said = np.flatnonzero(np.array(codes, int) >= 0) if self.settings.velocity else []
-        if len(said):
+        said = np.flatnonzero(np.array(codes, int) >= 0)
+        if self.settings.velocity and len(said):
             velocity[said] = np.rint(self.velocity.velocities(np.array(codes)[said], states[said] != SILENT))
         return states, velocity
 

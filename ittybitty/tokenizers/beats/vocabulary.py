@@ -18,6 +18,7 @@ Left out: names for the 256 reserved ids that nothing uses; no sequence has them
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .grid import FASTEST, FRAMES, HELD, PITCHES, SILENT, SLOWEST, STRUCK
 
@@ -54,7 +55,7 @@ def tempo_bins(tempos: np.ndarray) -> np.ndarray:
     return TEMPO + (tempos / TEMPO_WIDTH).astype(int)
 
 
-def seconds_of(tempo_ids: np.ndarray) -> np.ndarray:
+def seconds_of(tempo_ids: ArrayLike) -> np.ndarray:
     """Seconds of a beat of each tempo id: those of the middle of its bin."""
     return 60 / ((np.asarray(tempo_ids) - TEMPO + 0.5) * TEMPO_WIDTH)
 
