@@ -175,7 +175,7 @@ def test_copies_are_transposed_as_a_whole_and_no_two_alike():
     store = Store([50, 60])
 
     class Moving:
-        pad_id = 0
+        pad_id, ids_per_event = 0, 1
 
         def pitch_range(self, ids):
             return 40, 80
