@@ -153,7 +153,8 @@ def _finished(out: Path, header: dict) -> TokenStore:
     store = TokenStore.open(out)
     if store.tokenizer_hash != header["tokenizer_hash"]:
         raise TokenizerError(_other_tokenizer(out, store.tokenizer_hash, header["tokenizer_hash"]))
-    if sorted(p.name for p in [*store.pieces, *store.skipped]) != sorted(header["names"]):
+    names = [piece.name for piece in store.pieces] + [piece.name for piece in store.skipped]
+    if sorted(names) != sorted(header["names"]):
         raise TokenizerError(f"{out} holds token files of other pieces: choose another folder, or delete this one")
     return store
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,8 @@ def _code_row(tokenizer: Tokenizer, size: int | None, performances: list[Perform
         kept = sum(error["notes"] - error["notes_lost"] for error in errors)
         late = round(float(np.mean([abs(_last_onset(p) - _last_onset(d)) for p, d in zip(performances, decoded)])), 3)
     else:
-        kept, late = sum(tokenizer.keys_kept(p) for p in performances), None
+        pitches: Any = tokenizer  # pitch strings, the one encoding without onsets, count their keys
+        kept, late = sum(pitches.keys_kept(p) for p in performances), None
     row["keys_kept"] = round(kept / int(notes.sum()), 4)
     for kind, key in (("onset", "onset_error_ms"), ("duration", "duration_error_ms"), ("velocity", "velocity_error")):
         mean = float(np.average([error[key] for error in errors], weights=notes))

@@ -85,7 +85,9 @@ def train(
         with deterministic(group.device), StopSignals() as stop:
             trainer = _Trainer(system, dict(configs), store, Path(run_dir), group, preset, progress)
             trainer.begin(resume, init_from)
-            if prepare is not None and group.kind != "dp":  # DataParallel copies the module, not what was put in its place
+            if (
+                prepare is not None and group.kind != "dp"
+            ):  # DataParallel copies the module, not what was put in its place
                 prepare(trainer.model)
             if deadline is not None:
                 trainer.end_at(deadline)

@@ -27,9 +27,12 @@ def verify(pieces: Iterable, codebook: Codebook, velocity, on_use: Callable[[np.
     `escape_share` are the cells that no level says exactly, which the escape would spell out. `on_use` is given ids (L,)
     of each piece's patterns and velocities, for a histogram.
     """
-    cells = notes = lost = 0
+    cells = 0
+    notes: float = 0
+    lost: float = 0
     levels = np.zeros(3)
-    inexact, onset, paired = 0, 0.0, 0
+    inexact, onset = 0, 0.0
+    paired: float = 0
     error = frames = 0.0
     reason = ""
     for piece in pieces:
