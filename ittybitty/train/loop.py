@@ -70,12 +70,14 @@ def train(
 ) -> dict:
     """Train `system` on a token store into `run_dir` and return a summary.
 
-    `resume` goes on from the folder's newest checkpoint, on the same pieces, or starts where nothing was trained yet; on Kaggle
-    also from the attached output of a former version. `parallel` is "none", "dp", "ddp", or None for what the machine offers. After `max_hours`, on SIGTERM and on Ctrl-C the run is checkpointed at
-    the next step boundary; Ctrl-C then raises KeyboardInterrupt. `on_step(step, record)` is called after each step with
-    the newest line of the log. `init_from` starts from the weights of another run or shipped model. With a `deadline` (of
-    time.monotonic) the schedule ends then, whatever `train.minutes` says. `prepare(model)` is called once before the first
-    step, on one device only: to compile it, for example.
+    `resume` continues from the folder's newest checkpoint, on the same pieces, or starts a new run if there is none; on
+    Kaggle also from the attached output of a former version. `init_from` starts from the weights of another run or shipped
+    model. `parallel` is "none", "dp", "ddp", or None for what the machine offers.
+
+    After `max_hours`, on SIGTERM and on Ctrl-C, a checkpoint is written after the current step; Ctrl-C then raises
+    KeyboardInterrupt. With a `deadline` (of time.monotonic) the schedule ends then, whatever `train.minutes` says.
+    `on_step(step, record)` is called after each step with the newest record of the log. `prepare(model)` is called once
+    before the first step, on one device only: to compile the model, for example.
 
     Raises ConfigError, CheckpointError, CorpusError or OutputError with a line that says what to do.
     """
@@ -100,7 +102,7 @@ def train(
 
 
 class _Trainer:
-    """What a training holds between two steps."""
+    """The state of a training between two steps: model, optimizer, windows, counters, log."""
 
     def __init__(self, system: str, configs: dict, store, run_dir: Path, group: Parallel, preset: str, progress: bool):
         self.tokenizer = store.tokenizer()
@@ -158,7 +160,7 @@ class _Trainer:
     # ------------------------------------------------------------------ beginning
 
     def begin(self, resume: bool, init_from: str | Path | None) -> None:
-        """Make the run folder, or take up the run that is in it."""
+        """Make the run folder, or load the run that is in it."""
         if resume:
             take_over(self.run_dir)
         if self.group.main:
@@ -194,7 +196,7 @@ class _Trainer:
             self.log.say(f"{self.run_dir}: holds no run yet; starts at step 0")
 
     def _nothing_to_go_on_from(self) -> str:
-        """Why a folder without a complete checkpoint may not be begun in, "" where it may: weights in it would be lost."""
+        """Why no run may start in a folder without a complete checkpoint (weights in it would be lost), or "" if one may."""
         if (self.run_dir / "README.md").exists():
             return "is an exported model, not a run"
         if (self.run_dir / checkpoint.LAST).exists():
@@ -232,7 +234,7 @@ class _Trainer:
             self.scaler.load_state_dict(state["scaler"])
 
     def _learnt_before(self, header: Mapping) -> None:
-        """These weights have met the corpora of their origin too; where it does not say which, nor can this run."""
+        """Add the corpora of the weights' origin to those of this run; unknown if the origin does not record them."""
         before = header.get("trained_on")
         known = before is not None and self.trained_on is not None
         self.trained_on = [*before, *(one for one in self.trained_on if one not in before)] if known else None
@@ -244,7 +246,7 @@ class _Trainer:
         )
 
     def end_at(self, deadline: float) -> None:
-        """Let the schedule spend the time until `deadline`, beside what was spent already; the same on every rank."""
+        """Set the minutes of the schedule so that it ends at `deadline`, the same on every rank."""
         (left,) = self.group.sum(deadline - time.monotonic())
         minutes = max(1e-3, (self.seconds + left / self.group.world) / 60)
         self.config = dataclasses.replace(self.config, minutes=minutes)
@@ -253,7 +255,7 @@ class _Trainer:
     # ------------------------------------------------------------------ the loop
 
     def run(self, stop: StopSignals, seconds: float, on_step) -> dict:
-        """Steps until done, out of patience, out of time or told to stop; a checkpoint at the end in every case."""
+        """Train until all steps are done, patience or time has run out, or a stop is requested; always ends with a checkpoint."""
         began, before = time.monotonic(), self.seconds
         slowest = 0.0  # s of the slowest step yet, validation and checkpoint included
         reason = "finished" if self._done else "patience" if self._out_of_patience else ""
@@ -296,7 +298,7 @@ class _Trainer:
         return self.config.validate_every or self.windows.steps_per_epoch
 
     def _agreed(self, received: str, out_of_time: bool) -> str:
-        """Why to stop, the same on every rank: all of them must leave the loop at the same step."""
+        """The reason to stop, or "". It is the same on every rank, since all must leave the loop at the same step."""
         interrupt, terminate, late = self.group.sum(received == "SIGINT", received == "SIGTERM", out_of_time)
         return "SIGINT" if interrupt else "SIGTERM" if terminate else "time" if late else ""
 
@@ -336,7 +338,7 @@ class _Trainer:
 
     @property
     def _done(self) -> bool:
-        """All steps are taken, or all minutes spent."""
+        """True if all steps are taken, or all minutes are spent."""
         minutes = self.config.minutes
         spent = bool(minutes) and self.group.sum(self.seconds)[0] / self.group.world >= 60 * minutes
         return spent or self.step >= self.config.steps
@@ -423,7 +425,7 @@ class _Trainer:
             self._guard(lambda: (checkpoint.save_model(self.run_dir, self.model), self._write_config()), final)
 
     def _guard(self, write: Callable[[], object], final: bool) -> None:
-        """A full disk does not end a training while there are steps left to make up for it."""
+        """Write a checkpoint. A full disk is reported and does not end the training while steps are left."""
         try:
             write()
         except OutputError as error:
@@ -456,7 +458,7 @@ class _Trainer:
 
 
 def _music(store) -> str:
-    """A hash of the pieces, their splits and their lengths in tokens: windows are drawn from these, in this order."""
+    """Hash of the pieces, their splits and lengths in tokens: all that the choice and the order of windows depend on."""
     pieces = [[piece.name, piece.split, piece.length] for piece in store.pieces]
     return hashlib.sha256(json.dumps(pieces).encode()).hexdigest()[:16]
 
@@ -468,7 +470,7 @@ def take_over(run_dir: str | Path) -> None:
 
 
 def _loaders(world: int) -> int:
-    """Processes that make batches for one rank: at least 2, and more where there are cores, since a fast GPU eats what 8 of them make."""
+    """Number of processes that make batches for one rank: at least 2, up to 8 if there are cores, as a fast GPU needs them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(2, min(12, (cores - 2) // world))
 
