@@ -425,7 +425,7 @@ class _Trainer:
             self._guard(lambda: (checkpoint.save_model(self.run_dir, self.model), self._write_config()), final)
 
     def _guard(self, write: Callable[[], object], final: bool) -> None:
-        """Write a checkpoint. A full disk is reported and does not end the training while steps are left."""
+        """Call `write`. A full disk is reported and does not end the training while steps are left."""
         try:
             write()
         except OutputError as error:
@@ -470,7 +470,7 @@ def take_over(run_dir: str | Path) -> None:
 
 
 def _loaders(world: int) -> int:
-    """Number of processes that make batches for one rank: at least 2, up to 8 if there are cores, as a fast GPU needs them."""
+    """Number of processes that make batches for one rank: 2 to 12, depending on the cores, since a fast GPU uses what 8 of them make."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(2, min(12, (cores - 2) // world))
 

@@ -164,7 +164,7 @@ def test_whatever_is_sampled_is_what_its_music_is_written_as(tokenizer, seed):
 
 def test_silence_is_limited(tokenizer):
     rest = tokenizer.vocabulary.id("Rest_12.0.2")  # 6 s
-    grammar = tokenizer.grammar()
+    grammar = tokenizer.grammar(max_bars=8)
     state = grammar.start(tokenizer.encode(Performance.of([(0, 1, 60, 64)]), eos=False))
     assert grammar.mask(grammar.advance(state, rest))[rest]
     tired = grammar.advance(grammar.advance(state, rest), rest)
