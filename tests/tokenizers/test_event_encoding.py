@@ -125,3 +125,15 @@ def test_what_an_id_says_is_where_its_bits_go():
     ids = tokenizer.encode(Performance.of([(0, 1, 60, 64)], [(0, 1)]))
     said = [tokenizer.attributes(int(id))[0] for id in ids]
     assert said == "other time pitch duration velocity time pedal other other time pedal other other other".split()
+
+
+def test_an_instant_at_which_nothing_more_can_happen_is_left(tokenizer):
+    """The pedal went down after the last key had been struck: no note may follow at once, and the pedal may not come up yet."""
+    first = tokenizer.first_ids
+    for wait in (0, 4):
+        ids = [BOS, first[0] + 4, first[1] + 87, first[2], first[3], first[0] + wait, first[1] + 88, NONE, NONE]
+        grammar = tokenizer.grammar()
+        state = grammar.start(ids)
+        assert not grammar.mask(state)[first[0]] and grammar.mask(state)[first[0] + 1]
+        state = grammar.advance(state, first[0] + 1)
+        assert grammar.mask(state)[first[1] + 89]

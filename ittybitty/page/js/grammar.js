@@ -59,7 +59,7 @@ export class EventGrammar {
     if (id === NONE ? state.place === DURATION : id >= first[DURATION] && id < first[VELOCITY]) {
       return { ...state, place: VELOCITY };
     }
-    if (id === NONE ? state.place === VELOCITY : id >= first[VELOCITY]) return { ...state, place: TIME };
+    if (id === NONE ? state.place === VELOCITY : id >= first[VELOCITY]) return { ...state, place: TIME, waited: false };
     return state; // padding
   }
 }

@@ -105,5 +105,5 @@ class EventGrammar:
         if first[DURATION] <= id < first[VELOCITY] or (id == NONE and state.place == DURATION):
             return replace(state, place=VELOCITY)
         if id >= first[VELOCITY] or (id == NONE and state.place == VELOCITY):
-            return replace(state, place=TIME)
+            return replace(state, place=TIME, waited=False)
         return state  # padding
