@@ -11,6 +11,7 @@ from .results import (
     HYBRID,
     MIXERS,
     MODEL,
+    NOTES,
     PROTOCOLS,
     WHOLE,
     common_pieces,
@@ -87,6 +88,7 @@ def numbers(results: Mapping) -> list[Number]:
             _evaluation(results[f"evaluate_{MODEL}"], trained[MODEL]["config"]["model"].vocab_size),
         ),
         *_whole(results),
+        *_notes(results),
         *(
             number
             for protocol in PROTOCOLS
@@ -216,6 +218,35 @@ def _whole(results: Mapping) -> Iterator[Number]:
         yield Number(f"Whole{name}", f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
         for bound, value in zip(("More", "Low", "High"), paired(results[row], results[base])):
             yield Number(f"Whole{name}{bound}", f"{value:.2f}", f"{row}.json, {base}.json")
+
+
+def _notes(results: Mapping) -> Iterator[Number]:
+    """The model that takes one step per note, and rows of its kind after a tenth of the music."""
+    name, base = f"evaluate_{NOTES}", WHOLE["Mamba"]
+    result, log = results[name], results["trained"][NOTES]["log"]
+    yield from _numbers(f"{name}.json", _notes_evaluation(result))
+    for bound, value in zip(("Less", "LessLow", "LessHigh"), paired(results[base], result)):
+        yield Number(f"Notes{bound}", f"{value:.2f}", f"{base}.json, {name}.json")
+    yield Number("NotesPasses", f"{log[-1]['epoch']:.1f}", f"pretrained/{NOTES}/log.jsonl")
+    yield Number("NotesMinutes", f"{log[-1]['seconds'] / 60:.0f}", f"pretrained/{NOTES}/log.jsonl")
+    hybrid, mamba = "notes_notes-hybrid", "notes_notes-mamba"
+    for row, label in ((hybrid, "Hybrid"), (mamba, "Mamba")):
+        yield Number(f"NotesTenth{label}", f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
+    for bound, value in zip(("More", "Low", "High"), paired(results[mamba], results[hybrid])):
+        yield Number(f"NotesTenth{bound}", f"{value:.2f}", f"{mamba}.json, {hybrid}.json")
+    remi = "all_rows_mamba"
+    yield Number("NotesTenthAhead", f"{paired(results[remi], results[mamba])[0]:.1f}", f"{remi}.json, {mamba}.json")
+
+
+def _notes_evaluation(result: Mapping) -> Iterator[tuple[str, str]]:
+    yield "NotesParameters", f"{result['parameters'] / 1e6:.1f} million"
+    yield "NotesBits", f"{result['bits_per_note']:.2f}"
+    yield "NotesLow", f"{result['ci95'][0]:.2f}"
+    yield "NotesHigh", f"{result['ci95'][1]:.2f}"
+    yield "NotesOnsetError", f"{result['onset_error_ms']:.1f}"
+    yield "NotesPedalError", f"{result['pedal_error_ms']:.0f}"
+    for what in ("pitch", "time", "duration", "velocity", "pedal"):
+        yield f"Notes{what.title()}", f"{result['bits_per_note_by_attribute'][what]:.2f}"
 
 
 def _claim(result: Mapping) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ittybitty.errors import ResultError
 from ittybitty.paths import atomic_path
 
-from .results import MODEL, common_pieces
+from .results import MODEL, NOTES, common_pieces
 from .tables_tex import EVERYTHING, NOT_RUN, systems
 
 BEGIN, END = "<!-- results: made by notebooks/12_figures.ipynb -->", "<!-- /results -->"
@@ -16,7 +16,9 @@ BEGIN, END = "<!-- results: made by notebooks/12_figures.ipynb -->", "<!-- /resu
 ROW_NAMES = {
     "shipped": f"**{{}}, one whole pass: the shipped `{MODEL}`**",
     "pass": "**{}, one whole pass**",
+    "played": f"**{{}}: the shipped `{NOTES}`**",
     "tenth": "`{}`",
+    "notes": "`{}`",
 }
 
 

@@ -27,6 +27,7 @@ MODEL, HYBRID = (
     "tiny-remi",
     "tiny-hybrid",
 )  # Mamba alone, which ships, and the hybrid that it is measured against, which does not
+NOTES = "tiny"  # the model that plays: one step per note
 WHOLE = {  # name in macros -> result after a whole pass
     "Mamba": f"evaluate_{MODEL}",
     "Hybrid": f"evaluate_{HYBRID}",
@@ -57,6 +58,9 @@ NEEDED = (
     *BEAT_CODE,
     "overfit_synthetic",
     "overfit_piece",
+    f"evaluate_{NOTES}",
+    "notes_notes-hybrid",
+    "notes_notes-mamba",
 )
 MIXERS = {  # of bench.complexity: name in macros, row of the table, time and memory as theory has them
     "attention": ("Attention", "Attention, dense", "L^2", "L^2"),
@@ -68,7 +72,7 @@ MIXERS = {  # of bench.complexity: name in macros, row of the table, time and me
 
 
 def read_results(folder: str | Path) -> dict[str, dict]:
-    """Every results file by its stem; under "trained" configuration and log of MODEL and HYBRID, by name, and under
+    """Every results file by its stem; under "trained" configuration and log of NOTES, MODEL and HYBRID, by name, and under
     "recipes" those of the folder `experiments` beside.
 
     ResultError when one that the paper needs is missing, damaged or without provenance.
@@ -78,7 +82,7 @@ def read_results(folder: str | Path) -> dict[str, dict]:
         raise ResultError(
             f"{folder}: lacks {missing[0]}.json, which the paper needs; record it first (see paper/LOG.md)"
         )
-    homes = {MODEL: pretrained_dir() / MODEL, HYBRID: Path(folder) / "runs" / HYBRID}
+    homes = {NOTES: pretrained_dir() / NOTES, MODEL: pretrained_dir() / MODEL, HYBRID: Path(folder) / "runs" / HYBRID}
     found["trained"] = {
         name: {"config": from_json(_read(home / "config.json", provenance=False)), "log": read_log(home / "log.jsonl")}
         for name, home in homes.items()
