@@ -188,6 +188,8 @@ class GenerationConfig:
     stop_at_end: bool = False  # let the model end the piece early; otherwise its end token is never drawn
     ending: bool = False  # close the piece near `seconds` (endings.py) in place of cutting it there
     only_new: bool = False  # write the continuation without the seed
+    start: float | None = None  # s of the seed at which the new music begins; None for its end
+    before_ending: bool = False  # where the seed ends in an ending (seeds.py), begin before it
 
     def __post_init__(self):
         checks = {
@@ -196,6 +198,7 @@ class GenerationConfig:
             "top_p": (0 < self.top_p <= 1, "above 0, at most 1 (1 is off)"),
             "top_k": (self.top_k >= 0, "0 (off) or more"),
             "seconds": (self.seconds is None or self.seconds > 0, "above 0"),
+            "start": (self.start is None or 0 < self.start < math.inf, "a second above 0"),
             "notes": (self.notes is None or self.notes >= 1, "1 or more"),
             "precision": (self.precision in ("float32", "int8"), "float32 or int8"),
             "repetition_penalty": (self.repetition_penalty >= 1, "1 (off) or more; below 1 would reward repetition"),

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import checkpoint, endings, sampling, systems
+from . import checkpoint, endings, sampling, seeds, systems
 from .config import DataConfig, GenerationConfig
 from .errors import CheckpointError, ConfigError, OutputError
 from .midi import read_midi, write_midi
@@ -58,7 +58,7 @@ class Prompt:
 class Continuation:
     """A seed and what was made of it; all times are those of the seed file."""
 
-    seed: Performance  # as read
+    seed: Performance  # as read, up to where the new music begins
     prompt: Performance  # its end that the model was given
     new: Performance  # begins at or after the seed's last onset
     joined: Performance  # seed and new music; where the same key or the pedal meets, the new one takes over
@@ -164,6 +164,7 @@ def stream(
 ) -> Iterator[Note]:
     """Each new note as soon as its duration is known, at times that follow those of `prompt` (which may be empty)."""
     _check_fit(model, tokenizer)
+    prompt = seeds.chosen(prompt, generation_config.start, generation_config.before_ending)
     given = make_prompt(prompt, tokenizer, config)
     reader = _Listener(tokenizer, given)
     limit = math.inf if generation_config.seconds is None else given.join + generation_config.seconds
@@ -205,6 +206,7 @@ def continuation(
     _check_fit(model, tokenizer)
     number = secrets.randbits(32) if generation_config.seed is None else generation_config.seed
     settled = dataclasses.replace(generation_config, seed=number)
+    seed = seeds.chosen(seed, settled.start, settled.before_ending)
     prompt = make_prompt(seed, tokenizer, config)
     reader = _Listener(tokenizer, prompt)
     limit = math.inf if settled.seconds is None else prompt.join + settled.seconds
@@ -315,7 +317,7 @@ def _write(made: Continuation, place: Path, only_new: bool) -> None:
         if only_new:
             raise OutputError("the continuation holds no note yet; ask for more tokens or seconds")
         write_midi(made.joined, place)
-    elif only_new:
+    elif only_new or not len(made.seed):
         write_midi(made.new, place)
     else:
         begins = made.joined.pedals["onset"] < float(made.new.notes["onset"].min())
