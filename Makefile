@@ -111,5 +111,5 @@ kaggle-rehearsal: $(READY)
 	  $(MAKE) kaggle-rehearsal VENV=.venv-3.12 PYTHON=python3.12; fi
 
 clean:
-	rm -rf build dist .pytest_cache .hypothesis *.egg-info
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
