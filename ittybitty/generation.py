@@ -41,7 +41,7 @@ from .tokenizers.protocol import NoteReader, Tokenizer
 BAR_SECONDS = 2.0  # the clock's bar; prompts start on one
 PENALTY_WINDOW = 256  # tokens back that the repetition penalty looks
 TOKENS_PER_SECOND = 400  # of music: more than any performance has; bounds a request in seconds
-TOKENS_PER_NOTE = 32  # more than any code needs, rests and pedal included; bounds a request in notes
+MOST_TOKENS_PER_NOTE = 32  # more than any code needs, rests and pedal included; bounds a request in notes
 
 
 @dataclass(frozen=True)
@@ -272,10 +272,10 @@ def _joined(
     before = between(seed, -math.inf, takes_over).pedals if len(seed) else np.empty(0, PEDAL)
     old_beats = None if whole.beats is None else prompt.performance.beats
     both = join(Performance(seed.notes, before, old_beats, seed.tempo_map), music)
-    return music, dataclasses.replace(both, notes=both.notes.astype(NOTE), pedals=_united(both.pedals))
+    return music, dataclasses.replace(both, notes=both.notes.astype(NOTE), pedals=_merged_pedals(both.pedals))
 
 
-def _united(pedals: np.ndarray) -> np.ndarray:
+def _merged_pedals(pedals: np.ndarray) -> np.ndarray:
     """Stretches that touch or overlap made one: the pedal is not lifted where seed and continuation meet."""
     kept: list[list[float]] = []
     for onset, duration in pedals.tolist():
@@ -374,8 +374,8 @@ def _evaluating(model, precision: str):
 class Piano:
     """A trained model with its tokenizer, ready to play: `ittybitty.load()`."""
 
-    model: object
-    tokenizer: object
+    model: LanguageModel
+    tokenizer: Tokenizer
     data: DataConfig
     name: str
     path: Path | None = None
@@ -440,7 +440,7 @@ class Piano:
             raise ConfigError(f"no option is called {min(unknown)!r}: see ittybitty.GenerationConfig")
         if tokens is None:
             notes = options.get("notes") or 0
-            music = TOKENS_PER_SECOND * (seconds if seconds and seconds > 0 else 0), TOKENS_PER_NOTE * notes
+            music = TOKENS_PER_SECOND * (seconds if seconds and seconds > 0 else 0), MOST_TOKENS_PER_NOTE * notes
             tokens = 512 + math.ceil(min(max(music), 1e9))
         options.setdefault("max_new_tokens", tokens)
         return dataclasses.replace(self.data, **listening), dataclasses.replace(
