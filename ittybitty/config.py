@@ -47,7 +47,7 @@ class ModelConfig:
 
     family: str = "stack"  # "stack" of blocks that `pattern` spells, "lstm" or "llama"
     pattern: str = "MF MF MFA MF MF MFA"
-    vocab_size: int = 2000  # V; 0 means the code's own ids, without byte pairs
+    vocab_size: int = 2000  # V; 0 means the ids of the encoding itself, without byte pairs
     tied_head: bool = True  # stack: the embedding is the head too
     d_model: int = 512  # D, width of the residual stream (llama's too)
     d_state: int = 16  # N, states per inner channel

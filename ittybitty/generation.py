@@ -41,7 +41,7 @@ from .tokenizers.protocol import NoteReader, Tokenizer
 BAR_SECONDS = 2.0  # the clock's bar; prompts start on one
 PENALTY_WINDOW = 256  # tokens back that the repetition penalty looks
 TOKENS_PER_SECOND = 400  # of music: more than any performance has; bounds a request in seconds
-MOST_TOKENS_PER_NOTE = 32  # more than any code needs, rests and pedal included; bounds a request in notes
+MOST_TOKENS_PER_NOTE = 32  # more than any encoding needs, rests and pedal included; bounds a request in notes
 
 
 @dataclass(frozen=True)
