@@ -47,7 +47,7 @@ class ModelConfig:
 
     family: str = "stack"  # "stack" of blocks that `pattern` spells, "lstm" or "llama"
     pattern: str = "MF MF MFA MF MF MFA"
-    vocab_size: int = 2000  # V; 0 means the code's own ids, without byte pairs
+    vocab_size: int = 2000  # V; 0 means the ids of the encoding itself, without byte pairs
     tied_head: bool = True  # stack: the embedding is the head too
     d_model: int = 512  # D, width of the residual stream (llama's too)
     d_state: int = 16  # N, states per inner channel
@@ -188,6 +188,8 @@ class GenerationConfig:
     stop_at_end: bool = False  # let the model end the piece early; otherwise its end token is never drawn
     ending: bool = False  # close the piece near `seconds` (endings.py) in place of cutting it there
     only_new: bool = False  # write the continuation without the seed
+    start: float | None = None  # s of the seed at which the new music begins; None for its end
+    before_ending: bool = False  # where the seed ends in an ending (seeds.py), begin before it
 
     def __post_init__(self):
         checks = {
@@ -196,6 +198,7 @@ class GenerationConfig:
             "top_p": (0 < self.top_p <= 1, "above 0, at most 1 (1 is off)"),
             "top_k": (self.top_k >= 0, "0 (off) or more"),
             "seconds": (self.seconds is None or self.seconds > 0, "above 0"),
+            "start": (self.start is None or 0 < self.start < math.inf, "a second above 0"),
             "notes": (self.notes is None or self.notes >= 1, "1 or more"),
             "precision": (self.precision in ("float32", "int8"), "float32 or int8"),
             "repetition_penalty": (self.repetition_penalty >= 1, "1 (off) or more; below 1 would reward repetition"),

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import checkpoint, endings, sampling, systems
+from . import checkpoint, endings, sampling, seeds, systems
 from .config import DataConfig, GenerationConfig
 from .errors import CheckpointError, ConfigError, OutputError
 from .midi import read_midi, write_midi
@@ -41,7 +41,7 @@ from .tokenizers.protocol import NoteReader, Tokenizer
 BAR_SECONDS = 2.0  # the clock's bar; prompts start on one
 PENALTY_WINDOW = 256  # tokens back that the repetition penalty looks
 TOKENS_PER_SECOND = 400  # of music: more than any performance has; bounds a request in seconds
-TOKENS_PER_NOTE = 32  # more than any code needs, rests and pedal included; bounds a request in notes
+MOST_TOKENS_PER_NOTE = 32  # more than any encoding needs, rests and pedal included; bounds a request in notes
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Prompt:
 class Continuation:
     """A seed and what was made of it; all times are those of the seed file."""
 
-    seed: Performance  # as read
+    seed: Performance  # as read, up to where the new music begins
     prompt: Performance  # its end that the model was given
     new: Performance  # begins at or after the seed's last onset
     joined: Performance  # seed and new music; where the same key or the pedal meets, the new one takes over
@@ -164,6 +164,7 @@ def stream(
 ) -> Iterator[Note]:
     """Each new note as soon as its duration is known, at times that follow those of `prompt` (which may be empty)."""
     _check_fit(model, tokenizer)
+    prompt = seeds.chosen(prompt, generation_config.start, generation_config.before_ending)
     given = make_prompt(prompt, tokenizer, config)
     reader = _Listener(tokenizer, given)
     limit = math.inf if generation_config.seconds is None else given.join + generation_config.seconds
@@ -205,6 +206,7 @@ def continuation(
     _check_fit(model, tokenizer)
     number = secrets.randbits(32) if generation_config.seed is None else generation_config.seed
     settled = dataclasses.replace(generation_config, seed=number)
+    seed = seeds.chosen(seed, settled.start, settled.before_ending)
     prompt = make_prompt(seed, tokenizer, config)
     reader = _Listener(tokenizer, prompt)
     limit = math.inf if settled.seconds is None else prompt.join + settled.seconds
@@ -270,10 +272,10 @@ def _joined(
     before = between(seed, -math.inf, takes_over).pedals if len(seed) else np.empty(0, PEDAL)
     old_beats = None if whole.beats is None else prompt.performance.beats
     both = join(Performance(seed.notes, before, old_beats, seed.tempo_map), music)
-    return music, dataclasses.replace(both, notes=both.notes.astype(NOTE), pedals=_united(both.pedals))
+    return music, dataclasses.replace(both, notes=both.notes.astype(NOTE), pedals=_merged_pedals(both.pedals))
 
 
-def _united(pedals: np.ndarray) -> np.ndarray:
+def _merged_pedals(pedals: np.ndarray) -> np.ndarray:
     """Stretches that touch or overlap made one: the pedal is not lifted where seed and continuation meet."""
     kept: list[list[float]] = []
     for onset, duration in pedals.tolist():
@@ -315,7 +317,7 @@ def _write(made: Continuation, place: Path, only_new: bool) -> None:
         if only_new:
             raise OutputError("the continuation holds no note yet; ask for more tokens or seconds")
         write_midi(made.joined, place)
-    elif only_new:
+    elif only_new or not len(made.seed):
         write_midi(made.new, place)
     else:
         begins = made.joined.pedals["onset"] < float(made.new.notes["onset"].min())
@@ -372,8 +374,8 @@ def _evaluating(model, precision: str):
 class Piano:
     """A trained model with its tokenizer, ready to play: `ittybitty.load()`."""
 
-    model: object
-    tokenizer: object
+    model: LanguageModel
+    tokenizer: Tokenizer
     data: DataConfig
     name: str
     path: Path | None = None
@@ -438,7 +440,7 @@ class Piano:
             raise ConfigError(f"no option is called {min(unknown)!r}: see ittybitty.GenerationConfig")
         if tokens is None:
             notes = options.get("notes") or 0
-            music = TOKENS_PER_SECOND * (seconds if seconds and seconds > 0 else 0), TOKENS_PER_NOTE * notes
+            music = TOKENS_PER_SECOND * (seconds if seconds and seconds > 0 else 0), MOST_TOKENS_PER_NOTE * notes
             tokens = 512 + math.ceil(min(max(music), 1e9))
         options.setdefault("max_new_tokens", tokens)
         return dataclasses.replace(self.data, **listening), dataclasses.replace(

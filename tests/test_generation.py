@@ -222,6 +222,23 @@ def test_the_seeds_clock_stays_and_new_notes_have_a_track(piano, tmp_path, only_
         assert np.allclose(np.sort(ours["onset"]), np.sort(theirs["onset"]), atol=1e-3)
 
 
+def test_new_music_begins_where_it_is_asked_to(piano, tmp_path):
+    write_midi(music(), tmp_path / "seed.mid")
+    made = piano.continue_(tmp_path / "seed.mid", tokens=80, seed=1, start=12.0, out=tmp_path / "out.mid")
+    old = music().notes["onset"][music().notes["onset"] < 12.0]
+    assert len(made.seed) == len(old) and made.new.notes["onset"].min() >= old.max() - 1e-3
+    assert made.new.notes["onset"].min() < 14 and len(read_midi(tmp_path / "out.mid")) == len(made.joined)
+    streamed = piano.stream(tmp_path / "seed.mid", tokens=80, seed=1, start=12.0)
+    assert close(Performance.of(streamed), made.new)
+    with pytest.raises(ConfigError, match="cannot begin at 900 s"):
+        piano.continue_(music(), tokens=80, start=900.0)
+
+
+def test_a_piece_from_nothing_is_written(piano, tmp_path):
+    made = piano.continue_(Performance(), tokens=80, seed=1, out=tmp_path / "new.mid")
+    assert len(read_midi(tmp_path / "new.mid")) == len(made.new) > 5
+
+
 def test_same_number_same_music(model, tokenizer):
     one, two, other = (
         generation.continuation(model, tokenizer, music(), DATA, GenerationConfig(100, seed=s)) for s in (5, 5, 6)

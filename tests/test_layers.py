@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "ittybitty"
 LAYERS = """
 errors
 config jsonable notes paths
-midi metrics
+midi metrics seeds
 plots audio
 corpora
 tokenizers models sampling endings

@@ -40,7 +40,11 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; the exit code is returned (argparse itself ends the process on --help and on wrong options)."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help()
+        return 0
+    arguments = parser.parse_args(argv)
     with warnings.catch_warnings():
         warnings.showwarning = _warn
         return _run(arguments)

@@ -150,7 +150,7 @@ def systems(options: argparse.Namespace) -> Result:
     columns = {
         "system": "system",
         "tokenizer": "tokenizer",
-        "keeps": "the code keeps",
+        "keeps": "the encoding keeps",
         "model": "model",
         "parameters": "parameters",
         "published": PUBLISHED,
@@ -178,7 +178,7 @@ def _smoke(options: argparse.Namespace) -> Result:
         "corpus": "music of",
         "params": "parameters",
         "tokens_per_note": "tokens a note",
-        "keeps": "the code keeps",
+        "keeps": "the encoding keeps",
         "bits_per_note": "bits a note",
         "ci95": "95% interval",
         "new_notes": "new notes",

@@ -25,6 +25,8 @@ def add_verbs(verbs) -> None:
         "continue a MIDI file",
         "ittybitty continue seed.mid -o longer.mid",
         "ittybitty continue seed.mid -o longer.mid --seconds 60 --seed 7 --wav longer.wav --plot longer.png",
+        "ittybitty continue seed.mid -o other.mid --from 20 --seconds 30",
+        "ittybitty continue -o new.mid --seconds 30",
     )
     drawn, given = GenerationConfig(), DataConfig()
     usual = {
@@ -32,7 +34,10 @@ def add_verbs(verbs) -> None:
         for name in ("temperature", "top_k", "top_p")
     }
     parser.add_argument(
-        "seed_file", metavar="SEED.mid", help="any MIDI file; its pitched instruments are read as one piano"
+        "seed_file",
+        metavar="SEED.mid",
+        nargs="?",
+        help="any MIDI file; its pitched instruments are read as one piano. Without one a piece is made from nothing",
     )
     parser.add_argument("-o", "--out", required=True, metavar="OUT.mid", help="where the seed and its continuation go")
     parser.add_argument(
@@ -54,6 +59,15 @@ def add_verbs(verbs) -> None:
     parser.add_argument(
         "--prompt-tokens", type=int, metavar="N", help="and at most N tokens (default: as the model was trained)"
     )
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument(
+        "--from",
+        dest="start",
+        type=float,
+        metavar="SECONDS",
+        help="where in the seed the new music begins (its end, or before its ending where it has one)",
+    )
+    begin.add_argument("--keep-ending", action="store_true", help="go on after the seed's ending too")
     parser.add_argument(
         "--no-ending", action="store_true", help="with --seconds: cut the piece there, in place of closing it nearby"
     )
@@ -150,9 +164,14 @@ def continue_(options: argparse.Namespace) -> Result:
     """Write the continuation of a seed. Options, output files and the seed are checked before the model is loaded."""
     choices = _choices(options)
     with outputs(options.seed_file, options.out, options.wav, options.plot) as (midi, wav, plot):
+        from .. import seeds
         from ..midi import read_midi
+        from ..notes import Performance
 
-        seed = read_midi(options.seed_file, repair=True)  # a bad seed is refused before a model is loaded
+        # a bad seed is refused before a model is loaded
+        seed = read_midi(options.seed_file, repair=True) if options.seed_file else Performance()
+        if options.start is not None:
+            seeds.chosen(seed, options.start)
         from .. import devices
         from ..generation import Piano
 
@@ -181,9 +200,11 @@ def _choices(options: argparse.Namespace) -> dict:
         "notes",
         "seed",
         "only_new",
+        "start",
         "stop_at_end",
     )
     drawn = {name: value for name in names if (value := getattr(options, name)) is not None}
+    drawn["before_ending"] = not options.keep_ending
     drawn["ending"] = options.seconds is not None and not (options.no_ending or options.stop_at_end)
     if options.tokens is not None and options.tokens < 1:
         raise ConfigError(f"--tokens is {options.tokens}: give 1 or more")
@@ -225,8 +246,9 @@ def _report(made, options: argparse.Namespace, ran_on: dict) -> Result:
         "wav": options.wav,
         "plot": options.plot,
     }
+    seed = f"{len(made.seed):,} notes, {made.seed.end:.1f} s; its last {len(made.prompt):,} notes were listened to"
     lines = [
-        f"seed     {len(made.seed):,} notes, {made.seed.end:.1f} s; its last {len(made.prompt):,} notes were listened to",
+        f"seed     {seed if len(made.seed) else 'none: a piece from nothing'}",
         f"new      {len(made.new):,} notes, {result['new_seconds']:.1f} s of music",
         f"written  {', '.join(filter(None, (options.out, options.wav, options.plot)))}",
         f"took     {made.seconds:.1f} s for {made.tokens:,} tokens ({made.tokens_per_second:.0f} a second); "

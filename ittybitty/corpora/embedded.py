@@ -4,7 +4,7 @@ The scores stay where they are [1]; this module names them, gives each a tempo a
 calls (muspy 0.5's readers do not work with music21 10) and has them played by `performer`. Splits are by work: the
 movements of a quartet, or a set of polonaises, are in one split, and no chorale tune is in two splits.
 
-Reading takes about half a minute, once: the notes are kept in the cache under a name made of this code and music21's
+Reading takes about half a minute, once: the notes are kept in the cache under a name made of this program and music21's
 version. If the cache cannot be written, every process reads them again.
 
 Left out: repeats, ornaments and grace notes; scores of living or recent composers; works of more voices than two hands
@@ -160,7 +160,7 @@ def _alone(place: Path) -> Iterator[None]:
 
 
 def _version() -> str:
-    """Changes when this code or music21 does."""
+    """A hash that changes with this program or music21."""
     code = b"".join(Path(file).read_bytes() for file in (__file__, performer.__file__))
     return hashlib.sha256(code + importlib.metadata.version("music21").encode()).hexdigest()[:12]
 

@@ -51,19 +51,19 @@ def evaluate_baseline(
     if name not in BASELINES:
         raise ConfigError(f"no baseline is called {name!r}: there is {', '.join(BASELINES)}")
     folder = checkpoint.find(tokenizer)
-    configs, code = checkpoint.read_config(folder)["configs"], load_tokenizer(folder)
+    configs, encoder = checkpoint.read_config(folder)["configs"], load_tokenizer(folder)
     corpus, pieces = chosen_pieces(data, split, limit, configs["data"].corpus)
     if name == "xz":
-        if not hasattr(getattr(code, "vocabulary", None), "ticks_per_second") or not code.exact_clock:
+        if not hasattr(getattr(encoder, "vocabulary", None), "ticks_per_second") or not encoder.exact_clock:
             raise ConfigError(
-                f"{tokenizer}: its tokenizer {code.variant} has no grid of seconds; give --tokenizer one of the REMI kind"
+                f"{tokenizer}: its tokenizer {encoder.variant} has no grid of seconds; give --tokenizer one of the REMI kind"
             )
         found = {"parameters": 0, "method": "LZMA2, preset 9 extreme, raw stream; each piece by itself"}
-        rows, skipped = scored(pieces, lambda piece: score_xz(code, piece), progress)
+        rows, skipped = scored(pieces, lambda piece: score_xz(encoder, piece), progress)
     else:
-        store = pipeline.tokenize(configs, data, tokenizer=code, progress=progress)
-        model, found = counted([store.tokens(i) for i in store.split("train")], code.vocab_size, order)
-        rows, skipped = scored(pieces, lambda piece: score_ngram(model, code, piece), progress)
+        store = pipeline.tokenize(configs, data, tokenizer=encoder, progress=progress)
+        model, found = counted([store.tokens(i) for i in store.split("train")], encoder.vocab_size, order)
+        rows, skipped = scored(pieces, lambda piece: score_ngram(model, encoder, piece), progress)
         found |= {"bits_per_note_by_order": _by_order(rows)}
     return {
         **summary(rows),
@@ -72,9 +72,9 @@ def evaluate_baseline(
         "system": name,
         "model": BASELINES[name],
         **found,
-        "keeps": list(code.keeps),
-        "tokenizer": code.variant,
-        "tokenizer_hash": code.content_hash,
+        "keeps": list(encoder.keeps),
+        "tokenizer": encoder.variant,
+        "tokenizer_hash": encoder.content_hash,
         "data_hash": data_hash(rows),
         "complete": len(pieces) == len(corpus.split(split)),
         "skipped": skipped,

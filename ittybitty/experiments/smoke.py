@@ -74,7 +74,7 @@ def _through(name: str, preset: str, corpus: Corpus, folder: Path) -> dict:
     """One row, from notes to bits."""
     configs = systems.build(name, preset, SHORT)
     tokens = folder / f"{corpus.stamp}-{configs['data'].tokenizer}-{configs['model'].vocab_size}"
-    store = pipeline.tokenize(configs, corpus, tokens, progress=False)  # shared by the rows of one code
+    store = pipeline.tokenize(configs, corpus, tokens, progress=False)  # shared by the rows of one encoding
     run = folder / name
     pipeline.train(run, name, preset, {**SHORT, "train.steps": STEPS // 2}, data=store.path, progress=False)
     trained = pipeline.train(run, changes={"train.steps": STEPS}, data=store.path, resume=True, progress=False)

@@ -20,10 +20,10 @@ SHAPE = (
 PROMPT_TOKENS = 2048  # ids of a seed that the page reads at most, 512 events: some seconds on a phone
 
 
-def check(piano: Piano) -> None:
-    """CheckpointError, in one line, for a model that the page's script cannot play."""
-    model = piano.model
-    if not isinstance(model, EventModel) or not isinstance(piano.tokenizer, EventTokenizer):
+def playable(piano: Piano) -> tuple[EventModel, EventTokenizer]:
+    """Model and tokenizer; CheckpointError, in one line, for those that the page's script cannot play."""
+    model, tokenizer = piano.model, piano.tokenizer
+    if not isinstance(model, EventModel) or not isinstance(tokenizer, EventTokenizer):
         raise CheckpointError(
             f"{piano.name}: is not a model of events (one step a note), and the page plays no other; "
             "take one that was trained as notes-hybrid or notes-mamba"
@@ -35,18 +35,20 @@ def check(piano: Piano) -> None:
             f"{piano.name}: has blocks of {', '.join(other)}, and the page plays stacks of {', '.join(LETTERS)} only; "
             "take a model of these"
         )
+    return model, tokenizer
 
 
 def document(piano: Piano, index: dict) -> dict:
     """Everything but seeds and weights; `index` is the index of the latter."""
-    config, sampling = piano.model.config, piano.sampling
+    model, tokenizer = playable(piano)
+    config, sampling = model.config, piano.sampling
     return {
         "name": piano.name,
-        "parameters": sum(p.numel() for p in piano.model.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters()),
         "trained_on": _trained_on(piano),
         "model": {name: getattr(config, name) for name in SHAPE},
         "weights": index,
-        "tokenizer": tokenizer_tables(piano.tokenizer),
+        "tokenizer": tokenizer_tables(tokenizer),
         "prompt": {
             "promptSeconds": piano.data.prompt_seconds,
             "promptTokens": min(piano.data.prompt_tokens, PROMPT_TOKENS),

@@ -13,7 +13,7 @@ from ..generation import Piano
 from ..paths import atomic_path
 from . import seeds
 from .bundle import bundle
-from .document import check, document
+from .document import document, playable
 from .weights import pack
 
 LIMIT = 8_000_000  # bytes of a page: what a phone loads in a few seconds
@@ -25,8 +25,7 @@ def page_html(model: str | Path | Piano = "tiny") -> str:
     CheckpointError where the model is not one that the page can play, OutputError where the page would pass LIMIT.
     """
     piano = model if isinstance(model, Piano) else Piano.load(model)
-    check(piano)
-    index, data = pack(piano.model)
+    index, data = pack(playable(piano)[0])
     told = {**document(piano, index), "seeds": seeds.as_json()}
     parts = {
         "TITLE": html.escape(f"Itty Bitty: {piano.name}"),

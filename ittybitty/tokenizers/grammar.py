@@ -39,11 +39,11 @@ from .protocol import GrammarBase
 ANYWHERE = 10_000  # a position and a pitch above all others: no condition
 
 # What was read last, when it is not the type of a base token: the sequence has not begun.
-NOTHING = len(grid.TYPES)
+NOT_BEGUN = len(grid.TYPES)
 
 _EVENTS = {PEDAL_ON, PEDAL_OFF, PITCH}
 _FOLLOWERS = {
-    NOTHING: {BOS, BAR},
+    NOT_BEGUN: {BOS, BAR},
     BOS: {BAR, EOS},
     BAR: {BAR, POSITION},
     POSITION: _EVENTS,
@@ -61,7 +61,7 @@ _FOLLOWERS = {
 class State:
     """All that the past forbids."""
 
-    last: int = NOTHING  # type of the last base token
+    last: int = NOT_BEGUN  # type of the last base token
     position: int = -1  # of the current instant within its bar
     pitch: int = -1  # of the last note at the current instant
     pedal: bool = False  # held down

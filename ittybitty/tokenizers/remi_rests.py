@@ -345,7 +345,7 @@ def _chords(onset: list[int], end: list[int], pitch: list[int], parts: int) -> d
     return found
 
 
-NOTHING = -1  # the sequence has not begun
+NOT_BEGUN = -1  # the sequence has not begun
 UNLIMITED = 1 << 30
 
 
@@ -353,7 +353,7 @@ UNLIMITED = 1 << 30
 class State:
     """All that the past forbids; ticks are counted from the current bar line."""
 
-    last: int = NOTHING  # type of the last id
+    last: int = NOT_BEGUN  # type of the last id
     begun: bool = False  # an event was read: the tempo, a chord or a note
     position: int = -1  # of the current instant
     pitch: int = -1  # of the last note at the current instant
@@ -383,7 +383,7 @@ class RestGrammar(GrammarBase):
     def mask(self, state: State) -> np.ndarray:
         """(V,) bool: True for each id that may come next; none after EOS."""
         of, values, last = self._of, self._values, state.last
-        if last == NOTHING:
+        if last == NOT_BEGUN:
             return of[BOS] | of[BAR]
         if last == BOS:
             return of[BAR] | of[EOS]

@@ -15,7 +15,7 @@ from torch import nn
 from ..config import TrainConfig
 from ..errors import ConfigError
 
-PRECISIONS = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+TRAINING_DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 NOT_HIDDEN = ("x_proj", "dt_proj")  # Mamba's small projections steer the scan: AdamW
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # [2]: a X + b (X X^T) X + c (X X^T)^2 X, five times
 
@@ -174,11 +174,11 @@ def precision(name: str, device: torch.device) -> torch.dtype | None:
             return None
         capability = min(torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count()))
         return torch.bfloat16 if capability >= (8, 0) else torch.float16  # a T4 is (7, 5)
-    if name not in PRECISIONS:
-        raise ConfigError(f"train.precision is {name!r}: give auto, {', '.join(PRECISIONS)}")
+    if name not in TRAINING_DTYPES:
+        raise ConfigError(f"train.precision is {name!r}: give auto, {', '.join(TRAINING_DTYPES)}")
     if name == "float16" and device.type != "cuda":
         raise ConfigError("train.precision float16 needs a CUDA device: give float32 or auto on a CPU")
-    return PRECISIONS[name]
+    return TRAINING_DTYPES[name]
 
 
 class Autocast(nn.Module):

@@ -1,9 +1,9 @@
-"""What the paper is filled with: numbers as LaTeX macros and tables, from recorded results and from nothing else.
+"""Generates the paper's numbers (LaTeX macros), tables and figures from recorded results, and from nothing else.
 
     paper/results/*.json        what was measured, with its provenance
-    paper/experiments/*.yaml    which rows there are to be: one that was not run says so
+    paper/experiments/*.yaml    the rows of each experiment; one that was not run is marked as such
     pretrained/<name>/          configuration and log of the model that ships, and in results/runs/ of the one that does not
-        -> paper/numbers.tex    one macro a number, with the file that it came from (numbers_tex.py)
+        -> paper/numbers.tex    one macro per number, with the file that it came from (numbers_tex.py)
         -> paper/tables/*.tex   (tables_tex.py)
         -> README.md            its table of results (readme_md.py)
 

@@ -1,4 +1,4 @@
-"""Every number of the paper's text as a LaTeX macro: \\val and a name in letters, with the file that it came from."""
+"""Generates every number of the paper's text as a LaTeX macro: \\val and a name, with the file that it came from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's table of results, in Markdown, between two marks that a reader does not see."""
+"""Generates README's table of results, in Markdown, between two comments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROW_NAMES = {
 
 
 def readme_table(results: Mapping) -> str:
-    """Every system on the same pieces, one line each."""
+    """The table: every system on the same pieces, one line each."""
     share, tokens = (results["all_rows_hybrid"]["training"][key] for key in ("passes", "tokens"))
     lines = [
         f"Bits per note on {len(common_pieces(results))} pieces of MAESTRO's validation split, 95% interval over pieces; all but those in bold and the",
@@ -48,14 +48,14 @@ def readme_table(results: Mapping) -> str:
 
 
 def fill(text: str, table: str) -> str:
-    """A README with the table between its marks; ResultError where it has none."""
+    """Put the table between the two comments of a README; ResultError if they are missing."""
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise ResultError(f"README.md: lacks the two lines {BEGIN} and {END}, between which the results belong")
     return f"{text.split(BEGIN)[0]}{BEGIN}\n{table}\n{END}{text.split(END)[1]}"
 
 
 def write_readme(results: Mapping, path: str | Path) -> None:
-    """Puts the table of results into a README."""
+    """Write the table of results into a README."""
     text = fill(Path(path).read_text(encoding="utf-8"), readme_table(results))
     with atomic_path(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")

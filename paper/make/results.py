@@ -1,4 +1,4 @@
-"""Recorded results as the paper needs them: read, checked, and set side by side on the same pieces.
+"""Reads and checks recorded results, and compares them on the same pieces.
 
     results = read_results("paper/results")
     rows_of(results, "all_rows")                                       # those that were not run are None
@@ -109,13 +109,13 @@ def settings(result: Mapping, variant: str) -> dict:
 
 
 def overtakes(lengths: list[int], first: list[float], second: list[float]) -> str:
-    """The length from which on `first` is below `second` at every length measured, as text."""
+    """The shortest measured length from which `first` stays below `second`, as text."""
     ahead = [i for i in range(len(lengths)) if all(a < b for a, b in zip(first[i:], second[i:]))]
     return f"{lengths[ahead[0]]:,}" if ahead else "no length measured"
 
 
 def uniform_bits(result: Mapping, vocabulary: int) -> float:
-    """Bits per note of a model that finds every token equally likely."""
+    """Bits per note of a model that gives every token the same probability."""
     return result["tokens_per_note"] * math.log2(vocabulary)
 
 
@@ -126,12 +126,12 @@ def extremes(result: Mapping) -> tuple[float, float]:
 
 
 def rows_of(results: Mapping, experiment: str) -> dict[str, dict | None]:
-    """Row -> its record, in the order of the recipe; None for one that was not run."""
+    """{row: its record, or None if it was not run}, in the order of the recipe."""
     return {row.name: results.get(f"{experiment}_{row.name}") for row in results["recipes"][experiment].rows}
 
 
 def common_pieces(results: Mapping, experiment: str = "all_rows") -> frozenset[str]:
-    """The held-out pieces that all rows of an experiment were scored on; ResultError where they differ."""
+    """The held-out pieces that all rows of an experiment were evaluated on; ResultError if rows differ in them."""
     sets = {
         frozenset(piece["name"] for piece in row["per_piece"]) for row in rows_of(results, experiment).values() if row
     }

@@ -1,4 +1,4 @@
-"""The paper's tables as LaTeX."""
+"""Generates the paper's tables as LaTeX."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 
 from .results import HYBRID, MIXERS, MODEL, NOTES, PROTOCOLS, WHOLE, common_pieces, on_pieces, paired, rows_of
 
-EVERYTHING = ("pitch", "onset", "duration", "velocity", "pedal")  # what a code may keep
+EVERYTHING = ("pitch", "onset", "duration", "velocity", "pedal")  # what an encoding may keep
 NOT_RUN = "not run"
 BASE = "all_rows_hybrid"  # what ablations are compared with
 SHIPPED = f"evaluate_{MODEL}"
 
 
 def tables(results: Mapping) -> dict[str, str]:
-    """Name of a table -> its LaTeX."""
+    """{name of a table: its LaTeX}."""
     return {
         "settings": settings_table(results["tokenizer_settings"]),
         "complexity": complexity_table(results["complexity"]),
@@ -32,7 +32,7 @@ def tables(results: Mapping) -> dict[str, str]:
 
 
 def settings_table(result: Mapping) -> str:
-    """What a grid costs in tokens and in time, over a few validation pieces."""
+    """Tokens per note and errors in time of several grids, over a few validation pieces."""
     rows = []
     for row in result["rows"]:
         name = row["settings"].replace("(remi)", "\\textbf{(ours)}").replace("(remi-published)", "(published)")
@@ -44,7 +44,7 @@ def settings_table(result: Mapping) -> str:
 
 
 def complexity_table(result: Mapping) -> str:
-    """Of every mixer theory, fitted exponent and the cost at the longest length."""
+    """For every mixer: theoretical growth, fitted exponent, and cost at the longest length."""
     rows = []
     for key, (_, name, time, memory) in MIXERS.items():
         row = result["mixers"][key]
@@ -103,7 +103,7 @@ def _augmentation(data) -> str:
 
 
 def results_table(result: Mapping) -> str:
-    """What was measured on held-out pieces, beside what the code keeps."""
+    """Figures of the shipped model on held-out pieces, with the errors of its encoding."""
     low, high = result["ci95"]
     rows = [
         ["Bits per note", f"{result['bits_per_note']:.2f} ({low:.2f}--{high:.2f})"],
@@ -121,7 +121,7 @@ def results_table(result: Mapping) -> str:
 
 
 def whole_table(results: Mapping) -> str:
-    """What a whole pass gives at equal parameters, on all pieces."""
+    """Systems after a whole pass with about the same number of parameters, on all pieces."""
     base, body = results[SHIPPED], []
     for name in WHOLE.values():
         row, system = results.get(name), rf"\texttt{{{_system(results, name)}}}"
@@ -139,7 +139,7 @@ def _system(results: Mapping, name: str) -> str:
 
 
 def leak_table(rows: Iterable[Mapping]) -> str:
-    """What each protocol would have claimed, and what is true."""
+    """Claimed and true bits per note of each protocol."""
     what = {"windows": "random windows", "pieces": "random pieces", "official": "by composition (ours)"}
     body = [
         [
@@ -190,7 +190,7 @@ def systems(results: Mapping) -> list[dict]:
 
 
 def systems_table(results: Mapping) -> str:
-    """Every system on the same pieces, floors of skill among them."""
+    """Every system and baseline on the same pieces."""
     rows = systems(results)
     body: list[list[str] | str] = []
     for row in rows:
@@ -222,7 +222,7 @@ def _bits(bits: float, interval: Iterable[float]) -> str:
 
 
 def _more(result: Mapping | None, base: Mapping) -> str:
-    """What a row needs more than another on the same pieces, with its interval."""
+    """Difference of two rows in bits per note on the same pieces, with its interval."""
     return "${:+.2f}$ (${:+.2f}$ to ${:+.2f}$)".format(*paired(result, base)) if result else NOT_RUN
 
 
@@ -241,7 +241,7 @@ ABLATIONS = {
 
 
 def ablations_table(results: Mapping) -> str:
-    """The hybrid but for one thing."""
+    """The hybrid with one thing changed at a time."""
     base, body = results[BASE], []
     for (experiment, row), what in ABLATIONS.items():
         result = rows_of(results, experiment)[row]
@@ -251,7 +251,7 @@ def ablations_table(results: Mapping) -> str:
 
 
 def vocabulary_table(results: Mapping) -> str:
-    """Byte pairs at equal steps: how many notes they were, and what it gave."""
+    """Vocabulary sizes at equal steps: notes read, and bits per note."""
     rows = [
         (2000, results[BASE]),
         *((int(name.removeprefix("bpe-")), row) for name, row in rows_of(results, "vocabulary_size").items()),
@@ -291,7 +291,7 @@ def insights_table(results: Mapping) -> str:
 
 
 def music_table(results: Mapping) -> str:
-    """How near continuations are to what pianists played, on the metrics' own scale of other pianists."""
+    """Distance of continuations to what pianists played, compared with the distance of other pianists."""
     found = [(name, row) for name, row in rows_of(results, "music").items() if row]
     features = ("pitch_classes", "intervals", "iois", "durations", "velocities")
     body = [
@@ -319,7 +319,7 @@ def music_table(results: Mapping) -> str:
 
 
 def beats_table(results: Mapping) -> str:
-    """Beats beside seconds on the same pieces, and what the bits are spent on."""
+    """The beat encoding and REMI on the same pieces, with bits per note by attribute."""
     body = []
     for name, row in rows_of(results, "beats").items():
         if row is None:

@@ -313,6 +313,40 @@ def test_continue_writes_midi_wav_and_picture_and_reports(folder, tmp_path, caps
     assert code == 0 and "--seed 3" in out and (tmp_path / "out.mid").read_bytes() == first
 
 
+def test_continue_begins_where_it_is_asked_to_or_from_nothing(folder, tmp_path, capsys):
+    from ittybitty.midi import read_midi
+
+    command = ["continue", "-o", "out.mid", "--model", folder / "run", "--tokens", 40, "--seed", 3, "--json"]
+    code, out, err = run(capsys, *command, folder / "seed.mid", "--from", 2.5)
+    report = json.loads(out.splitlines()[-1])
+    assert code == 0 and 0 < report["seed_notes"] < 32, err
+    assert "cannot begin at 500 s" in refused(capsys, *command, folder / "seed.mid", "--from", 500)
+    assert "no seed" in refused(capsys, *command, "--from", 5)
+    code, out, err = run(capsys, *command, "--plot", "new.png")
+    report = json.loads(out.splitlines()[-1])
+    assert code == 0 and report["seed_notes"] == 0 < report["new_notes"] == len(read_midi(tmp_path / "out.mid")), err
+
+
+def test_continue_says_that_the_seed_ends_and_goes_on_before(folder, tmp_path, capsys):
+    from ittybitty.midi import write_midi
+    from ittybitty.notes import Performance
+
+    steady = [(0.25 * i, 0.24, 60 + i % 12, 70) for i in range(80)]
+    write_midi(
+        Performance.of([*steady, (20.0, 0.5, 64, 60), (20.7, 0.9, 62, 60), (21.7, 5, 48, 60)]), tmp_path / "whole.mid"
+    )
+    command = ["continue", tmp_path / "whole.mid", "-o", "out.mid", "--model", folder / "run", "--tokens", 40, "--json"]
+    code, out, err = run(capsys, *command)
+    assert code == 0 and err.count("ends in an ending") == 1 and json.loads(out)["seed_notes"] < 83
+    code, out, err = run(capsys, *command, "--keep-ending")
+    assert code == 0 and "ending" not in err and json.loads(out)["seed_notes"] == 83
+
+
+def test_a_bare_command_shows_its_help(capsys):
+    assert cli.main([]) == 0
+    assert "usage: ittybitty" in capsys.readouterr().out
+
+
 def test_tokenize_keeps_to_the_corpus_and_continues(folder, tmp_path, capsys):
     command = [
         "tokenize",

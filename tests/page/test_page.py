@@ -18,6 +18,7 @@ from ittybitty import cli, systems
 from ittybitty.config import GenerationConfig
 from ittybitty.errors import CheckpointError, ConfigError, OutputError
 from ittybitty.generation import Piano, continuation, make_prompt
+from ittybitty.midi import midi_bytes, read_midi_bytes
 from ittybitty.models.decode import quantized
 from ittybitty.notes import Performance
 from ittybitty.page import page, seeds
@@ -157,7 +158,12 @@ def fixtures(tmp_path_factory) -> Path:
         uniform.append(
             {"seed": seed, "numbers": [float(torch.rand(1, generator=chance, dtype=torch.float64)) for _ in range(700)]}
         )
+    files = [random_performance(21), with_pedal(22)]
     told = {
+        "files": [
+            {"bytes": list(midi_bytes(music)), "music": rows(read_midi_bytes(midi_bytes(music), "file"))}
+            for music in files
+        ],
         "erf": [(x, math.erf(x)) for x in np.linspace(-5, 5, 201).tolist()],
         "uniform": uniform,
         "encodings": [encoded(name) for name in ENCODINGS],

@@ -5,7 +5,7 @@ import pytest
 
 from ittybitty.midi import read_midi, write_midi
 from ittybitty.tokenizers import PianoTokenizer
-from ittybitty.tokenizers.grammar import NOTHING, State
+from ittybitty.tokenizers.grammar import NOT_BEGUN, State
 from ittybitty.tokenizers.grid import TYPES
 from ittybitty.tokenizers.remi import VARIANTS
 from performances import random_performance
@@ -90,7 +90,7 @@ def test_a_mask_is_the_rules_told_slowly(tokenizer, grammar):
 
 
 def plainly_allowed(tokenizer, state: State, id: int) -> bool:
-    last = "start" if state.last == NOTHING else TYPES[state.last]
+    last = "start" if state.last == NOT_BEGUN else TYPES[state.last]
     position, pitch, pedal, bars = state.position, state.pitch, state.pedal, state.empty_bars
     metre = tokenizer.settings.time_signatures
     after_event = ("Pitch", "Position", "Bar", "EOS")

@@ -53,7 +53,7 @@ function show(take, at = 0) {
 function refresh(anew = false) {
   roll.show(shownMusic(), shownSeam());
   list.render(state.takes, state.shown, anew);
-  $("roll-title").textContent = state.shown?.title ?? "Seed";
+  $("roll-title").textContent = state.shown?.title ?? "Beginning";
   $("no-takes").hidden = state.takes.length > 0;
   $("halt").disabled = !state.jobs.length;
   const { notes } = state.seed.music, seconds = endOf(state.seed.music);
@@ -122,7 +122,7 @@ async function readFile(file) {
     if (!file) return;
     const bytes = file.size > 2 ** 21 ? new Uint8Array(file.size) : new Uint8Array(await file.arrayBuffer()); // too large to be read: refused by its size
     choose({ title: file.name, licence: "your own file, it stays on this device", music: ending(readMidi(bytes, file.name)) });
-    say(`${file.name} is the seed now.`);
+    say(`${file.name} is the beginning now.`);
   } catch (error) {
     complain(error);
   }
@@ -188,7 +188,7 @@ function listen(take) {
 
 function goOn(take) {
   choose({ title: take.title, licence: "a take of this page", music: take.music });
-  say(`${take.title} is the seed now: Continue goes on from its end.`);
+  say(`${take.title} is the beginning now: Continue goes on from its end.`);
 }
 
 function keep(take) {
@@ -223,7 +223,7 @@ function saveMidi(take = state.shown) {
 
 async function saveWav() {
   say("Writing the sound …");
-  await sound.first;
+  await sound.all;
   save(writeWav(await render(shownMusic(), sound.tones), 44100), `${fileName(state.shown)}.wav`, "audio/wav");
   say("The sound is written.");
 }

@@ -1,4 +1,4 @@
-// What is played: every key sounds; with "Record a seed" it becomes the seed, with "Call and response" the model answers.
+// What is played: every key sounds; with "Record a beginning" it becomes the seed, with "Call and response" the model answers.
 
 import { Duet } from "./duet.js";
 import { ComputerKeys, connectMidi, ScreenKeys } from "./keyboard.js";
@@ -61,7 +61,7 @@ export class Hands {
     this.tell(
       {
         free: "Keys only sound.",
-        record: "Play; then press “Use as the seed”.",
+        record: "Play; then press “Use as the beginning”.",
         duet: "Play a phrase and pause: the model answers. Play on to take over.",
       }[this.mode],
     );

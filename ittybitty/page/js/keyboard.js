@@ -5,9 +5,10 @@ const BLACK = [1, 3, 6, 8, 10];
 const COMPUTER = "awsedftgyhujkolp"; // semitones from C on, in the places of a piano's keys
 const VELOCITY = 80;
 
-/** "C sharp 4" */
+/** "C4", "C sharp 4" */
 export function nameOf(pitch) {
-  return `${NAMES[pitch % 12]} ${Math.floor(pitch / 12) - 1}`;
+  const name = NAMES[pitch % 12];
+  return `${name}${name.length > 1 ? " " : ""}${Math.floor(pitch / 12) - 1}`;
 }
 
 /** Keys on the screen in `element`; pointers, and the focus moved by arrows with Enter or the space bar. */

@@ -53,7 +53,9 @@ export class Player {
     const turn = (this.turn = Symbol("turn")); // who presses twice while the sound wakes up gets one piece
     if (!(await this.sound.resume())) throw new Error("The browser gives no sound yet: press Play once more.");
     if (turn !== this.turn) return;
-    this.from = this.until = from;
+    this.from = from;
+    const first = this.notes.findIndex(({ onset }) => onset >= from);
+    this.next = first < 0 ? this.notes.length : first; // the note that is handed on next; new ones come behind it
     this.base = this.sound.now() + START - from; // time of the clock at second 0 of the music
     this.playing = true;
     this.timer = setInterval(() => this.tick(), TICK);
@@ -94,15 +96,13 @@ export class Player {
     const now = this.sound.now(), position = now - this.base;
     if (this.growing && position > this.last) this.base += position - this.last; // the cursor waits for the model
     const until = now - this.base + (document.hidden ? 2.5 : this.sound.ahead);
-    for (const note of this.notes) {
-      if (note.onset < this.until || note.onset >= until) continue;
-      const when = Math.max(this.base + note.onset, now);
+    for (; this.next < this.notes.length && this.notes[this.next].onset < until; this.next++) {
+      const note = this.notes[this.next], when = Math.max(this.base + note.onset, now);
       const voice = this.sound.strike(note.pitch, note.velocity, when);
       if (!voice) continue;
       voice.release(when + note.duration);
       this.voices.push({ voice, end: when + note.duration + TAIL });
     }
-    this.until = Math.max(this.until, until);
     this.voices = this.voices.filter(({ end }) => end > now);
     if (!this.growing && position > this.end + TAIL / 2) this.stop();
   }

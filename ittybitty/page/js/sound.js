@@ -10,11 +10,13 @@ export class Sound {
     this.tones = new Tones();
     this.context = null;
     this.output = null; // a MIDIOutput, where one is chosen
-    this.first = new Promise((resolve) => (this.heard = resolve));
+    this.first = new Promise((resolve) => (this.heard = resolve)); // a tone is there
+    this.all = new Promise((resolve) => (this.complete = resolve));
     worker.addEventListener("message", ({ data }) => {
       if (data.type !== "tone") return;
       this.tones.add(data.key, data.layer, data.samples);
       this.heard();
+      if (this.tones.keys.size === TONE_KEYS.length) this.complete();
     });
     const middle = [...TONE_KEYS].sort((a, b) => Math.abs(a - 63) - Math.abs(b - 63)); // those most played first
     worker.postMessage({ type: "tones", wanted: middle.flatMap((key) => LAYERS.map((layer) => ({ key, layer }))) });

@@ -20,7 +20,7 @@ from . import vocabulary as v
 from .codebook import Codebook
 from .grid import FRAMES, HELD, SILENT, STRUCK
 
-NOTHING, BEGUN, BEAT, KEY, PARTS, CELL, END = range(7)  # what was read last: CELL is a complete one
+NOT_BEGUN, BEGUN, BEAT, KEY, PARTS, CELL, END = range(7)  # what was read last: CELL is a complete one
 USUAL_VELOCITY = 64  # of notes whose code says none
 
 
@@ -28,7 +28,7 @@ USUAL_VELOCITY = 64  # of notes whose code says none
 class State:
     """All that the past forbids."""
 
-    last: int = NOTHING
+    last: int = NOT_BEGUN
     pitch: int = -1  # of the current or last cell in this beat
     frames: int = 0  # of the current cell that its parts have told
     level: int = -1  # of the current cell's parts: 0, 1, 2
@@ -77,7 +77,7 @@ class Grammar(GrammarBase):
             return self._next_parts(state)
         if state.last == CELL and not state.spoken:
             return self._spoken.copy()
-        if state.last == NOTHING:
+        if state.last == NOT_BEGUN:
             allowed[v.BOS] = True
         if state.last != END and (self.max_empty is None or state.empty_beats <= self.max_empty or state.last == CELL):
             allowed |= self._tempo
@@ -108,7 +108,7 @@ class Grammar(GrammarBase):
         """The state after one more id."""
         kind = v.TYPES[v.TYPE_OF[id]]
         if kind == "Tempo":
-            empty = state.empty_beats + 1 if state.last in (BEAT, BEGUN, NOTHING) else 1
+            empty = state.empty_beats + 1 if state.last in (BEAT, BEGUN, NOT_BEGUN) else 1
             return State(BEAT, before=state.now, empty_beats=empty)
         if kind == "Pitch":
             pitch = id - v.PITCH
