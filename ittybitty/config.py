@@ -180,6 +180,11 @@ class GenerationConfig:
     temperature: float = 0.95
     top_p: float = 0.97
     top_k: int = 0  # 0 means all
+    # Where one step is a note (notes-*), its parts may be drawn in ways of their own; None: as above.
+    time_temperature: float | None = None  # of the time since the event before
+    time_top_p: float | None = None
+    expression_temperature: float | None = None  # of durations and velocities
+    expression_top_p: float | None = None
     seconds: float | None = None  # s of new music
     notes: int | None = None  # new notes
     repetition_penalty: float = 1.0  # Keskar et al. 2019 (CTRL), section 4.1; 1 is off, above 1 discourages repeats
@@ -197,6 +202,11 @@ class GenerationConfig:
             "temperature": (0 < self.temperature <= 10, "above 0, at most 10 (0.9 is a good start)"),
             "top_p": (0 < self.top_p <= 1, "above 0, at most 1 (1 is off)"),
             "top_k": (self.top_k >= 0, "0 (off) or more"),
+            **{
+                name: (getattr(self, name) is None or 0 < getattr(self, name) <= most, f"above 0, at most {most}")
+                for part in ("time", "expression")
+                for name, most in ((f"{part}_temperature", 10), (f"{part}_top_p", 1))
+            },
             "seconds": (self.seconds is None or self.seconds > 0, "above 0"),
             "start": (self.start is None or 0 < self.start < math.inf, "a second above 0"),
             "notes": (self.notes is None or self.notes >= 1, "1 or more"),
@@ -206,6 +216,20 @@ class GenerationConfig:
         for name, (good, mend) in checks.items():
             if not good:
                 raise ConfigError(f"{name} is {getattr(self, name)}: give {mend}")
+
+    @property
+    def by_part(self) -> bool:
+        """Are some parts of an event drawn in a way of their own?"""
+        return any(
+            getattr(self, f"{part}_{name}") for part in ("time", "expression") for name in ("temperature", "top_p")
+        )
+
+    def of_part(self, part: int) -> tuple[float, int, float]:
+        """Temperature, top-k and top-p of a part of an event: its time (0), what it is (1), its duration (2) or velocity (3)."""
+        own = {0: (self.time_temperature, self.time_top_p)}
+        own[2] = own[3] = (self.expression_temperature, self.expression_top_p)
+        temperature, top_p = own.get(part, (None, None))
+        return temperature or self.temperature, self.top_k, top_p or self.top_p
 
 
 def _preset(model: dict, train: dict | None = None, data: dict | None = None) -> dict:

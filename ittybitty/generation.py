@@ -128,6 +128,11 @@ def generate_tokens(model, tokenizer, prompt_ids, config: GenerationConfig) -> I
     ids = torch.tensor([[int(i) for i in prompt_ids] or [tokenizer.bos_id]])
     if hasattr(model, "parameters"):
         ids = ids.to(next((p.device for p in model.parameters()), ids.device))
+    in_parts = getattr(tokenizer, "ids_per_event", 1) > 1
+    if config.by_part and not in_parts:
+        raise ConfigError(
+            "time_… and expression_… are for models that write a note in parts (notes-*): leave them out here"
+        )
     grammar = tokenizer.grammar()
     rules = grammar.start(ids[0].tolist())
     history = deque(ids[0].tolist(), maxlen=PENALTY_WINDOW)
@@ -138,7 +143,8 @@ def generate_tokens(model, tokenizer, prompt_ids, config: GenerationConfig) -> I
         mask = grammar.mask(rules)
         if not config.stop_at_end:
             mask[tokenizer.eos_id] = False
-        drawn = _draw(logits, mask, history, generator, config)
+        settings = config.of_part(rules.place if in_parts else -1)
+        drawn = _draw(logits, mask, history, generator, config.repetition_penalty, settings)
         id = int(drawn)
         yield id
         if id == tokenizer.eos_id or count + 1 == config.max_new_tokens:
@@ -149,12 +155,13 @@ def generate_tokens(model, tokenizer, prompt_ids, config: GenerationConfig) -> I
             logits = model.step(drawn, state)
 
 
-def _draw(logits: torch.Tensor, mask: np.ndarray, history: deque, generator, config: GenerationConfig) -> torch.Tensor:
-    if config.repetition_penalty != 1:
+def _draw(logits: torch.Tensor, mask: np.ndarray, history: deque, generator, penalty: float, settings) -> torch.Tensor:
+    """One id (1,); `settings` are temperature, top-k and top-p."""
+    if penalty != 1:
         past = torch.tensor([list(history)], device=logits.device)
-        logits = sampling.repetition_penalty(logits.float(), past, config.repetition_penalty)
+        logits = sampling.repetition_penalty(logits.float(), past, penalty)
     try:
-        return sampling.sample(logits, generator, config.temperature, config.top_k, config.top_p, mask)
+        return sampling.sample(logits, generator, *settings, mask)
     except ValueError as error:
         raise CheckpointError(f"no token can be drawn: {error}; take other weights") from None
 

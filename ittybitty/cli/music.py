@@ -84,6 +84,11 @@ def add_verbs(verbs) -> None:
         metavar="P",
         help=f"draw from the likeliest tokens whose probabilities add up to P{usual['top_p']}",
     )
+    for part, what in (("time", "times between notes"), ("expression", "durations and velocities")):
+        parser.add_argument(
+            f"--{part}-temperature", type=float, metavar="T", help=f"notes-*: temperature of {what} alone"
+        )
+        parser.add_argument(f"--{part}-top-p", type=float, metavar="P", help=f"notes-*: top-p of {what} alone")
     parser.add_argument(
         "--repetition-penalty",
         type=float,
@@ -194,6 +199,10 @@ def _choices(options: argparse.Namespace) -> dict:
         "temperature",
         "top_k",
         "top_p",
+        "time_temperature",
+        "time_top_p",
+        "expression_temperature",
+        "expression_top_p",
         "repetition_penalty",
         "precision",
         "seconds",

@@ -482,6 +482,7 @@ def test_a_bad_seed_is_refused_and_what_stood_before_stays(name, folder, tmp_pat
         (["--temperature", "nan"], "temperature"),
         (["--top-p", "0"], "top_p"),
         (["--top-p", "1.5"], "top_p"),
+        (["--time-top-p", "2"], "time_top_p"),
         (["--top-k", "-3"], "top_k"),
         (["--tokens", "-5"], "tokens"),
         (["--tokens", "0"], "--tokens is 0"),

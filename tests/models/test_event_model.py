@@ -1,13 +1,18 @@
 """Models that take one step per event: the same probabilities on every path, and exact sums."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from ittybitty import systems
+from ittybitty import sampling, systems
+from ittybitty.config import GenerationConfig
 from ittybitty.errors import ConfigError
+from ittybitty.generation import generate_tokens
 from ittybitty.models import IGNORED
-from ittybitty.tokenizers import make_tokenizer
+from ittybitty.models.decode import decoder
+from ittybitty.tokenizers import PianoTokenizer, make_tokenizer
 from performances import random_performance
 
 pytestmark = pytest.mark.slow
@@ -90,3 +95,53 @@ def test_rows_know_the_sizes_of_their_encoding():
         configs = systems.build(name, "tiny")
         tokenizer = systems.build_tokenizer(configs)
         assert configs["model"].events == tokenizer.sizes and configs["model"].vocab_size == tokenizer.vocab_size
+
+
+def test_parts_of_an_event_are_drawn_in_ways_of_their_own(model, ids):
+    tokenizer, prompt = make_tokenizer("notes"), ids[0, :81]
+    config = GenerationConfig(
+        120, temperature=1.0, top_k=0, top_p=1.0, time_temperature=1e-4, expression_top_p=1e-6, seed=3
+    )
+    drawn = list(generate_tokens(model, tokenizer, prompt, config))
+    rules = (grammar := tokenizer.grammar()).start(prompt.tolist())
+    with torch.no_grad():
+        logits = model(torch.cat([prompt, torch.tensor(drawn)])[None])[0, len(prompt) - 1 :]
+    likeliest = [[] for _ in range(4)]
+    for id, row in zip(drawn, logits):
+        mask = grammar.mask(rules)
+        mask[tokenizer.eos_id] = False
+        likeliest[rules.place].append(id == int(sampling.greedy(row, mask)))
+        rules = grammar.advance(rules, id)
+    assert all(likeliest[0]) and all(likeliest[2]) and all(likeliest[3]) and not all(likeliest[1])
+
+
+def test_the_decoder_draws_parts_as_the_model_does(model, ids):
+    config = GenerationConfig(
+        200, temperature=1.0, top_k=0, top_p=0.9, time_top_p=1.0, expression_temperature=0.5, seed=4
+    )
+    plain, fast = (
+        list(generate_tokens(player, make_tokenizer("notes"), ids[0, :81], config))
+        for player in (model, decoder(model))
+    )
+    other = dataclasses.replace(config, time_top_p=None, expression_temperature=None)
+    assert plain == fast != list(generate_tokens(decoder(model), make_tokenizer("notes"), ids[0, :81], other))
+
+
+def test_parts_fall_back_on_what_all_are_drawn_with():
+    usual = {"temperature": 0.9, "top_k": 50, "top_p": 0.9}
+    whole, parts = GenerationConfig(**usual), GenerationConfig(**usual, time_top_p=1.0, expression_temperature=0.7)
+    assert not whole.by_part and {whole.of_part(part) for part in range(-1, 4)} == {(0.9, 50, 0.9)}
+    assert [parts.of_part(part) for part in range(4)] == [
+        (0.9, 50, 1.0),
+        (0.9, 50, 0.9),
+        (0.7, 50, 0.9),
+        (0.7, 50, 0.9),
+    ]
+    for wrong in ({"time_top_p": 1.5}, {"expression_temperature": 0}):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is"):
+            GenerationConfig(**wrong)
+
+
+def test_parts_of_their_own_need_a_model_that_writes_in_parts():
+    with pytest.raises(ConfigError, match="leave them out here"):
+        next(generate_tokens(None, PianoTokenizer(), [], GenerationConfig(time_top_p=1.0)))
