@@ -7,7 +7,7 @@ PARITY := build/parity-venv
 LATEX := pdflatex -interaction=nonstopmode -halt-on-error main.tex
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu-tokens setup check reproduce test test-fast test-parity test-sanitizers fuzz paper lab playground page kaggle-bundle kaggle-rehearsal clean
+.PHONY: help gpu-tokens setup check reproduce test test-fast test-parity test-sanitizers fuzz kills nightly paper lab playground page kaggle-bundle kaggle-rehearsal clean
 
 help:
 	@echo "make reproduce   run every notebook at its small size; ends by saying where the new piece of music lies"
@@ -17,6 +17,8 @@ help:
 	@echo "make test-parity run our Mamba against mamba_ssm.Mamba, in an environment of its own (about 2 GB)"
 	@echo "make test-sanitizers           the C++ under AddressSanitizer and UndefinedBehaviorSanitizer (half a minute)"
 	@echo "make fuzz        100,000 mutated MIDI files; each gives music or one line (a quarter of an hour)"
+	@echo "make kills       200 kills of a training, each resumed bit for bit (a quarter of an hour)"
+	@echo "make nightly     both of these: what takes too long for every change"
 	@echo "make paper       build paper/main.pdf from the recorded results"
 	@echo "make playground  choose, slide, watch, listen: a page in your browser, without a network"
 	@echo "make page        build/piano.html: one file that plays by itself, with the model inside"
@@ -75,6 +77,11 @@ test-sanitizers: $(READY)
 # A short run is among the tests. Other files than last time: make fuzz SEED=100000
 fuzz: $(READY)
 	@FUZZ_FILES=$(or $(FILES),100000) FUZZ_FIRST=$(or $(SEED),0) $(BIN)/python -m pytest -s tests/test_midi_fuzz.py
+
+kills: $(READY)
+	@TRAINING_KILLS=$(or $(KILLS),200) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/train/test_loop.py -k kills
+
+nightly: fuzz kills
 
 paper: $(READY)
 	@$(BIN)/ittybitty reproduce --only figures

@@ -31,6 +31,7 @@ from safetensors.torch import load_file, save_file
 
 from . import config, devices, paths, systems
 from .errors import CheckpointError, ConfigError, OutputError, TokenizerError
+from .jsonable import dumps
 from .models.lm import LanguageModel
 from .tokenizers.protocol import Tokenizer
 
@@ -151,7 +152,7 @@ def write_config(
         made_by = "unknown"
     head = {"format": FORMAT, "system": system, "preset": preset, "version": made_by, "tokenizer_hash": tokenizer_hash}
     head |= {} if trained_on is None else {"trained_on": trained_on}
-    text = json.dumps({**head, "metrics": dict(metrics), **json.loads(config.to_json(configs))}, indent=1)
+    text = dumps({**head, "metrics": dict(metrics), **json.loads(config.to_json(configs))}, indent=1)
     with paths.atomic_path(Path(folder) / "config.json") as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -233,7 +234,7 @@ def save_last(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optim
         write_tensors(_flatten(model, optimizer), writing / "optimizer.safetensors")
         files = {p.name: p.stat().st_size for p in writing.iterdir()}
         # written last: a folder with a state.json is complete
-        (writing / "state.json").write_text(json.dumps({**state, "format": FORMAT, "files": files}), encoding="utf-8")
+        (writing / "state.json").write_text(dumps({**state, "format": FORMAT, "files": files}), encoding="utf-8")
         for path in writing.iterdir():
             _sync(path)
     except (OSError, SafetensorError) as error:
@@ -393,10 +394,10 @@ def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file with the file mode of this process's umask; safetensors itself would write mode 0600."""
+    path.touch()  # with the umask's mode, which can be read without setting it for all threads
+    mode = path.stat().st_mode & 0o777
     save_file(dict(tensors), path, metadata=dict(metadata) if metadata else None)
-    mask = os.umask(0)
-    os.umask(mask)  # it can only be read by setting it
-    path.chmod(0o666 & ~mask)
+    path.chmod(mode)
 
 
 def _sync(path: Path) -> None:

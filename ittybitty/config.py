@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 from .errors import ConfigError
+from .jsonable import dumps
 
 
 def _at_least(least: int, part: str, config: object, *names: str) -> None:
@@ -325,7 +326,7 @@ def _shown(value: object) -> str:
 
 def to_json(configs: Mapping[str, object]) -> str:
     """A preset as text that `from_json` reads back."""
-    return json.dumps({part: dataclasses.asdict(config) for part, config in configs.items()}, indent=1)
+    return dumps({part: dataclasses.asdict(config) for part, config in configs.items()}, indent=1)
 
 
 def from_json(text: str | Mapping) -> dict:

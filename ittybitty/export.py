@@ -25,6 +25,7 @@ import torch
 
 from . import REPOSITORY, checkpoint
 from .errors import CheckpointError, OutputError
+from .jsonable import dumps
 
 SHARD_BYTES = 15_000_000
 CITED = {  # a corpus on model hubs, and in prose; of any other its own name is what can be said
@@ -140,7 +141,7 @@ def _fill(folder: Path, found: checkpoint.Loaded, measured: Mapping, name: str, 
         kept = {key: value for key, value in measured.items() if key not in ("per_piece", "skipped")}
         if (rounded := checkpoint.weights_hash(again)) != kept.get("weights_hash"):
             kept[EXPORTED] = rounded  # so that an export can be exported
-        (folder / "results.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        (folder / "results.json").write_text(dumps(kept, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card(found, measured, name, trained_on), encoding="utf-8")
     return largest
 
@@ -161,7 +162,7 @@ def _save_shards(model: torch.nn.Module, folder: Path) -> None:
         checkpoint.write_tensors({name: halves[name] for name in names}, folder / file, {"format": "pt"})
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        (folder / checkpoint.INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        (folder / checkpoint.INDEX).write_text(dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
 def _compare(model: torch.nn.Module, again: torch.nn.Module, folder: Path) -> float:

@@ -1,9 +1,18 @@
-"""Values as JSON has them: what NumPy and torch return is turned into plain numbers, lists and null."""
+"""All JSON that is written: what NumPy and torch return is turned into plain numbers, lists and null.
+
+JSON has no infinity and no NaN; Python writes them all the same, and other readers then refuse the file.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+
+
+def dumps(value: object, indent: int | None = None) -> str:
+    """`value` as JSON that every reader takes."""
+    return json.dumps(jsonable(value), indent=indent, allow_nan=False)
 
 
 def jsonable(value: object) -> object:

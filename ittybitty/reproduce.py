@@ -8,13 +8,13 @@ Left out: full-size parameters; those are injected where there is a GPU (kaggle/
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .errors import ConfigError, IttyBittyError
+from .jsonable import dumps
 from .paths import DATA_VARIABLE, atomic_path, repository_root
 
 MUSIC = (".mid", ".wav", ".png")
@@ -52,7 +52,7 @@ def reproduce(only: Sequence[str] = (), say: Callable[[str], None] = print) -> t
         seconds[path.stem] = _run(path, build / path.name)
         say(f"{path.stem:<{width}}  {seconds[path.stem]:6.1f} s")
     with atomic_path(build / "seconds.json") as place:
-        place.write_text(json.dumps(seconds, indent=1) + "\n")
+        place.write_text(dumps(seconds, indent=1) + "\n")
     made = _music(root / "build", started)
     lines = [
         f"{len(seconds)} notebooks in {sum(seconds.values()):.0f} s; executed copies in {build.relative_to(root)}/"

@@ -16,5 +16,5 @@ if importlib.util.find_spec("ittybitty") is None:
         for kernels in glob.glob(f"{bundle}/mamba_ssm-*.whl"):  # CUDA kernels, where the bundle was given them
             subprocess.run([*pip, "--no-index", "--no-deps", kernels], check=True)
     else:
-        subprocess.run([*pip, "git+https://github.com/ittybitty-piano/ittybitty"], check=True)
+        subprocess.run([*pip, "git+https://github.com/ittybitty-piano/ittybitty@v0.2.0"], check=True)
     print("ittybitty installed", "offline, from the attached bundle" if wheels else "by pip, from GitHub")

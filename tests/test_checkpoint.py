@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import shutil
 
@@ -253,3 +254,14 @@ def test_an_unknown_name_is_refused(tmp_path, monkeypatch):
     assert checkpoint.find("tiny") == tmp_path / "tiny"
     with pytest.raises(CheckpointError, match="did you mean 'tiny'"):
         checkpoint.load("tyni")
+
+
+def test_the_mode_of_a_file_is_read_without_setting_it_for_other_threads(tmp_path, monkeypatch):
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask belongs to all threads"))
+        checkpoint.write_tensors({"a": torch.zeros(2)}, tmp_path / "a.safetensors")
+        assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o640
+    finally:
+        monkeypatch.undo()
+        os.umask(before)

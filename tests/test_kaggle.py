@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 
+import ittybitty
 from ittybitty import REPOSITORY, checkpoint, paths, systems
 from ittybitty.errors import CheckpointError, ConfigError
 from ittybitty.train import loop
@@ -309,7 +310,8 @@ def test_first_cell_installs_offline_from_an_attached_bundle(monkeypatch, tmp_pa
 
 def test_first_cell_installs_by_pip_without_one(monkeypatch, tmp_path, capsys):
     (command,) = install(monkeypatch, tmp_path)
-    assert command[-1].endswith(f"github.com/{REPOSITORY}") and "--no-index" not in command
+    assert command[-1].endswith(f"github.com/{REPOSITORY}@v{ittybitty.__version__}")  # a branch would change under it
+    assert "--no-index" not in command
     assert f"torch=={metadata.version('torch')}" in command and "GitHub" in capsys.readouterr().out
 
 

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "ittybitty"
 
 # One line a layer, low to high; modules on one line never import each other. A subpackage counts as one module.
 LAYERS = """
-errors
-config jsonable notes paths
+errors jsonable
+config notes paths
 midi metrics seeds
 plots audio
 corpora

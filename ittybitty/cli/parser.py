@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..jsonable import jsonable
+from ..jsonable import dumps
 
 Result = tuple[dict | list, str]
 
@@ -135,7 +134,7 @@ def show(arguments: argparse.Namespace, result: dict | list, text: str) -> None:
     """Print the result as text, or with --json as one line (`Lines`: one line per item)."""
     if arguments.json:
         items = result if isinstance(result, Lines) else [result]
-        text = "\n".join(json.dumps(jsonable(item), allow_nan=False) for item in items)
+        text = "\n".join(dumps(item) for item in items)
     print(text)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from .. import checkpoint, devices
 from ..corpora import Corpus
 from ..errors import ResultError
-from ..jsonable import jsonable
+from ..jsonable import dumps
 from ..paths import atomic_path, repository_root
 
 
@@ -51,7 +51,7 @@ def record(results: Mapping, path: str | Path) -> dict:
     """Write results with their provenance (date, commit, device, versions) as JSON, atomically. Returns what was written."""
     written = {**results, "provenance": provenance(results.get("ran_on"))}
     with atomic_path(Path(path)) as temporary:
-        temporary.write_text(json.dumps(jsonable(written), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(dumps(written, indent=1) + "\n", encoding="utf-8")
     return written
 
 

@@ -24,6 +24,7 @@ import torch
 
 from .. import checkpoint
 from ..errors import CheckpointError, OutputError
+from ..jsonable import dumps
 
 FORMAT = 1
 FOLDER, WRITING, PREVIOUS = "home", "home.writing", "home.previous"
@@ -64,7 +65,7 @@ def write(runs: Mapping[str, str | Path], reports: Mapping, out: str | Path, wor
         writing.mkdir(parents=True)
         for name, shard in zip(names, shards):
             checkpoint.write_tensors(shard, writing / name)
-        (writing / LIST).write_text(json.dumps(listed), encoding="utf-8")
+        (writing / LIST).write_text(dumps(listed), encoding="utf-8")
         _put(writing, out)
     except OSError as error:
         raise OutputError(f"{out}: the parcel cannot be written ({error.strerror or error}); free some space") from None

@@ -11,7 +11,6 @@ Left out: what the steps do (step.py), and what becomes of the parcel (install.p
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from .. import checkpoint, paths, systems
 from ..errors import ConfigError, OutputError, TokenizerError
+from ..jsonable import dumps
 from . import plan, tokens
 from .step import read_result, result_file
 
@@ -187,7 +187,7 @@ class _Visit:
     def _run(self, step: plan.Step, seconds: float) -> tuple[int, str]:
         """Exit code, and the last line of what it printed where it failed."""
         file, log = (self.work / f"{step.title.replace(' ', '-')}.{kind}" for kind in ("job", "log"))
-        file.write_text(json.dumps({**self.job, "seconds": seconds, "row": step.row}), encoding="utf-8")
+        file.write_text(dumps({**self.job, "seconds": seconds, "row": step.row}), encoding="utf-8")
         self.say(f"{step.title}: {seconds:.0f} s")
         command = [sys.executable, "-m", f"{__package__}.step", step.name, str(file)]
         with open(log, "ab") as output:
@@ -218,7 +218,7 @@ class _Visit:
         if not ok or why:
             self.say(f"{step.title}: {why}")
         with paths.atomic_path(result_file(self.work, "visit")) as temporary:
-            temporary.write_text(json.dumps({"preset": self.job["preset"], "steps": self.done}), encoding="utf-8")
+            temporary.write_text(dumps({"preset": self.job["preset"], "steps": self.done}), encoding="utf-8")
 
     def summary(self) -> dict:
         """What `run` returns. OutputError where nothing could be brought home."""

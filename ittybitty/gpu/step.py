@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .. import paths
 from ..errors import IttyBittyError
+from ..jsonable import dumps
 
 
 def result_file(work: Path, name: str, row: str = "") -> Path:
@@ -35,7 +36,7 @@ def read_result(work: Path, name: str, row: str = "") -> dict:
 def _keep(work: Path, name: str, row: str = "") -> Callable[[dict], None]:
     def keep(report: dict) -> None:
         with paths.atomic_path(result_file(work, name, row)) as temporary:
-            temporary.write_text(json.dumps(report), encoding="utf-8")
+            temporary.write_text(dumps(report), encoding="utf-8")
 
     return keep
 

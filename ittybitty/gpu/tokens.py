@@ -28,6 +28,7 @@ import numpy as np
 
 from .. import paths
 from ..errors import OutputError, TokenizerError
+from ..jsonable import dumps
 from ..tokenizers import load_tokenizer
 from ..tokenizers.store import IDS, INDEX, TOKENIZER, TokenStore
 
@@ -128,7 +129,7 @@ def unpack(pack: str | Path, name: str, out: str | Path, workers: int | None = N
 
 def _write_list(out: Path, stores: Mapping[str, Mapping]) -> None:
     with paths.atomic_path(out / PACK) as temporary:
-        temporary.write_text(json.dumps({"format": FORMAT, "stores": stores}), encoding="utf-8")
+        temporary.write_text(dumps({"format": FORMAT, "stores": stores}), encoding="utf-8")
 
 
 def _same_pieces(one: TokenStore, other: TokenStore) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import paths
 from ..errors import TokenizerError
+from ..jsonable import dumps
 
 FORMAT = 1
 FILE = "tokenizer.json"
@@ -74,7 +75,7 @@ class Saved:
         if self.asked is not None:
             head["asked"] = self.asked
         with paths.atomic_path(Path(path)) as temporary:
-            temporary.write_text(json.dumps(head | self.document()), encoding="utf-8")
+            temporary.write_text(dumps(head | self.document()), encoding="utf-8")
 
     def load(self, path: Path | str) -> Self:
         """Become the tokenizer saved at `path` (its variant too) and return itself; TokenizerError if it is damaged."""

@@ -18,6 +18,8 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from .. import paths
-from ..errors import CorpusError, IttyBittyError, OutputError, TokenizerError
+from ..errors import ConfigError, CorpusError, IttyBittyError, OutputError, TokenizerError
+from ..jsonable import dumps
 from ..notes import Performance
 from . import load_tokenizer
 from .protocol import Tokenizer
@@ -142,7 +145,7 @@ def tokenize_corpus(
             for ids, line in _bar(_encoded(todo, tokenizer, workers), len(todo), len(lines), progress):
                 ids_file.write(ids)
                 ids_file.flush()
-                piece_file.write(json.dumps(line) + "\n")
+                piece_file.write(dumps(line) + "\n")
                 piece_file.flush()
                 lines.append(line)
         _finish(out, header, lines)
@@ -169,7 +172,7 @@ def _recover(out: Path, header: dict) -> list[dict]:
         first, *rest = (out / PIECES_PART).read_text(encoding="utf-8").split("\n")[:-1]  # the last may be half
         started, lines = json.loads(first), [json.loads(line) for line in rest]
     except (FileNotFoundError, ValueError):
-        (out / PIECES_PART).write_text(json.dumps(header) + "\n", encoding="utf-8")
+        (out / PIECES_PART).write_text(dumps(header) + "\n", encoding="utf-8")
         (out / IDS_PART).write_bytes(b"")
         return []
     if started["tokenizer_hash"] != header["tokenizer_hash"]:
@@ -185,7 +188,7 @@ def _recover(out: Path, header: dict) -> list[dict]:
         whole.append(line)
     with open(out / IDS_PART, "ab") as file:
         file.truncate(end)
-    text = "".join(json.dumps(line) + "\n" for line in [header, *whole])
+    text = "".join(dumps(line) + "\n" for line in [header, *whole])
     with paths.atomic_path(out / PIECES_PART) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return whole
@@ -202,7 +205,7 @@ def _finish(out: Path, header: dict, lines: list[dict]) -> None:
     index = {key: value for key, value in header.items() if key != "names"}
     os.replace(out / IDS_PART, out / IDS)
     with paths.atomic_path(out / INDEX) as temporary:
-        temporary.write_text(json.dumps({**index, "pieces": pieces, "skipped": skipped}), encoding="utf-8")
+        temporary.write_text(dumps({**index, "pieces": pieces, "skipped": skipped}), encoding="utf-8")
     (out / PIECES_PART).unlink()
 
 
@@ -245,8 +248,16 @@ def _encoded(pieces, tokenizer: Tokenizer, workers: int | None) -> Iterator[tupl
         yield from (_encode_piece(piece, tokenizer) for piece in pieces)
         return
     method = "fork" if sys.platform.startswith("linux") else "spawn"
-    with multiprocessing.get_context(method).Pool(workers, _start_worker, (tokenizer,)) as pool:
-        yield from pool.imap(_encode_in_worker, pieces, chunksize=8)
+    context = multiprocessing.get_context(method)
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (tokenizer,))  # multiprocessing.Pool waits for ever
+    try:
+        yield from pool.map(_encode_in_worker, pieces, chunksize=8)
+    except BrokenProcessPool:
+        raise ConfigError(
+            f"one of {workers} workers was killed, most likely for want of memory; what is done is kept: run it again with fewer"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _cores() -> int:

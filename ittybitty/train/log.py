@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import paths
+from ..jsonable import dumps
 
 LINE_EVERY = 60.0  # s between lines when stderr is no terminal
 
@@ -48,7 +49,7 @@ class TrainingLog:
         """Steps after the checkpoint that a resumed run starts from are trained again, and logged again."""
         kept = [record for record in read_log(self.path) if record.get("step", 0) <= step]
         with paths.atomic_path(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+            temporary.write_text("".join(dumps(record) + "\n" for record in kept), encoding="utf-8")
 
     def write(self, record: dict) -> None:
         """One line of log.jsonl."""
@@ -56,7 +57,7 @@ class TrainingLog:
             return
         try:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(dumps(record) + "\n")
         except OSError as error:
             warnings.warn(f"{self.path}: a record is lost ({error.strerror}); free some space", stacklevel=2)
 
@@ -118,6 +119,6 @@ def _in_notebook() -> bool:
 
 def _summary(record: dict, validation: dict) -> str:
     parts = [f"nll {record['nll']:.3f}", f"{record['tokens_per_second']:,.0f} tokens/s"] if record else []
-    if validation:
+    if validation.get("validation_nll") is not None:  # null stands in a file for what was not finite
         parts.append(f"validation {validation['validation_nll']:.3f}")
     return "  ".join(parts)

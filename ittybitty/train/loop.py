@@ -21,7 +21,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -262,31 +262,31 @@ class _Trainer:
         tally, record = Tally(self.group.sum), {}
         workers = _loaders(self.group.world) if self.group.device.type == "cuda" else 0
         reader = batches(self.windows, self.step, self.config.steps, workers)
-        while not reason:
-            at = time.monotonic()
-            tally.add(*self._train_step(*next(reader)))
-            self.step += 1
-            self.seconds = before + time.monotonic() - began
-            done = self._done
-            if self.step % LOG_EVERY == 0 or done:
-                record = self._log(tally)
-            if done or self.step % self._validate_every == 0:
-                self._validate()
-            if self._out_of_patience:
-                reason = "patience"
-            if done:
-                reason = "finished"
-            elif self.step % self.config.checkpoint_every == 0 and not reason:
-                self._save(final=False)
-            left = 60 * self.config.minutes - self.seconds if self.config.minutes else math.inf
-            self.log.advance(self.step, record, self.last_validation, left)
-            if on_step is not None:
-                on_step(self.step, record)
-            slowest = max(slowest, time.monotonic() - at)
-            out_of_time = time.monotonic() - began + 2 * slowest > seconds
-            reason = reason or self._agreed(stop.received, out_of_time)
-        reader.close()
-        self._end(tally)
+        with closing(self.log), closing(reader):  # whatever ends it, worker processes and progress bar end too
+            while not reason:
+                at = time.monotonic()
+                tally.add(*self._train_step(*next(reader)))
+                self.step += 1
+                self.seconds = before + time.monotonic() - began
+                done = self._done
+                if self.step % LOG_EVERY == 0 or done:
+                    record = self._log(tally)
+                if done or self.step % self._validate_every == 0:
+                    self._validate()
+                if self._out_of_patience:
+                    reason = "patience"
+                if done:
+                    reason = "finished"
+                elif self.step % self.config.checkpoint_every == 0 and not reason:
+                    self._save(final=False)
+                left = 60 * self.config.minutes - self.seconds if self.config.minutes else math.inf
+                self.log.advance(self.step, record, self.last_validation, left)
+                if on_step is not None:
+                    on_step(self.step, record)
+                slowest = max(slowest, time.monotonic() - at)
+                out_of_time = time.monotonic() - began + 2 * slowest > seconds
+                reason = reason or self._agreed(stop.received, out_of_time)
+            self._end(tally)
         return self._summary(reason)
 
     @property
@@ -437,7 +437,6 @@ class _Trainer:
         if tally.steps:
             self._log(tally)
         self._save(final=True)
-        self.log.close()
         self.group.wait()
 
     def _summary(self, reason: str) -> dict:

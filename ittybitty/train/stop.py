@@ -6,10 +6,10 @@ Left out: what a stop request does; loop.py writes a checkpoint after the curren
 from __future__ import annotations
 
 import math
+import os
 import signal
-import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -41,7 +41,9 @@ class StopSignals:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
-        print("checkpointing at the end of this step; Ctrl-C again stops at once", file=sys.stderr)
+        # print is not safe here: the signal may have come while it was writing
+        with suppress(OSError):
+            os.write(2, b"checkpointing at the end of this step; Ctrl-C again stops at once\n")
 
 
 def budget(max_hours: float | None) -> float:

@@ -1,12 +1,14 @@
 """A corpus becomes one file of ids, on any number of cores, in any number of attempts, and is never half there."""
 
 import json
+import os
+import signal
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from ittybitty.errors import CorpusError, MidiError, OutputError, TokenizerError
+from ittybitty.errors import ConfigError, CorpusError, MidiError, OutputError, TokenizerError
 from ittybitty.tokenizers import PianoTokenizer
 from ittybitty.tokenizers.store import TokenStore, tokenize_corpus
 from performances import random_performance
@@ -80,6 +82,22 @@ def test_splits_are_the_corpus(whole):
 
 def test_more_workers_write_the_same(whole, tokenizer, tmp_path):
     assert same(tokenize_corpus(SmallCorpus(), tokenizer, tmp_path, workers=2, progress=False), whole)
+
+
+@dataclass(frozen=True)
+class Killing(SmallPiece):
+    """A piece that needs more memory than there is: the system ends its process."""
+
+    def load(self):
+        if self.seed == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().load()
+
+
+def test_a_killed_worker_is_told_and_not_waited_for(tokenizer, tmp_path):
+    corpus = SmallCorpus(tuple(Killing(i) for i in range(16)))
+    with pytest.raises(ConfigError, match="one of 2 workers was killed"):
+        tokenize_corpus(corpus, tokenizer, tmp_path / "store", workers=2, progress=False)
 
 
 def test_opened_is_made(whole, tokenizer):

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 
 import pytest
 import torch
@@ -91,6 +92,46 @@ def test_ctrl_c_checkpoints_and_is_passed_on(store, straight, tmp_path):
     assert same(weights(run_dir), weights(straight[0]))
 
 
+def test_a_signal_may_come_while_something_is_printed(monkeypatch, capfd):
+    """print() in a signal handler ends in a RuntimeError where the signal has interrupted print()."""
+
+    class Interrupted:
+        def write(self, text):
+            raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+        flush = isatty = lambda self: None
+
+    monkeypatch.setattr(sys, "stderr", Interrupted())
+    with StopSignals() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.received == "SIGTERM" and "checkpointing at the end of this step" in capfd.readouterr().err
+
+
+def test_an_exception_leaves_nothing_open(store, tmp_path, monkeypatch):
+    closed = []
+    monkeypatch.setattr(TrainingLog, "close", lambda self: closed.append("log"))
+    made = loop.batches
+
+    def watched(*arguments):
+        try:
+            yield from made(*arguments)
+        finally:
+            closed.append("batches")
+
+    monkeypatch.setattr(loop, "batches", watched)
+
+    def fail(step, record):
+        raise ZeroDivisionError
+
+    try:
+        train(store, tmp_path / "run", on_step=fail)
+    except ZeroDivisionError as error:  # its traceback holds the loop's frame: nothing is closed by being collected
+        assert closed == ["batches", "log"]
+        del error
+    else:
+        pytest.fail("the exception is lost")
+
+
 def test_a_second_ctrl_c_is_immediate():
     with StopSignals() as stop:
         os.kill(os.getpid(), signal.SIGINT)
@@ -115,10 +156,13 @@ def test_kaggles_limit_is_the_default_there(monkeypatch):
         budget(0)
 
 
-def test_twenty_kills_lose_nothing_but_time(store, tmp_path):
-    """A real process is killed 20 times at random changes of its run folder; the resumed run ends with the same bits."""
+KILLS = int(os.environ.get("TRAINING_KILLS", 20))  # `make kills` asks for 200
+
+
+def test_kills_lose_nothing_but_time(store, tmp_path):
+    """A real process is killed KILLS times at random changes of its run folder; the resumed run ends with the same bits."""
     changes = {"train.steps": 40, "train.checkpoint_every": 1, "train.validate_every": 7}
-    context, dice, killed, reached = processes(), random.Random(7), 0, set()
+    context, dice, killed, reached = processes(), random.Random(KILLS), 0, set()
 
     def start(run_dir, kill=None):
         process = context.Process(
@@ -130,7 +174,7 @@ def test_twenty_kills_lose_nothing_but_time(store, tmp_path):
 
     assert start(tmp_path / "whole") == 0
     run_dir = tmp_path / "killed"
-    for _ in range(20):
+    for _ in range(KILLS):
         # before the run folder exists, in the middle of a checkpoint, or some steps further; half of the kills fall
         # a little after a change has begun: into the writing of a file
         code = start(run_dir, (dice.randint(1, 40), dice.choice((0.0, dice.uniform(0.0, 0.01)))))
@@ -139,7 +183,7 @@ def test_twenty_kills_lose_nothing_but_time(store, tmp_path):
         reached.add(last.step if last else 0)
         if last and last.step == 40:
             shutil.rmtree(run_dir)  # it came to its end: once more from the beginning
-    assert killed >= 18 and len(reached - {0, 40}) >= 4, "the kills did not fall into the training"
+    assert killed >= 0.9 * KILLS and len(reached - {0, 40}) >= 4, "the kills did not fall into the training"
     assert start(run_dir) == 0
     for file in ("model.safetensors", "last/model.safetensors", "last/optimizer.safetensors"):
         assert same(load_file(run_dir / file), load_file(tmp_path / "whole" / file)), file
