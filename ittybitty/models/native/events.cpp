@@ -67,7 +67,7 @@ inline void allow(const Rules& rules, const Choice& c, int part, int64_t classes
     const bool movable = c.pedals && !(rules.pedal && rules.fresh && !rules.waited);
     allowed.clear();
     if (part == TIME) {
-        const bool stuck = rules.highest >= KEYS - 1 && !(c.pedals && !(rules.pedal && rules.fresh));  // nothing more can happen at this instant
+        const bool stuck = rules.highest >= KEYS - 1 && !movable;  // nothing more can happen at this instant
         if (c.end) allowed.push_back(0);
         for (int64_t k = stuck; k < c.longest; k++) allowed.push_back(1 + k);
     } else if (part == WHAT) {
@@ -168,6 +168,7 @@ int64_t event_draw(const Block* blocks, int64_t count, const float* embedding, c
         }
         if (written == G) read(blocks, count, embedding, norm, ids, h, s, 1, D);
     }
+    rules->waited = 0;  // the next event begins at the instant of this one
     return written == -EOS ? 1 : written;
 }
 }
