@@ -33,9 +33,12 @@ from .config import DataConfig, GenerationConfig
 from .errors import CheckpointError, ConfigError, OutputError
 from .midi import read_midi, write_midi
 from .models.decode import decoder
+from .models.decode_events import Choice, EventDecoder
+from .models.events import G
 from .models.lm import LanguageModel
 from .notes import NOTE, PEDAL, Note, Performance, between, join, shift
 from .paths import atomic_path
+from .tokenizers.events.grammar import TIME
 from .tokenizers.protocol import NoteReader, Tokenizer
 
 BAR_SECONDS = 2.0  # the clock's bar; prompts start on one
@@ -139,6 +142,9 @@ def generate_tokens(model, tokenizer, prompt_ids, config: GenerationConfig) -> I
     state = model.init_state(1)
     with torch.no_grad():
         logits = model.prefill(ids, state)
+    if isinstance(model, EventDecoder) and rules.place == TIME and config.repetition_penalty == 1:
+        yield from islice(_whole_events(model, grammar, rules, state, generator, config), config.max_new_tokens)
+        return
     for count in range(config.max_new_tokens):
         mask = grammar.mask(rules)
         if not config.stop_at_end:
@@ -153,6 +159,18 @@ def generate_tokens(model, tokenizer, prompt_ids, config: GenerationConfig) -> I
         history.append(id)
         with torch.no_grad():
             logits = model.step(drawn, state)
+
+
+def _whole_events(model: EventDecoder, grammar, rules, state, generator, config: GenerationConfig) -> Iterator[int]:
+    """The ids that would be drawn one by one, drawn event by event in native code."""
+    settings = zip(*(config.of_part(part) for part in range(G)))  # temperatures, top-k and top-p of the four
+    try:
+        for event in model.events(
+            state, rules, Choice(grammar.longest, grammar.pedals, config.stop_at_end, *settings), generator
+        ):
+            yield from event
+    except ValueError as error:
+        raise CheckpointError(f"no token can be drawn: {error}; take other weights") from None
 
 
 def _draw(logits: torch.Tensor, mask: np.ndarray, history: deque, generator, penalty: float, settings) -> torch.Tensor:

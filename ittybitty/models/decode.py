@@ -29,6 +29,7 @@ from torch import nn
 from ..errors import ConfigError
 from . import native
 from .attention import SparseAttention
+from .events import EventModel
 from .layers import FeedForward
 from .lm import LanguageModel
 from .mamba import Mamba
@@ -100,7 +101,8 @@ def quantized(model: LanguageModel) -> LanguageModel:
 def decoder(model: LanguageModel, precision: str = "float32") -> LanguageModel | Decoder:
     """The fastest thing with `init_state`, `prefill` and `step` that gives this model's logits here.
 
-    Native code knows stacks of M, F and A with a tied head; any other model takes its own step, in int8 with rounded weights.
+    Native code knows stacks of M, F and A with a tied head, or with the heads of an EventModel; any other model takes its own
+    step, in int8 with rounded weights.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}: give one of {', '.join(PRECISIONS)}")
@@ -108,18 +110,25 @@ def decoder(model: LanguageModel, precision: str = "float32") -> LanguageModel |
         model = quantized(model)
     on_cpu = all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
     blocks = getattr(model.backbone, "blocks", None)
+    events = isinstance(model, EventModel)
     known = (
         blocks is not None
         and all(isinstance(b.mixer, (Mamba, FeedForward, SparseAttention)) for b in blocks)
-        and model.tied
+        and (events or model.tied)
     )
     if not (on_cpu and known and native.status()[0]):
         return model
+    if events:
+        from .decode_events import EventDecoder
+
+        return EventDecoder(model, precision)
     return Decoder(model, precision)
 
 
 class Decoder:
     """A frozen copy of a stack's weights, laid out for `step`. States are the model's own: see LanguageModel.init_state."""
+
+    _widest = 0  # floats that a step needs side by side beyond what its blocks need
 
     def __init__(self, model: LanguageModel, precision: str = "float32"):
         library = native.loaded()
@@ -133,18 +142,32 @@ class Decoder:
         self._ends = _Ends()
         with torch.no_grad():
             self._arena = _laid_out(self._parts())
+        self._weights = (
+            self._blocks,
+            ctypes.c_int64(len(self._blocks)),
+            ctypes.c_void_p(self._ends.embedding),
+            ctypes.c_void_p(self._ends.norm),
+        )
         if self._arena.nbytes > SMALL:
             self._team = Team(library.thread_count())
 
     def _parts(self) -> Iterator[_Part]:
         """All that a step reads, in the order of its use. A tied head in float32 is the embedding itself."""
-        tied, D = self.model.embedding.weight, self.config.d_model
-        yield _Part(self._ends, "embedding", tied, (self.config.vocab_size, D))
+        yield from self._stack()
+        yield from self._matrix(self._head, self.model.embedding.weight, shape=self._vocabulary)
+
+    def _stack(self) -> Iterator[_Part]:
+        """Embedding, blocks and norm."""
+        D = self.config.d_model
+        yield _Part(self._ends, "embedding", self.model.embedding.weight, self._vocabulary)
         for made, block in zip(self._blocks, self.model.backbone.blocks, strict=True):
             yield _Part(made, "norm", block.norm.weight, (D,))
             yield from self._mixer(made, block.mixer)
         yield _Part(self._ends, "norm", self.model.norm.weight, (D,))
-        yield from self._matrix(self._head, tied, shape=(self.config.vocab_size, D))
+
+    @property
+    def _vocabulary(self) -> tuple[int, int]:
+        return self.config.vocab_size, self.config.d_model
 
     def _matrix(
         self, made: _Matrix, weight: torch.Tensor, bias: torch.Tensor | None = None, shape=None
@@ -195,16 +218,10 @@ class Decoder:
         """(B,) tokens -> logits (B, V), written anew at every step: copy what you keep."""
         with self._turn:  # the scratch memory serves one step at a time
             batch, ids = len(ids), ids.to(torch.int64).contiguous()
-            if self._bound_to is not state or self._batch != batch or self._bound != _addresses(state):
-                self._bind(state, batch)
-            for made, past in self._attention:
-                made.position = past.position
+            self._turn_to(state, batch)
             began = time.perf_counter()
             wrong = self._library.decode_step(
-                self._blocks,
-                ctypes.c_int64(len(self._blocks)),
-                ctypes.c_void_p(self._ends.embedding),
-                ctypes.c_void_p(self._ends.norm),
+                *self._weights,
                 ctypes.byref(self._head),
                 native.address("ids", ids, torch.int64, (batch,)),
                 ctypes.c_void_p(self._logits.data_ptr()),
@@ -216,14 +233,25 @@ class Decoder:
             self._team.took(time.perf_counter() - began)
             if wrong:
                 raise ValueError(f"an id of {ids.tolist()} lies outside the vocabulary of {self.config.vocab_size}")
-            for _, past in self._attention:
-                past.position += 1
+            self._move_on()
             return self._logits
+
+    def _turn_to(self, state: list, batch: int) -> None:
+        """Make this state of the blocks the one that the next step reads and moves on."""
+        if self._bound_to is not state or self._batch != batch or self._bound != _addresses(state):
+            self._bind(state, batch)
+        for made, past in self._attention:
+            made.position = past.position
+
+    def _move_on(self) -> None:
+        """The blocks have read one more token."""
+        for _, past in self._attention:
+            past.position += 1
 
     def _bind(self, state, batch: int) -> None:
         """Point the blocks at this state's tensors, once they are what C++ expects, and make room for such a batch."""
         self._bound_to, attention = None, []  # bound to nothing while a check may fail
-        wide, small, scores, D = self.config.d_model, 1, 1, self.config.d_model
+        wide, small, scores, D = max(self._widest, self.config.d_model), 1, 1, self.config.d_model
         mid = D
         for made, block, past in zip(self._blocks, self.model.backbone.blocks, state, strict=True):
             mixer = block.mixer

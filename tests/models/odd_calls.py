@@ -16,9 +16,13 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from ittybitty import systems
 from ittybitty.config import SCALE_PRESETS
 from ittybitty.models import PianoHybridModel, decode, native, scan
+from ittybitty.models.decode_events import Choice
+from ittybitty.models.events import BOS
 from ittybitty.models.mamba import Mamba
+from ittybitty.tokenizers import make_tokenizer
 
 LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "contiguous": lambda t: t.clone(),
@@ -99,6 +103,34 @@ def steps() -> Iterator[str]:
         yield f"decoder of {precision} for {batch} pieces with {change}"
 
 
+def events() -> Iterator[str]:
+    """Whole events and single ids, held to the model's own step."""
+    configs = systems.build("notes-hybrid", "nano")
+    small = dict(pattern="MF MFA M", attn_window=8, attn_stride=4, attn_reach=16)
+    for change, precision in itertools.product([{}, dict(d_model=44, d_ff=51, n_heads=2)], decode.PRECISIONS):
+        torch.manual_seed(0)
+        model = systems.build_model(
+            {**configs, "model": dataclasses.replace(configs["model"], **small, **change)}
+        ).eval()
+        for parameter in model.parameters():
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+        fast, truth = decode.decoder(model, precision), model if precision == "float32" else decode.quantized(model)
+        state, expected = fast.init_state(1), truth.init_state(1)
+        rules = make_tokenizer("notes").grammar().start([BOS])
+        choice = Choice(model.config.events[0], True, False, top_k=(0, 5, 0, 1), top_p=(1.0, 0.5, 0.9, 1.0))
+        with torch.no_grad():
+            compare([fast.step(torch.tensor([BOS]), state)], [truth.step(torch.tensor([BOS]), expected)], torch.float32)
+            for event in itertools.islice(fast.events(state, rules, choice), 40):
+                for id in event:
+                    logits = truth.step(torch.tensor([id]), expected)
+            compare(
+                [state.h, fast._predict(0, state.h, state)[0]],
+                [expected.h, logits[0, 3:][: fast._heads[0].out.rows]],
+                torch.float32,
+            )
+        yield f"events of {precision} with {change}"
+
+
 def separate(parts) -> list[torch.Tensor]:
     """In place of `decode._laid_out`: every part in memory of its own."""
     kept = []
@@ -123,7 +155,7 @@ def main() -> None:
         raise SystemExit(f"the native code is not built with AddressSanitizer here: {native.status()[1]}")
     decode._laid_out = separate
     began, calls = time.perf_counter(), 0
-    for what in itertools.chain(scans(), convolutions(), steps()):
+    for what in itertools.chain(scans(), convolutions(), steps(), events()):
         calls += 1
         if "-v" in sys.argv:
             print(what)

@@ -1,4 +1,4 @@
-"""C++ for the CPU (scan.cpp, conv.cpp, decode.cpp) as differentiable functions of tensors, and the check before every call.
+"""C++ for the CPU (scan.cpp, conv.cpp, decode.cpp, events.cpp) as differentiable functions of tensors, and the check before every call.
 
 C++ gets bare pointers, so nothing there can notice a tensor of another type, device, shape or layout: `address` does,
 and every pointer in this package is made by it. build.py compiles the files on first use and says why where it cannot.

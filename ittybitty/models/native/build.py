@@ -22,8 +22,8 @@ from pathlib import Path
 
 from ...paths import cache_dir
 
-SOURCES = [Path(__file__).with_name(name) for name in ("scan.cpp", "conv.cpp", "decode.cpp")]
-HEADERS = [Path(__file__).with_name("lanes.h")]
+SOURCES = [Path(__file__).with_name(name) for name in ("scan.cpp", "conv.cpp", "decode.cpp", "events.cpp")]
+HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "step.h")]
 FLAGS = [
     "-std=c++17",
     "-O3",
@@ -123,7 +123,17 @@ def _load() -> ctypes.CDLL | NativeError:
         made = ctypes.CDLL(str(_build()))
     except (NativeError, OSError) as error:
         return error if isinstance(error, NativeError) else NativeError(str(error))
-    for name in ("chunk_length", "lanes", "block_size", "matrix_size", "thread_count", "decode_step"):
+    for name in (
+        "chunk_length",
+        "lanes",
+        "block_size",
+        "matrix_size",
+        "thread_count",
+        "decode_step",
+        "head_size",
+        "event_read",
+        "event_draw",
+    ):
         getattr(made, name).restype = ctypes.c_int64
     made.compiler = Path(_compiler()).name
     return made

@@ -38,7 +38,7 @@ class EventState:
 
 
 class EventGrammar:
-    """The rules for one tokenizer.
+    """The rules for one tokenizer; `longest` classes of time are allowed, and movements of the pedal if there are `pedals`.
 
     >>> state = grammar.start(prompt_ids)
     >>> allowed = grammar.mask(state)                # (V,) bool
@@ -49,8 +49,8 @@ class EventGrammar:
         self._first, self._sizes, self._size = tokenizer.first_ids, tokenizer.sizes, tokenizer.vocab_size
         times = tokenizer.grid.times
         limit = np.inf if max_silence is None else max_silence * tokenizer.grid.ticks_per_second
-        self._longest = int(np.searchsorted(times, limit, side="right"))
-        self._pedals = self._sizes[WHAT] > KEYS
+        self.longest = int(np.searchsorted(times, limit, side="right"))
+        self.pedals = self._sizes[WHAT] > KEYS
 
     def start(self, prompt_ids: Iterable[int] = ()) -> EventState:
         """The state after a prompt, which is taken as it is: nothing in it is checked."""
@@ -67,7 +67,7 @@ class EventGrammar:
         if state.place in (BEGIN, TIME):
             # an instant at which nothing more can happen must be left
             stuck = state.highest >= KEYS - 1 and not self._movable(state)
-            allowed[first[TIME] + stuck : first[TIME] + self._longest] = True
+            allowed[first[TIME] + stuck : first[TIME] + self.longest] = True
             allowed[EOS] = state.place == TIME
         elif state.place == WHAT:
             lowest = 0 if state.waited else state.highest + 1
@@ -83,7 +83,7 @@ class EventGrammar:
 
     def _movable(self, state: EventState) -> bool:
         """May the pedal move now?"""
-        return self._pedals and not (state.pedal and state.fresh and not state.waited)
+        return self.pedals and not (state.pedal and state.fresh and not state.waited)
 
     def advance(self, state: EventState, id: int) -> EventState:
         """The state after one more id."""

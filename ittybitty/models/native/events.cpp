@@ -1,0 +1,174 @@
+// One event of a model that takes a step per event (models/events.py), for decode_events.py: its four parts are predicted by
+// small heads, drawn within the rules of music, and read by the blocks (step.h), all in one call.
+//
+//   logits of part i = out(h + down gelu(up norm(h))),   h += condition(part i)
+#include "step.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace {
+
+enum { TIME, WHAT, DURATION, VELOCITY, G };
+enum { PAD, NONE, BOS, EOS };
+constexpr int64_t KEYS = 88;  // `what` counts the keys first; then the pedal goes down, and up
+
+struct Head {
+    const float* norm;
+    Matrix up, down, out;
+    const float* condition;  // (classes, D), or null for the last part
+    int64_t start;           // id of class 0
+};
+
+struct Rules {  // what the past of a piece forbids: EventState of tokenizers/events/grammar.py
+    int64_t waited, highest, pedal, fresh;
+};
+
+struct Choice {
+    int64_t longest;  // classes of time that are allowed
+    int64_t pedals;   // does the vocabulary have a pedal?
+    int64_t end;      // may the piece end?
+    double temperature[G], top_p[G];
+    int64_t top_k[G];
+};
+
+// told (batch, D) -> logits (batch, classes); the threads have met at the end.
+inline void predict(const Head& k, const float* told, float* logits, Scratch s, int64_t batch, int64_t D) {
+    const int64_t F = k.up.rows, n = k.out.rows;
+    normalize(told, k.norm, s.normed, batch, D);
+    multiply(k.up, s.normed, batch, [&](int64_t b, int64_t r, V v, int count) { store(s.wide + b * F + r, gelu(v), count); });
+    barrier();
+    multiply(k.down, s.wide, batch, [&](int64_t b, int64_t r, V v, int count) {
+        store(s.mid + b * D + r, load<V>(told + b * D + r, count) + v, count);
+    });
+    barrier();
+    multiply(k.out, s.mid, batch, [&](int64_t b, int64_t r, V v, int count) { store(logits + b * n + r, v, count); });
+    barrier();
+}
+
+// h (batch, D) = norm(blocks(sum of the embeddings of ids (batch, G))), PAD counting nothing; the threads have met at the end.
+inline void read(const Block* blocks, int64_t count, const float* embedding, const float* norm, const int64_t* ids, float* h,
+                 Scratch s, int64_t batch, int64_t D) {
+#pragma omp for schedule(static)
+    for (int64_t b = 0; b < batch; b++) {
+        std::fill(s.x + b * D, s.x + (b + 1) * D, 0.0f);
+        for (int64_t part = 0; part < G; part++)
+            if (ids[b * G + part] != PAD)
+                for (int64_t d = 0; d < D; d++) s.x[b * D + d] += embedding[ids[b * G + part] * D + d];
+    }
+    for (int64_t i = 0; i < count; i++) block(blocks[i], s, batch, D);
+    normalize(s.x, norm, s.normed, batch, D);
+#pragma omp single
+    std::memcpy(h, s.normed, batch * D * sizeof(float));
+}
+
+// Which classes of a part may follow, as grammar.py has it.
+inline void allow(const Rules& rules, const Choice& c, int part, int64_t classes, std::vector<int64_t>& allowed) {
+    const bool movable = c.pedals && !(rules.pedal && rules.fresh && !rules.waited);
+    allowed.clear();
+    if (part == TIME) {
+        const bool stuck = rules.highest >= KEYS - 1 && !movable;  // nothing more can happen at this instant
+        if (c.end) allowed.push_back(0);
+        for (int64_t k = stuck; k < c.longest; k++) allowed.push_back(1 + k);
+    } else if (part == WHAT) {
+        for (int64_t k = rules.waited ? 0 : rules.highest + 1; k < KEYS; k++) allowed.push_back(k);
+        if (movable) allowed.push_back(rules.pedal ? KEYS + 1 : KEYS);
+    } else {
+        for (int64_t k = 0; k < classes; k++) allowed.push_back(k);
+    }
+}
+
+inline void follow(Rules& rules, int part, int64_t drawn) {
+    if (part == TIME) {
+        rules.waited = drawn > 1;
+        if (rules.waited) { rules.highest = -1; rules.fresh = 0; }
+    } else if (part == WHAT) {
+        rules.highest = drawn < KEYS ? drawn : KEYS;
+        if (drawn >= KEYS) rules.pedal = rules.fresh = drawn == KEYS;
+    }
+}
+
+// sampling.sample for one row: the class that `chance` in [0, 1) reads off the cumulated probabilities from the likeliest on,
+// within the k likeliest and the nucleus p. -1 where logits are not finite, -2 where nothing is allowed.
+inline int64_t draw(const float* logits, std::vector<int64_t>& allowed, double temperature, int64_t k, double p, double chance) {
+    if (allowed.empty()) return -2;
+    for (const int64_t a : allowed) if (!(logits[a] < INFINITY)) return -1;  // nor does NaN sort
+    std::stable_sort(allowed.begin(), allowed.end(), [&](int64_t a, int64_t b) { return logits[a] > logits[b]; });
+    if (k > 0 && k < (int64_t)allowed.size()) allowed.resize(k);
+    const float first = logits[allowed[0]] / (float)temperature;
+    if (!std::isfinite(first)) return -1;
+    std::vector<double> cumulated(allowed.size());
+    double sum = 0;
+    for (size_t i = 0; i < allowed.size(); i++)
+        cumulated[i] = sum += std::exp((double)(logits[allowed[i]] / (float)temperature) - (double)first);
+    size_t last = 0;  // of the nucleus
+    while (last + 1 < allowed.size() && cumulated[last] < p * sum && cumulated[last + 1] > cumulated[last]) last++;
+    size_t rank = 0;
+    while (rank < last && cumulated[rank] <= chance * cumulated[last]) rank++;
+    return allowed[rank];
+}
+
+}  // namespace
+
+extern "C" {
+
+int64_t head_size() { return sizeof(Head); }
+
+// ids (batch, G) -> h (batch, D). Returns 0, or 1 with nothing read or written where an id lies outside the vocabulary.
+// Scratch memory as for decode_step; `wide` holds the width of the heads too.
+int64_t event_read(const Block* blocks, int64_t count, const float* embedding, const float* norm, int64_t vocabulary,
+                   const int64_t* ids, float* h, int64_t batch, int64_t D,
+                   float* x, float* normed, float* wide, float* mid, float* small, float* scores, int64_t team) {
+    for (int64_t i = 0; i < batch * G; i++)
+        if (ids[i] < 0 || ids[i] >= vocabulary) return 1;
+#pragma omp parallel num_threads(team)
+    {
+        const Scratch s{x, normed + thread() * batch * D, wide, mid, small, scores};
+        read(blocks, count, embedding, norm, ids, h, s, batch, D);
+    }
+    return 0;
+}
+
+// told (batch, D) -> logits (batch, classes) of one part.
+void event_head(const Head* head, const float* told, float* logits, int64_t batch, int64_t D,
+                float* x, float* normed, float* wide, float* mid, float* small, float* scores, int64_t team) {
+#pragma omp parallel num_threads(team)
+    predict(*head, told, logits, Scratch{x, normed + thread() * batch * D, wide, mid, small, scores}, batch, D);
+}
+
+// Draws the next event of one piece from h (D,), which comes after the last whole one, and reads it: ids (G,) are written, h
+// and the rules moved on. `chances` (G,) are in [0, 1), `logits` holds the most classes of a part. Returns how many ids were
+// written: G, or 1 for the end of the piece, which is not read; -1 where logits are not finite, -2 where nothing is allowed.
+int64_t event_draw(const Block* blocks, int64_t count, const float* embedding, const float* norm, const Head* heads,
+                   float* h, Rules* rules, const Choice* choice, const double* chances, int64_t* ids, float* told, float* logits,
+                   int64_t D, float* x, float* normed, float* wide, float* mid, float* small, float* scores, int64_t team) {
+    int64_t written = 0;
+    std::memcpy(told, h, D * sizeof(float));
+    std::vector<int64_t> allowed;
+#pragma omp parallel num_threads(team)
+    {
+        const Scratch s{x, normed + thread() * D, wide, mid, small, scores};
+        for (int part = 0; part < G && written == part; part++) {
+            const Head& k = heads[part];
+            predict(k, told, logits, s, 1, D);
+#pragma omp single
+            {
+                allow(*rules, *choice, part, k.out.rows, allowed);
+                const int64_t drawn = draw(logits, allowed, choice->temperature[part], choice->top_k[part], choice->top_p[part], chances[part]);
+                if (drawn < 0) written = drawn;
+                else {
+                    ids[written++] = k.start + drawn;
+                    follow(*rules, part, drawn);
+                    if (part == WHAT && drawn >= KEYS) ids[written++] = NONE, ids[written++] = NONE;
+                    if (k.condition) for (int64_t d = 0; d < D; d++) told[d] += k.condition[drawn * D + d];
+                    if (ids[0] == EOS) written = -EOS;  // ends the loop
+                }
+            }
+            if (written != part + 1) break;
+        }
+        if (written == G) read(blocks, count, embedding, norm, ids, h, s, 1, D);
+    }
+    rules->waited = 0;  // the next event begins at the instant of this one
+    return written == -EOS ? 1 : written;
+}
+}

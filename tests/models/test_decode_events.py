@@ -1,0 +1,182 @@
+"""Whole events drawn in native code are the ids that are drawn one by one from the logits of the model's own step."""
+
+import dataclasses
+from itertools import islice
+
+import pytest
+import torch
+
+from ittybitty import sampling, systems
+from ittybitty.config import GenerationConfig
+from ittybitty.generation import generate_tokens
+from ittybitty.models import native
+from ittybitty.models.decode import PRECISIONS, decoder, quantized
+from ittybitty.models.decode_events import Choice, EventDecoder
+from ittybitty.models.events import EOS, G
+from ittybitty.tokenizers import make_tokenizer
+from performances import random_performance
+
+pytestmark = pytest.mark.skipif(not native.status()[0], reason=f"no native code here: {native.status()[1]}")
+SETTINGS = [
+    {"temperature": 1.0, "top_k": 0, "top_p": 1.0},
+    {"temperature": 0.8, "top_k": 7, "top_p": 0.9},
+    {"temperature": 3.0, "top_k": 0, "top_p": 0.7},
+]
+
+
+def model(spread=0.05, **changes):
+    torch.manual_seed(1)
+    configs = systems.build("notes-hybrid", "nano")
+    changes = {"pattern": "MF MFA M", "attn_window": 8, "attn_stride": 4, "attn_reach": 16, **changes}
+    configs["model"] = dataclasses.replace(configs["model"], **changes)
+    made = systems.build_model(configs).eval()
+    for p in made.parameters():  # zero-initialised outputs would make all ids alike
+        p.data.add_(spread * torch.randn_like(p))
+    return made
+
+
+TOKENIZER = make_tokenizer("notes")
+PROMPT = TOKENIZER.encode(random_performance(3, notes=12), eos=False)[: 1 + 4 * 10].astype(int).tolist()
+
+
+def one_by_one(player, prompt, count, end=False, seed=0, **settings):
+    """Ids as generate_tokens draws them without whole events, and the rules and the state behind them."""
+    grammar, generator = TOKENIZER.grammar(), torch.Generator().manual_seed(seed)
+    rules, state, ids = grammar.start(prompt), player.init_state(1), []
+    with torch.no_grad():
+        logits = player.prefill(torch.tensor([prompt]), state)
+        while len(ids) < count:
+            mask = grammar.mask(rules)
+            mask[EOS] &= end
+            drawn = sampling.sample(logits, generator, mask=mask, **settings)
+            ids.append(int(drawn))
+            if ids[-1] == EOS:
+                break
+            rules, logits = grammar.advance(rules, ids[-1]), player.step(drawn, state)
+    return ids, rules, state
+
+
+def whole(player, prompt, count, end=False, seed=0, **settings):
+    """The same by `events`."""
+    grammar, generator = TOKENIZER.grammar(), torch.Generator().manual_seed(seed)
+    rules, state = grammar.start(prompt), player.init_state(1)
+    player.prefill(torch.tensor([prompt]), state)
+    choice = Choice(
+        grammar.longest, grammar.pedals, end, *((settings[k],) * G for k in ("temperature", "top_k", "top_p"))
+    )
+    events = list(islice(player.events(state, rules, choice, generator), count // G))
+    return [id for event in events for id in event], state
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("B", [1, 3])
+def test_decoder_is_the_models_own_step(precision, B):
+    made = model()
+    truth, fast = made if precision == "float32" else quantized(made), decoder(made, precision)
+    assert isinstance(fast, EventDecoder)
+    ids = torch.tensor([PROMPT] * B)
+    ids[:, 5:] += torch.arange(B)[:, None] * (ids[:, 5:] > 10) * (ids[:, 5:] < 100)
+    a, b = truth.init_state(B), fast.init_state(B)
+    with torch.no_grad():
+        truth.prefill(ids[:, :9], a)
+        fast.prefill(ids[:, :9], b)
+        for t in range(9, ids.shape[1]):
+            torch.testing.assert_close(fast.step(ids[:, t], b), truth.step(ids[:, t], a), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"d_model": 44, "d_ff": 51, "n_heads": 2}, {"d_state": 5, "d_conv": 2}])
+def test_decoder_follows_every_setting(changes):
+    made = model(**changes)
+    fast, ids = decoder(made), torch.tensor([PROMPT])
+    state = fast.init_state(1)
+    with torch.no_grad():
+        truth = made(ids)
+        for t in range(ids.shape[1]):
+            torch.testing.assert_close(fast.step(ids[:, t], state), truth[:, t], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: f"{s['temperature']} {s['top_k']} {s['top_p']}")
+@pytest.mark.parametrize("prompt", [[TOKENIZER.bos_id], PROMPT], ids=["from nothing", "from a seed"])
+def test_whole_events_are_the_ids_drawn_one_by_one(precision, settings, prompt):
+    fast = decoder(model(spread=0.3), precision)
+    expected, rules, a = one_by_one(fast, prompt, 4 * 150, **settings)
+    ids, b = whole(fast, prompt, 4 * 150, **settings)
+    assert ids == expected and len(set(ids)) > 20
+    assert torch.equal(a.h, b.h) and b.ids == []
+    assert TOKENIZER.grammar().start([*prompt, *ids]) == rules
+
+
+def test_whole_events_are_those_of_the_model_itself():
+    made = model(spread=0.2)
+    ids, _ = whole(decoder(made), PROMPT, 4 * 40, **SETTINGS[0])
+    assert ids == one_by_one(made, PROMPT, 4 * 40, **SETTINGS[0])[0]
+
+
+def test_the_pedal_moves_and_keys_at_one_instant_rise():
+    """The rules of C++ are those of the grammar, wherever chance leads: all of it is likely here."""
+    fast = decoder(model(spread=0.01))
+    grammar = TOKENIZER.grammar()
+    ids, _ = whole(fast, [TOKENIZER.bos_id], 4 * 1500, **SETTINGS[0])
+    rules, seen = grammar.start([TOKENIZER.bos_id]), set()
+    for id in ids:
+        assert grammar.mask(rules)[id]
+        rules = grammar.advance(rules, id)
+        seen |= {name for name in ("waited", "pedal", "fresh", "is_note") if getattr(rules, name)}
+    assert seen == {"waited", "pedal", "fresh", "is_note"}
+
+
+def test_a_piece_may_end_and_nothing_comes_after():
+    made = model(spread=0.2)
+    made.head.out[0].bias.data[0] += 4  # the end becomes likely
+    fast = decoder(made)
+    expected, _, _ = one_by_one(fast, PROMPT, 4 * 200, end=True, **SETTINGS[0])
+    ids, _ = whole(fast, PROMPT, 4 * 200, end=True, **SETTINGS[0])
+    assert ids == expected and ids[-1] == EOS and len(ids) % G == 1
+    assert EOS not in whole(fast, PROMPT, 4 * 50, **SETTINGS[0])[0]
+
+
+@pytest.mark.parametrize("tokens", [1, 4, 10, 101])
+def test_generation_plays_whole_events_and_stops_at_the_token_asked_for(tokens, monkeypatch):
+    fast = decoder(model(spread=0.2))
+    config = GenerationConfig(max_new_tokens=tokens, seed=5, temperature=1.0, top_k=0, top_p=1.0)
+    ids = list(generate_tokens(fast, TOKENIZER, PROMPT, config))
+    assert ids == one_by_one(fast, PROMPT, tokens, seed=5, **SETTINGS[0])[0] and len(ids) == tokens
+    monkeypatch.setattr(fast, "events", None)
+    cut = list(generate_tokens(fast, TOKENIZER, PROMPT[:-1], config))  # within an event: one by one
+    assert cut == one_by_one(fast, PROMPT[:-1], tokens, seed=5, **SETTINGS[0])[0]
+
+
+def test_whole_events_and_single_ids_take_turns_on_one_state():
+    made = model(spread=0.2)
+    fast, choice = decoder(made), Choice(100, True, False)
+    rules, state = TOKENIZER.grammar().start(PROMPT), made.init_state(1)
+    made.prefill(torch.tensor([PROMPT]), state)
+    ids = list(PROMPT)
+    for _ in range(6):
+        ids += next(fast.events(state, rules, choice, torch.Generator().manual_seed(len(ids))))
+        for id in PROMPT[1:5]:
+            with torch.no_grad():
+                logits = (made if len(ids) % 3 else fast).step(torch.tensor([id]), state)
+            ids.append(id)
+        rules = TOKENIZER.grammar().start(ids)
+    torch.testing.assert_close(logits, made(torch.tensor([ids]))[:, -1], atol=1e-4, rtol=1e-4)
+
+
+def test_weights_that_are_no_numbers_and_a_state_within_an_event_are_refused():
+    made = model()
+    made.head.out[2].bias.data[3] = torch.nan
+    fast, choice = decoder(made), Choice(100, True, False)
+    rules, state = TOKENIZER.grammar().start(PROMPT), made.init_state(1)
+    made.prefill(torch.tensor([PROMPT]), state)
+    with pytest.raises(ValueError, match="not finite"):
+        list(islice(fast.events(state, rules, choice), 20))
+    made.prefill(torch.tensor([PROMPT[:-1]]), state := made.init_state(1))
+    with pytest.raises(ValueError, match="within an event"):
+        next(fast.events(state, rules, choice))
+    with pytest.raises(ValueError, match="vocabulary"):
+        fast.step(torch.tensor([10**6]), state)
+    with pytest.raises(ValueError, match="classes of time"):
+        next(fast.events(made.init_state(1), rules, Choice(made.config.events[0] + 1, True, False)))
+    with pytest.raises(ValueError, match="temperature"):
+        next(fast.events(made.init_state(1), rules, Choice(100, True, False, temperature=(1.0, 0.0, 1.0, 1.0))))
