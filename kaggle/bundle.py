@@ -34,7 +34,7 @@ IMAGE_PYTHON = "3.12"
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64")
 # Large, and surely in an image that holds torch, transformers and Jupyter. Names as in constraints.txt, lower case.
 IN_IMAGE = frozenset(
-    "torch numpy scipy numba llvmlite sympy networkx transformers tokenizers hf-xet safetensors huggingface_hub matplotlib pillow "
+    "torch triton numpy scipy numba llvmlite sympy networkx transformers tokenizers hf-xet safetensors huggingface_hub matplotlib pillow "
     "fonttools kiwisolver contourpy jupyterlab jupyter_server jupyterlab_server jupyter-lsp debugpy ipython ipykernel setuptools".split()
 )
 # The browser that tests the playground, and the tools of development: no notebook needs them.
