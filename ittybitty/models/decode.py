@@ -148,7 +148,7 @@ class Decoder:
             ctypes.c_void_p(self._ends.embedding),
             ctypes.c_void_p(self._ends.norm),
         )
-        if self._arena.nbytes > SMALL:
+        if getattr(self._arena, "nbytes", 0) > SMALL:
             self._team = Team(library.thread_count())
 
     def _parts(self) -> Iterator[_Part]:

@@ -6,16 +6,10 @@
 One module an idea, the page last:
 
     seeds        five short pieces of our own, and what an upload becomes
-    models       what can play: shipped models and runs
-    next_token   what the sliders do to the chances of what comes next
+    models       what can play: shipped, runs, rows of the table
+    next_token   what the sliders do to the next token's chances
     takes        one take: made in a thread, stopped, kept
-    kept         takes as text, which the browser keeps while the page is reloaded
-    roll         the piano roll as HTML
-    pictures     chart, player and lines of text as HTML
-    opening      what is shown before there is a kernel
-    controls     the left side: model, seed, sliders, buttons
-    chances      the card of what comes next
-    browser      what page and browser tell each other; page.js is the browser's part
+    pictures     roll, chart and player as HTML
     page         ipywidgets around all of these
     serve        the notebook as a page, by Voilà on loopback
 """

@@ -1,7 +1,7 @@
-"""What can play: models that ship and run folders that are found, each only where its weights are.
+"""What can play: models that ship, run folders that are found, and the rows of the table that nobody has trained here.
 
 Labels are read from config.json, without torch, so that the page is there at once; the weights are loaded when they are
-asked for.
+asked for. A row without weights is shown with the command that makes them, and never played.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import paths, systems
-from ..config import GenerationConfig
-from ..errors import ConfigError
 
 MODELS_IN_MEMORY = 2
 
@@ -24,42 +22,37 @@ class Choice:
     """One line of the list of models."""
 
     label: str
-    place: Path  # the weights
-    system: str = ""
+    place: Path | None = None  # None: no weights
+    mend: str = ""  # what makes them
 
     @property
-    def name(self) -> str:
-        """The label without the system."""
-        return self.label.split(" · ")[0]
-
-    @property
-    def sampling(self) -> GenerationConfig:
-        """How the model is sampled unless told otherwise."""
-        return systems.sampling(self.system) if self.system in systems.SYSTEMS else GenerationConfig()
+    def trained(self) -> bool:
+        return self.place is not None
 
 
 def choices() -> list[Choice]:
-    """Shipped models, then run folders; ConfigError where there is none at all."""
+    """Shipped models, then run folders, then rows without weights."""
     found = [(place.name, place) for place in sorted(paths.pretrained_dir().iterdir()) if _complete(place)]
     found += [
         (f"{place.parent.name}/{place.name}", place)
         for place in (*paths.run_dirs(), *paths.attached_runs())
         if _complete(place)
     ]
-    listed, seen, names = [], set(), set()
+    trained, seen, names = [], set(), set()
     for label, place in found:
         if place.resolve() in seen:
             continue
         seen.add(place.resolve())
         label = label if label not in names else f"{label} in {place.parent.parent.name}"
         names.add(label)
-        system = _system(place)
-        listed.append(Choice(f"{label} · {system}", place, system))
-    if not listed:
-        raise ConfigError(
-            "no model has weights here: train one with ittybitty train hybrid --preset tiny --out runs/mine"
-        )
-    return listed
+        trained.append((_system(place), Choice(f"{label} · {_system(place)}", place)))
+    have = {system for system, _ in trained}
+    untrained = [Choice(f"{name} · no weights here", None, _mend(name)) for name in systems.SYSTEMS if name not in have]
+    return [choice for _, choice in trained] + untrained
+
+
+def _mend(name: str) -> str:
+    return f"{name} has not been trained here: ittybitty train {name} --preset tiny --out runs/{name}, then reload this page"
 
 
 def _complete(place: Path) -> bool:

@@ -1,6 +1,10 @@
-"""Chart of what comes next, player and lines of text as HTML that needs nothing else: no font or style from elsewhere.
+"""Piano roll, chart of the next token and player as HTML that needs nothing else: no script, font or style from elsewhere.
 
-Colours and sizes are those of page.css; what moves by itself is page.js. The piano roll has a module of its own (roll.py).
+A roll is one SVG whose notes are a few paths (a stroke a note, four loudnesses of two colours), so that two thousand
+notes are 40 kB and can be drawn anew several times a second. Labels are HTML beside it: they keep their size when
+the picture is squeezed onto a phone. Colours and sizes are those of page.css.
+
+Left out: the pedal, which is in what is heard and downloaded.
 """
 
 from __future__ import annotations
@@ -9,38 +13,64 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from .next_token import NextToken, Offered
+import numpy as np
 
+from ..notes import Performance
+from .next_token import NextToken
+
+LOWEST, HIGHEST = 33, 93  # keys that are always shown: A1 to A6
+LOUDNESSES = 4
 ROWS = 12  # tokens in the chart
-ROWS_OF_A_PART = 6  # where an event has several parts
+WIDTH = 1000  # of a roll, in its own units
 
 
-def chart(offered: Offered, temperature: float, top_k: int, top_p: float) -> str:
-    """For each part of the answer the likeliest ids, with the model's own share and the one it is drawn with."""
-    legend = (
-        '<p class="ib-legend"><i class="ib-own"></i> the model alone <i class="ib-drawn"></i> after the sliders</p>'
+def roll(seed: Performance, new: np.ndarray, end: float = 0.0) -> str:
+    """Seed and new notes (a NOTE array) from second 0 to the last release, or to `end` if that is later."""
+    notes = np.concatenate([seed.notes, new])
+    span = max(end, 4.0, float((notes["onset"] + notes["duration"]).max(initial=0.0)))
+    low = min([LOWEST, *(notes["pitch"].tolist())]) - 1
+    high = max([HIGHEST, *(notes["pitch"].tolist())]) + 1
+    height = high - low
+    octaves = range(12 * (low // 12 + 1), high + 1, 12)
+    lines = "".join(f"M0 {high - pitch + 0.5:g}h{WIDTH}" for pitch in octaves)
+    paths = f'<path class="ib-octave" d="{lines}"/>'
+    for kind, part in (("seed", seed.notes), ("new", new)):
+        level = np.clip(part["velocity"].astype(int) * LOUDNESSES // 128, 0, LOUDNESSES - 1)
+        for loudness in range(LOUDNESSES):
+            drawn = _strokes(part[level == loudness], span, high)
+            paths += f'<path class="ib-{kind} ib-v{loudness}" d="{drawn}"/>' if drawn else ""
+    seam = ""
+    if len(new):
+        seam = f'<i class="ib-seam" style="left:{100 * float(new["onset"].min()) / span:.2f}%"></i>'
+    keys = "".join(
+        f'<b style="top:{100 * (high - pitch + 0.5) / height:.1f}%">C{pitch // 12 - 1}</b>' for pitch in octaves
     )
-    rows = ROWS if len(offered) == 1 else ROWS_OF_A_PART
-    lists = (f"{_heading(part)}{_bars(part, rows, temperature, top_k, top_p)}" for part in offered)
-    return f'{legend}<div class="ib-parts{" ib-many" if len(offered) > 1 else ""}">{_each(lists)}</div>'
+    seconds = "".join(f'<b style="left:{100 * at / span:.2f}%">{at:g} s</b>' for at in _ticks(span))
+    label = f"Piano roll: {len(seed)} notes of the seed, {len(new)} new notes, {span:.0f} seconds"
+    return (
+        f'<div class="ib-roll" role="img" aria-label="{label}"><div class="ib-keys">{keys}</div><div class="ib-field">'
+        f'<svg viewBox="0 0 {WIDTH} {height}" preserveAspectRatio="none" aria-hidden="true">{paths}</svg>'
+        f'{seam}<i class="ib-head" data-span="{span:.3f}"></i></div><div class="ib-seconds">{seconds}</div></div>'
+    )
 
 
-def _heading(part: NextToken) -> str:
-    if not part.title:
-        return ""
-    given = f" <small>{escape(part.given)}</small>" if part.given else ""
-    return f"<h3>{escape(part.title)}{given}</h3>"
+def _strokes(notes: np.ndarray, span: float, high: int) -> str:
+    left, length = notes["onset"] / span * WIDTH, np.maximum(notes["duration"] / span * WIDTH, 1.0)
+    return "".join(f"M{x:.1f} {high - int(pitch) + 0.5:g}h{w:.1f}" for x, w, pitch in zip(left, length, notes["pitch"]))
 
 
-def _each(parts) -> str:
-    return "".join(f'<div class="ib-part">{part}</div>' for part in parts)
+def _ticks(span: float) -> list[float]:
+    """A handful of round seconds, the last not at the very edge."""
+    step = next((s for s in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600) if span / s <= 7), 1200)
+    return [at for at in np.arange(0, span, step).tolist() if at < 0.95 * span]
 
 
-def _bars(part: NextToken, count: int, temperature: float, top_k: int, top_p: float) -> str:
-    plain, drawn = part.shares(), part.shares(temperature, top_k, top_p)
-    shown = part.likeliest(count)
+def chart(offered: NextToken, temperature: float, top_k: int, top_p: float) -> str:
+    """The likeliest tokens, each with the model's own share and the one it is drawn with."""
+    plain, drawn = offered.shares(), offered.shares(temperature, top_k, top_p)
+    shown = offered.likeliest(ROWS)
     scale = 100 / max(float(plain[shown].max()), float(drawn[shown].max()))
-    names = {id: escape(part.names[id]) for id in shown}
+    names = {id: escape(offered.names[id]) for id in shown}
     rows = "".join(
         f'<li class="{"" if drawn[id] else "ib-cut"}"><span class="ib-name" title="{names[id]}">{names[id]}</span>'
         f'<span class="ib-bars"><i class="ib-own" style="width:{plain[id] * scale:.2f}%"></i>'
@@ -48,33 +78,30 @@ def _bars(part: NextToken, count: int, temperature: float, top_k: int, top_p: fl
         f'<span class="ib-share">{f"{100 * drawn[id]:.1f}%" if drawn[id] else "cut"}</span></li>'
         for id in shown
     )
-    return f'<ol class="ib-chart">{rows}</ol>'
-
-
-BEFORE_THE_SEAM = 2.0  # s: one hears what the new music answers to
-
-
-def player(name: str, midi: bytes, wav: bytes | None, trouble: str = "", seam: float | None = None) -> str:
-    """Sound in place and both files to keep, all inside the page; `seam` is where the new music begins, in seconds."""
-    keep = f'<a class="ib-keep" download="{escape(name)}.mid" href="{_data("audio/midi", midi)}">MIDI</a>'
-    heard = ""
-    if wav:
-        heard = sound(wav, f"Listen to {name.replace('-', ' ')}")
-        if seam is not None:
-            start = max(0.0, seam - BEFORE_THE_SEAM)
-            hint = f"plays from {BEFORE_THE_SEAM:g} s before the new music on"
-            heard += f'<button type="button" class="ib-keep ib-from" data-at="{start:.3f}" title="{hint}">Play the new part</button>'
-        keep += f'<a class="ib-keep ib-wav" download="{escape(name)}.wav" href="#">WAV</a>'
-    return (
-        f'<div class="ib-player">{heard}<span class="ib-keeps">Download {keep}</span></div>{line(trouble, "trouble")}'
+    legend = (
+        '<p class="ib-legend"><i class="ib-own"></i> the model alone <i class="ib-drawn"></i> after the sliders</p>'
     )
+    return f'{legend}<ol class="ib-chart">{rows}</ol>'
 
 
-def sound(wav: bytes, label: str, plays: bool = False) -> str:
-    """An audio element; `plays` for one that was asked for by a press."""
-    begin = " autoplay" if plays else ""
-    source = _data("audio/wav", wav)
-    return f'<audio controls preload="auto"{begin} src="{source}" aria-label="{escape(label)}"></audio>'
+# Where scripts in attributes are forbidden, the line that moves over the roll and the WAV button do nothing, the rest works.
+_FOLLOW = (
+    "var h=this.closest('.ib-take').querySelector('.ib-head');"
+    "h.style.left=Math.min(100,100*this.currentTime/h.dataset.span)+'%';h.classList.add('ib-on')"
+)
+_SAME_SOUND = "this.href=this.closest('.ib-player').querySelector('audio').src"  # megabytes that are not sent twice
+
+
+def player(name: str, midi: bytes, wav: bytes | None, trouble: str = "") -> str:
+    """Sound in place and both files to keep, all inside the page."""
+    keep = f'<a class="ib-keep" download="{escape(name)}.mid" href="{_data("audio/midi", midi)}">MIDI</a>'
+    sound = ""
+    if wav:
+        sound = f'<audio controls preload="auto" src="{_data("audio/wav", wav)}" ontimeupdate="{_FOLLOW}" aria-label="Listen"></audio>'
+        keep += f'<a class="ib-keep" download="{escape(name)}.wav" href="#" onclick="{_SAME_SOUND}">WAV</a>'
+    return (
+        f'<div class="ib-player">{sound}<span class="ib-keeps">Download {keep}</span></div>{line(trouble, "trouble")}'
+    )
 
 
 def _data(kind: str, content: bytes) -> str:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import ConfigError
 from ..paths import repository_root
-from .opening import first_sight
 
 LOOPBACK = "127.0.0.1"
 PORT = 8866
@@ -27,7 +24,6 @@ EXTENSIONS = [
     "@jupyter-widgets/jupyterlab-manager",
     "@voila-dashboards/widgets-manager8",
 ]  # of JupyterLab's, only what draws widgets
-SLOW_AND_UNUSED = "rfc3987_syntax"  # a grammar of addresses, compiled at import: most of what Voilà's import takes
 NOTEBOOK_ONLY = "notebook-only"  # tag of cells that are not on the page
 
 
@@ -73,7 +69,6 @@ def settings(host: str, port: int, browser: bool) -> dict[str, dict]:
             "prelaunch_hook": page_cells,
             "extension_allowlist": EXTENSIONS,
             "show_tracebacks": False,
-            "resources": {"first_sight": first_sight()},
         },
         "MappingKernelManager": {"cull_idle_timeout": IDLE_SECONDS, "cull_interval": 60},
     }
@@ -85,26 +80,12 @@ def page_cells(request, notebook, cwd):
     return notebook
 
 
-@contextmanager
-def _without(module: str):
-    """While in here, importing `module` fails as if it were not installed."""
-    before = sys.modules.get(module)
-    sys.modules[module] = None
-    try:
-        yield
-    finally:
-        if before is None:
-            del sys.modules[module]
-        else:
-            sys.modules[module] = before
-
-
 def serve(host: str = LOOPBACK, port: int = PORT, browser: bool = True) -> str:
     """Shows the page until Ctrl-C; the address it had."""
+    from traitlets.config import Config
+    from voila.app import Voila
+
     port = free_port(host, port)
-    with _without(SLOW_AND_UNUSED):
-        from traitlets.config import Config
-        from voila.app import Voila
     found = os.environ.get("JUPYTER_PATH")
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (str(SHARE), found)))
     application = Voila.instance(config=Config(settings(host, port, browser)))

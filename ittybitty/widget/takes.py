@@ -68,33 +68,13 @@ class Take:
     new: np.ndarray = field(repr=False)  # NOTE
     joined: Performance = field(repr=False)
     midi: bytes = field(repr=False)
+    wav: bytes | None = field(repr=False)
     stopped: bool
+    trouble: str  # why there is no sound
 
     @property
     def title(self) -> str:
         return f"Take {self.number}" + (" (stopped)" if self.stopped else "")
-
-    @functools.cached_property
-    def _sound(self) -> tuple[bytes | None, str]:
-        try:
-            return audio.render_bytes(self.joined), ""
-        except OutputError as error:
-            return None, str(error)
-
-    @property
-    def wav(self) -> bytes | None:
-        """The sound, made when it is first asked for (about a second for a minute of music); None where there can be none."""
-        return self._sound[0]
-
-    @property
-    def trouble(self) -> str:
-        """Why there is no sound."""
-        return self._sound[1]
-
-    @property
-    def seam(self) -> float:
-        """Second at which the new music begins."""
-        return float(self.new["onset"].min())
 
 
 @dataclass(frozen=True)
@@ -133,7 +113,6 @@ class Job:
     ):
         self.request, self.result, self.trouble = request, None, ""  # result: a Continuation
         self._load, self._grow, self._end = load, grow, end
-        self.cut = False  # whether a stop request ended the music before it was complete
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="playground take", daemon=True)
 
@@ -142,7 +121,7 @@ class Job:
         return self
 
     def stop(self) -> None:
-        """Ends the music at the next token; a piece that is complete, and whose sound is being made, stays complete."""
+        """Ends the music at the next note."""
         self._stop.set()
 
     @property
@@ -182,7 +161,6 @@ class Job:
                 share = len(notes) / asked.notes if asked.notes else (notes[-1].onset - start) / asked.seconds
                 left = (now - began) * (1 - share) / share if share > 0.02 else None
                 self._grow(self, Heard(np.array([tuple(n) for n in notes], NOTE), share, left))
-            self.cut = self.stopped and not (asked.notes and len(notes) >= asked.notes)
             return self.stopped
 
         drawn = dict(temperature=asked.temperature, top_k=asked.top_k, top_p=asked.top_p, seed=asked.number)
@@ -194,6 +172,15 @@ def keep(job: Job, number: int) -> Take | None:
     made = job.result
     if made is None or not len(made.new):
         return None
-    take = Take(number, job.request, made.new.notes, made.joined, midi_bytes(made.joined), job.cut)
-    _ = take.wav  # made here, in the thread of the job
-    return take
+    wav, trouble = None, ""
+    try:
+        wav = audio.render_bytes(made.joined)
+    except OutputError as error:
+        trouble = str(error)
+    stopped = job.stopped and not _whole(job)
+    return Take(number, job.request, made.new.notes, made.joined, midi_bytes(made.joined), wav, stopped, trouble)
+
+
+def _whole(job: Job) -> bool:
+    """Whether the music was complete before Stop was pressed."""
+    return bool(job.request.notes) and len(job.result.new) >= job.request.notes

@@ -36,22 +36,12 @@ FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-backgrou
 RIGHT_EDGE = "Math.max(...[...document.querySelectorAll('.ib, .ib *')].map(e => e.getBoundingClientRect().right))"
 CUT_LABELS = """[...document.querySelectorAll('.ib .widget-label, .ib button')]
     .filter(e => e.offsetWidth && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
-# How far the line on the roll is from where the sound is, as it moves
-FROM_THE_SOUND = """async () => {
-    const audio = document.querySelector(".ib-stage audio"), found = [];
-    while (found.length < 20) {
-        await new Promise(requestAnimationFrame);
-        await new Promise(requestAnimationFrame);
-        const head = document.querySelector(".ib-stage .ib-head.ib-on");
-        if (!head || audio.paused) return [];
-        found.push(Math.abs(parseFloat(head.style.left) / 100 - audio.currentTime / head.dataset.span));
-    }
-    return found;
-}"""
-SOON, LATE = 60_000, 240_000  # ms: a machine may be busy
+SOON, LATE = 20_000, 90_000  # ms
 WIDE, NARROW = {"width": 1280, "height": 1000}, {"width": 390, "height": 844}
 
-pytestmark = pytest.mark.skip(reason="written for a model with one picture of the next token; `tiny` now has four")
+pytestmark = pytest.mark.skip(
+    reason="written for a model with one picture of the next token; being rewritten for events"
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +57,8 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="module")
-def server(chromium, tmp_path_factory):
-    """The page as `ittybitty playground` serves it: its address, and the process."""
+def address(chromium, tmp_path_factory):
+    """The page as `ittybitty playground` serves it."""
     port = serve.free_port(serve.LOOPBACK, 8900)
     log = tmp_path_factory.mktemp("serve") / "log"
     command = [sys.executable, "-m", "ittybitty", "playground", "--no-browser", "--port", str(port)]
@@ -77,7 +67,7 @@ def server(chromium, tmp_path_factory):
         server = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=log.parent, env=one_thread)
     url = f"http://{serve.LOOPBACK}:{port}/"
     try:
-        for _ in range(900):
+        for _ in range(300):
             try:
                 urllib.request.urlopen(f"{url}voila/static/voila.js", timeout=1).close()
                 break
@@ -85,18 +75,13 @@ def server(chromium, tmp_path_factory):
                 assert server.poll() is None, log.read_text()
                 time.sleep(0.2)
         assert url in log.read_text()
-        yield url, server
+        yield url
     finally:
         server.send_signal(signal.SIGINT)
         try:
             server.wait(20)
         except subprocess.TimeoutExpired:
             server.kill()
-
-
-@pytest.fixture(scope="module")
-def address(server) -> str:
-    return server[0]
 
 
 @pytest.fixture(scope="module")
@@ -125,17 +110,11 @@ class Tab:
         self.page.goto(address, timeout=LATE)
         self.page.wait_for_selector(".ib-chart", timeout=LATE)
 
-    def model_named(self, name: str) -> str:
-        """The entry of the list of models that begins with this name."""
-        self.page.get_by_label("Model", exact=True).wait_for(timeout=LATE)
-        labels = self.page.get_by_label("Model", exact=True).locator("option").all_text_contents()
-        return next(label for label in labels if label.split(":")[0].split()[0].strip(",") == name)
-
     def choose(self, label: str, option: str) -> None:
         self.page.get_by_label(label, exact=True).select_option(label=option)
 
     def press(self, name: str) -> None:
-        self.page.get_by_role("button", name=name, exact=True).click(timeout=LATE)
+        self.page.get_by_role("button", name=name, exact=True).click()
 
     def slide(self, label: str, *keys: str) -> str:
         """Moves a slider by keys of the keyboard; what it then says."""
@@ -183,7 +162,7 @@ class Tab:
                     span: field.querySelector(".ib-head").dataset.span,
                     key: document.querySelector(".ib-stage .ib-keys b").innerText,
                     octaves: field.querySelector(".ib-octave").getAttribute("d"),
-                    paths: [...field.querySelectorAll(`.ib-notes path.ib-${kind}`)].map(path => path.getAttribute("d")),
+                    paths: [...field.querySelectorAll(`path.ib-${kind}`)].map(path => path.getAttribute("d")),
                 };
             }""",
             arg=kind,
@@ -209,7 +188,6 @@ class Tab:
 @pytest.fixture(scope="module")
 def tab(browser, address):
     made = Tab(browser, address)
-    made.choose("Model", made.model_named("tiny-remi"))  # one picture of the next token; an event has four
     yield made
     made.page.close()
 
@@ -261,8 +239,7 @@ def test_choose_slide_generate_watch_listen_and_keep(tab):
     audio.focus()
     tab.page.keyboard.press("Space")
     tab.page.wait_for_function("document.querySelector('.ib-stage audio').currentTime > 0.5")
-    away = tab.page.evaluate(FROM_THE_SOUND)
-    assert len(away) == 20 and max(away) < 0.02  # share of the roll's width, in any of twenty pictures
+    assert tab.page.locator(".ib-stage .ib-head.ib-on").count() == 1
     audio.evaluate("audio => audio.pause()")
 
 
@@ -297,6 +274,7 @@ def test_one_slider_changed_gives_a_take_beside_the_first(tab):
 def test_the_roll_grows_and_stop_keeps_what_is_there(tab):
     tab.slide("Notes", "End")
     tab.choose("Seed", "Nothing: a piece from silence")
+    tab.press("Another")
     tab.press("Generate")
     tab.page.locator(".ib-stage path.ib-new").first.wait_for(timeout=LATE)
     first, count = tab.picture(), len(tab.strokes("new"))
@@ -315,17 +293,18 @@ def test_the_roll_grows_and_stop_keeps_what_is_there(tab):
 def test_a_bad_upload_is_said_and_a_good_one_played(tab, midi_file, tmp_path):
     shown, chosen = tab.text(".ib-stage h2"), tab.page.get_by_label("Seed", exact=True).input_value()
     for name, content, said in (
+        ("broken.mid", midi_file.read_bytes()[:200], "cut short"),
         ("song.mid", b"ID3 not midi", "is not a MIDI file"),
         ("huge.mid", bytes(12 * 2**20), "12.0 MiB"),
         ("empty.mid", b"", "is empty"),
     ):
         (tmp_path / name).write_bytes(content)
         tab.upload(tmp_path / name)
-        tab.wait_for_text(".ib-upload-line [role=alert]", said)
-        assert name in tab.text(".ib-upload-line [role=alert]")
+        tab.wait_for_text(".ib-controls [role=alert]", said)
+        assert name in tab.text(".ib-controls [role=alert]")
         assert tab.page.get_by_label("Seed", exact=True).input_value() == chosen and tab.text(".ib-stage h2") == shown
     tab.upload(midi_file)
-    tab.page.wait_for_function("!document.querySelector('.ib-upload-line [role=alert]')")
+    tab.page.wait_for_function("!document.querySelector('.ib-controls [role=alert]')")
     seed = read_midi(midi_file)
     tab.wait_for_text(".ib-seed-line", f"{len(seed)} notes")
     tab.page.get_by_role("button", name="seconds", exact=True).click()
@@ -340,9 +319,16 @@ def test_a_bad_upload_is_said_and_a_good_one_played(tab, midi_file, tmp_path):
     assert np.array_equal(made.notes["pitch"][:20], seeds.ending(seed).notes["pitch"][:20])
 
 
-def test_only_models_that_can_play_are_listed(tab):
-    labels = tab.page.get_by_label("Model", exact=True).locator("option").all_text_contents()
-    assert labels and not [label for label in labels if "no weights" in label]
+def test_a_row_without_weights_says_what_makes_them(tab):
+    model = tab.page.get_by_label("Model", exact=True)
+    trained = model.evaluate("select => select.selectedOptions[0].label")
+    labels = [label.replace("\N{NO-BREAK SPACE}", " ") for label in model.locator("option").all_text_contents()]
+    rows = [label for label in labels if "no weights" in label]
+    tab.choose("Model", rows[0])
+    tab.wait_for_text(".ib-controls [role=alert]", "ittybitty train")
+    assert tab.busy  # nothing to press
+    tab.choose("Model", trained)
+    tab.page.wait_for_function("!document.querySelector('.ib-generate').disabled")
 
 
 def test_two_tabs_play_at_once_and_neither_hears_the_other(browser, address):
@@ -370,11 +356,8 @@ def test_two_tabs_play_at_once_and_neither_hears_the_other(browser, address):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_looks_finished_at_three_widths_and_axe_finds_nothing_serious(browser, address, scheme):
+def test_it_looks_finished_on_a_laptop_and_on_a_phone(browser, address, scheme):
     """Nothing beside the page's edge, nothing on top of another, readable; the pictures are for people to look at."""
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="no axe-core here: pip install .[browser]"
-    )
     tab = Tab(browser, address)
     tab.page.emulate_media(color_scheme=scheme)
     tab.slide("Notes", "Home", *["ArrowRight"] * 7)
@@ -383,51 +366,19 @@ def test_it_looks_finished_at_three_widths_and_axe_finds_nothing_serious(browser
     tab.slide("Temperature", *["ArrowRight"] * 6)
     tab.press("Generate")
     tab.wait_for_take(2)
-    tab.press("Listen to the seed")
-    tab.page.locator(".ib-listen-line audio").wait_for(timeout=LATE)
     PICTURES.mkdir(parents=True, exist_ok=True)
-    for width, height, name in ((1280, 900, "wide"), (820, 1100, "middle"), (390, 844, "narrow")):
+    for width, height, name in ((1280, 900, "wide"), (390, 2020, "narrow")):
         tab.page.set_viewport_size({"width": width, "height": height})
         tab.page.wait_for_timeout(300)
         assert tab.page.evaluate(RIGHT_EDGE) <= width
         assert tab.page.evaluate(CUT_LABELS) == []
-        assert contrast(tab.page, ".ib h1") > 7
         assert (
-            min(
-                contrast(tab.page, f".ib {text}")
-                for text in (".ib-note", ".ib-generate", ".ib-word-new", ".ib-word-seed")
-            )
-            > 4.5
+            contrast(tab.page, ".ib h1") > 7
+            and contrast(tab.page, ".ib .ib-note") > 4.5
+            and contrast(tab.page, ".ib-generate") > 4.5
         )
-        found = axe.Axe().run(tab.page).response["violations"]
-        serious = {
-            rule["id"]: [node["html"][:120] for node in rule["nodes"]]
-            for rule in found
-            if rule["impact"] in ("serious", "critical")
-        }
-        assert not serious
-        tab.page.screenshot(path=PICTURES / f"{name}-{scheme}.png", full_page=True)
-    assert min(tab.page.evaluate(STROKES)) >= 3
+        tab.page.screenshot(path=PICTURES / f"{name}-{scheme}.png")
     tab.page.close()
-
-
-# WCAG's contrast of each kind of note, the quietest too, and what is behind it
-STROKES = """() => {
-    const light = (rgb) => rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0.05);
-    const numbers = (text) => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
-    const field = document.querySelector(".ib-stage .ib-field"), behind = numbers(getComputedStyle(field).backgroundColor);
-    return ["seed", "new"].flatMap((kind) => ["v0", "v1", "v2", "v3"].map((loudness) => {
-        const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-        path.setAttribute("class", `ib-${kind} ib-${loudness}`);
-        field.querySelector(".ib-notes").append(path);
-        const style = getComputedStyle(path), share = Number(style.strokeOpacity);
-        const seen = numbers(style.stroke).map((v, i) => share * v + (1 - share) * behind[i]);
-        path.remove();
-        const [a, b] = [light(seen), light(behind)];
-        return Math.max(a, b) / Math.min(a, b);
-    }));
-}"""
 
 
 def contrast(page, selector: str) -> float:
@@ -449,151 +400,16 @@ def contrast(page, selector: str) -> float:
 
 def test_a_screen_reader_is_told_what_is_what(tab):
     unnamed = tab.page.evaluate(
-        "[...document.querySelectorAll('.ib select, .ib input:not([type=file]), .ib audio, .ib [role=slider]')].filter(e => e.offsetWidth)"
+        "[...document.querySelectorAll('.ib select, .ib input:not([type=file]), .ib audio')].filter(e => e.offsetWidth)"
         ".filter(e => !(e.labels && e.labels.length) && !e.ariaLabel && !e.title).map(e => e.outerHTML.slice(0, 80))"
     )
     assert not unnamed and tab.page.locator("[role=img][aria-label]").count() >= 1
-    for name, keys, number, words in (
-        ("Top-p", ["End", *["ArrowLeft"] * 5], "0.95", "0.95"),
-        ("Temperature", ["Home", *["ArrowRight"] * 14], "0.8", "0.80"),
-        ("Notes", ["Home", "ArrowRight"], "60", "60 notes"),
-    ):
-        tab.page.get_by_role("button", name="notes", exact=True).click()
-        tab.slide(name, *keys)
-        slider = tab.page.get_by_role("slider", name=name, exact=True)
-        assert [slider.get_attribute(f"aria-value{kind}") for kind in ("now", "text")] == [number, words]
-    assert tab.page.get_by_role("button", name="notes", exact=True).get_attribute("aria-pressed") == "true"
-
-
-def test_a_decimal_comma_is_understood(tab):
-    readout = tab.page.get_by_role("textbox", name="Temperature, typed")
-    readout.click()
-    tab.page.keyboard.press("Control+A")
-    tab.page.keyboard.type("1,2")
-    tab.page.keyboard.press("Enter")
-    tab.wait_for_text(".ib-chances p", "Temperature 1.20")
-
-
-def focused(tab) -> str:
-    return tab.page.evaluate("document.activeElement.className + ' ' + document.activeElement.tagName")
-
-
-def walk_to(tab, name: str, forward: bool = True) -> None:
-    """Tab by Tab to a control; each stop on the way must be seen to have the focus."""
-    for _ in range(60):
-        tab.page.keyboard.press("Tab" if forward else "Shift+Tab")
-        seen = tab.page.evaluate(
-            """() => { const e = document.activeElement, style = getComputedStyle(e);
-            const host = e.type === "checkbox" || e.tagName === "AUDIO" || e === document.body;
-            return [host || (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2), e.className + " " + e.tagName]; }"""
-        )
-        assert seen[0], f"no focus to be seen on {seen[1]}"
-        if name in focused(tab):
-            return
-    raise AssertionError(f"{name} cannot be reached by Tab")
-
-
-def test_the_whole_page_works_by_keyboard_alone(browser, address):
-    tab = Tab(browser, address)
-    keys = tab.page.keyboard
-    tab.page.locator("body").focus()
-    walk_to(tab, "SELECT")  # the model
-    walk_to(tab, "SELECT")
-    keys.press("ArrowDown")
-    tab.wait_for_text(".ib-stage", seeds.titles()[1])
-    walk_to(tab, "ib-upload")
-    walk_to(tab, "ib-listen")
-    keys.press("Enter")
-    tab.page.wait_for_function("document.activeElement.tagName === 'AUDIO'", timeout=LATE)
-    for _ in range(5):  # temperature, top-k and top-p have a number to type into each
-        walk_to(tab, "noUi-handle") if _ < 3 else walk_to(tab, "BUTTON")
-    walk_to(tab, "noUi-handle")
-    keys.press("Home")
-    walk_to(tab, "INPUT")
-    walk_to(tab, "ib-generate")
-    keys.press("Enter")
-    tab.page.wait_for_function("document.activeElement.classList.contains('ib-stop')", timeout=LATE)
-    tab.wait_for_take(1)
-    tab.page.wait_for_function("document.activeElement.classList.contains('ib-generate')", timeout=LATE)
-    walk_to(tab, "AUDIO")
-    walk_to(tab, "ib-from")
-    keys.press("Enter")
-    tab.page.wait_for_function("document.querySelector('.ib-stage audio').currentTime > 0.5")
-    walk_to(tab, "ib-keep A")
-    walk_to(tab, "ib-wav A")
-    assert not tab.errors
-    tab.page.close()
-
-
-def test_one_player_sounds_at_a_time_and_starts_at_the_seam(browser, address):
-    tab = Tab(browser, address)
-    tab.slide("Notes", "Home")
-    numbers = []
-    for number in (1, 2):
-        tab.press("Generate")
-        tab.wait_for_take(number)
-        numbers.append(re.search(r"seed number (\d+)", tab.text(".ib-stage .ib-settings"))[1])
-    assert numbers[0] != numbers[1]  # drawn anew each time, and shown
-    tab.choose("Seed", "Chorale in G")  # after takes too a seed is drawn, and can be heard
-    tab.wait_for_text(".ib-seed-line", f"{len(seeds.piece('Chorale in G'))} notes")
-    assert tab.page.locator(".ib-seed-roll path.ib-seed").count() > 0
-    tab.press("Listen to the seed")
-    tab.page.wait_for_function("document.querySelector('.ib-listen-line audio')?.paused === false", timeout=LATE)
-    tab.page.locator(".ib-stage .ib-from").click()
-    tab.page.wait_for_function("[...document.querySelectorAll('audio')].filter(a => !a.paused).length === 1")
-    at, seam = tab.page.evaluate(
-        """() => { const card = document.querySelector(".ib-stage"), head = card.querySelector(".ib-head");
-        return [card.querySelector("audio").currentTime, parseFloat(card.querySelector(".ib-seam").style.left) / 100 * head.dataset.span]; }"""
-    )
-    assert seam - 2.5 < at < seam + 5 and seam > 10
-    tab.page.locator(".ib-beside audio").evaluate("audio => audio.play()")
-    tab.page.wait_for_function("document.querySelector('.ib-stage audio').paused")
-    tab.page.reload()  # the takes of this tab outlive it
-    tab.page.locator(".ib-chart").first.wait_for(timeout=LATE)
-    tab.wait_for_take(2)
-    assert tab.page.locator(".ib-beside option").all_text_contents() == ["Take 1"]
-    assert f"seed number {numbers[1]}" in tab.text(".ib-stage .ib-settings") and len(tab.strokes("new")) == 50
-    tab.page.close()
-
-
-def test_on_a_phone_the_player_is_in_sight_when_the_take_is_there(browser, address):
-    tab = Tab(browser, address, NARROW)
-    tab.slide("Notes", "Home")
-    tab.press("Generate")
-    tab.wait_for_take(1)
-    tab.page.wait_for_timeout(1000)
-    box = tab.page.locator(".ib-stage audio").bounding_box()
-    assert box["y"] >= 0 and box["y"] + box["height"] <= NARROW["height"]
-    tab.page.close()
-
-
-def test_the_page_is_the_first_thing_seen_and_no_spinner(browser, address):
-    page = browser.new_page()
-    page.set_viewport_size(WIDE)
-    page.goto(address, wait_until="commit", timeout=LATE)
-    page.locator("#first-sight .ib-field path.ib-seed").first.wait_for(timeout=LATE)
-    assert page.locator(".ib-generate").count() == 0 and "Executing" not in page.inner_text("body")
-    page.locator(".ib-generate").wait_for(timeout=LATE)
-    assert page.locator("#first-sight").count() == 0 and not page.locator(".ib-generate").is_disabled()
-    page.close()
 
 
 def test_uploads_of_any_size_leave_the_page_alive(tab, midi_file):
     enormous = midi_file.with_name("enormous.mid")
     enormous.write_bytes(midi_file.read_bytes() + bytes(40 * 2**20))
     tab.upload(enormous)
-    tab.wait_for_text(".ib-upload-line [role=alert]", "MiB", LATE)
-    tab.choose("Seed", seeds.titles()[0])
-    tab.page.wait_for_function("!document.querySelector('.ib-upload-line [role=alert]')")
+    tab.wait_for_text(".ib-controls [role=alert]", "MiB", LATE)
+    tab.press("Another")
     assert not tab.busy and not tab.errors
-
-
-def test_a_page_whose_server_is_gone_says_so(browser, server):
-    """The last of all: it ends the server."""
-    tab = Tab(browser, server[0])
-    server[1].kill()
-    server[1].wait(20)
-    tab.press("Generate")
-    tab.wait_for_text(".ib-gone-line", "server is gone")
-    assert tab.busy  # nothing to press
-    tab.page.close()
