@@ -148,7 +148,7 @@ class Decoder:
             ctypes.c_void_p(self._ends.embedding),
             ctypes.c_void_p(self._ends.norm),
         )
-        if getattr(self._arena, "nbytes", 0) > SMALL:
+        if self._arena.nbytes > SMALL:
             self._team = Team(library.thread_count())
 
     def _parts(self) -> Iterator[_Part]:

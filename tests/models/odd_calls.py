@@ -131,13 +131,21 @@ def events() -> Iterator[str]:
         yield f"events of {precision} with {change}"
 
 
+class Separate(list):
+    """Tensors that each lie in memory of their own, and the size of them all, as one arena has it."""
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self)
+
+
 def separate(parts) -> list[torch.Tensor]:
     """In place of `decode._laid_out`: every part in memory of its own."""
     kept = []
     for owner, field, tensor, _ in parts:
         kept.append(tensor.detach().clone(memory_format=torch.contiguous_format))
         setattr(owner, field, kept[-1].data_ptr())
-    return kept
+    return Separate(kept)
 
 
 def overrun() -> None:
