@@ -1,4 +1,4 @@
-"""`ittybitty evaluate`: a model, a run or a baseline on held-out pieces, by one of four measurements."""
+"""`ittybitty evaluate`: a model, a run or a baseline on held-out pieces, by one of five measurements."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _OPTIONS = {
     "music": _OF_TRIALS,
     "memorisation": _OF_TRIALS,
     "bits": ("limit", "tokenizer", "order", "device"),
+    "as": ("limit", "device"),
 }
 
 
@@ -28,6 +29,7 @@ def add_verbs(verbs) -> None:
         "ittybitty evaluate tiny --data ~/music --split validation --limit 8",
         "ittybitty evaluate ngram --data ~/music",
         "ittybitty evaluate tiny --data ~/music --by-position",
+        "ittybitty evaluate runs/performance --data ~/music --as performance",
         "ittybitty evaluate tiny --data ~/music --music --pieces 40 --record music.json",
     )
     parser.add_argument(
@@ -48,6 +50,13 @@ def add_verbs(verbs) -> None:
     )
     kind.add_argument(
         "--memorisation", action="store_true", help="continue seeds and look for the music in the training pieces"
+    )
+    kind.add_argument(
+        "--as",
+        dest="as_",
+        choices=("performance",),
+        help="likelihood at the information of Magenta's performance encoding, which published models of MAESTRO use: "
+        "for a run that was trained on the encoding notes-performance",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only N pieces, evenly spaced over the split")
     parser.add_argument("--length", type=int, metavar="N", help="with --by-position: tokens of each piece (8192)")
@@ -81,15 +90,21 @@ def add_verbs(verbs) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> Result:
-    """Run one of the four measurements; with --record also write its results file."""
+    """Run one of the five measurements; with --record also write its results file."""
     from .. import evaluation
 
     kind = next((name for name in ("by_position", "music", "memorisation") if getattr(options, name)), "bits")
+    kind = "as" if options.as_ else kind
     given = _given(options, kind)
     with outputs(None, options.record) as (place,):
-        result, describe = {"by_position": _by_position, "music": _music, "memorisation": _memorisation, "bits": _bits}[
-            kind
-        ](options, given)
+        measure = {
+            "by_position": _by_position,
+            "music": _music,
+            "memorisation": _memorisation,
+            "as": _as_performance,
+            "bits": _bits,
+        }[kind]
+        result, describe = measure(options, given)
         if place:
             result = evaluation.record(result, place)
     return result, describe(result)
@@ -101,7 +116,7 @@ def _given(options: argparse.Namespace, kind: str) -> dict:
     given = {name: value for name in sorted(known) if (value := getattr(options, name)) is not None}
     if wrong := [name for name in given if name not in _OPTIONS[kind]]:
         homes = [
-            "plain bits per note" if one == "bits" else f"--{one.replace('_', '-')}"
+            {"bits": "plain bits per note", "as": "--as performance"}.get(one, f"--{one.replace('_', '-')}")
             for one, names in _OPTIONS.items()
             if wrong[0] in names
         ]
@@ -145,6 +160,26 @@ def _describe_bits(result: dict) -> str:
     if (tokens := result["tokens_per_note"]) is not None and tokens == tokens:  # xz has none
         lines.append(f"{tokens:.2f} tokens a note; {result['notes_per_second']:,.0f} notes scored a second")
     return "\n".join([*lines, *_skipped(result)])
+
+
+def _as_performance(options: argparse.Namespace, given: dict):
+    from ..evaluation.performance import as_performance
+
+    return as_performance(
+        options.model, options.data, options.split, progress=terminal(), **given
+    ), _describe_performance
+
+
+def _describe_performance(result: dict) -> str:
+    low, high = result["ci95"]
+    return "\n".join(
+        [
+            f"{result['bits_per_note_as_performance']:.3f} bits a note on {result['split']} at the information of the performance encoding "
+            f"(95% between {low:.3f} and {high:.3f}; {result['pieces']:,} pieces, {result['notes']:,} notes)",
+            f"{result['nats_per_performance_token']:.3f} nats per token of that encoding, which has {result['performance_tokens_per_note']:.3f} tokens a note here",
+            *_skipped(result),
+        ]
+    )
 
 
 def _by_position(options: argparse.Namespace, given: dict):

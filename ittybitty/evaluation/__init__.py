@@ -2,6 +2,7 @@
 
     bits.py                   bits per note of held-out pieces, and by position in the piece
     likelihood.py             bits of each token of a piece
+    performance.py            likelihood at the information of Magenta's performance encoding, and its tokens per note
     results.py                results files with their provenance
     baselines.py              the same table for what needs no network: ngram.py (Kneser-Ney), notelist.py (xz)
     trials.py                 seeds cut from held-out pieces, continued by a model and by the pianist

@@ -2,7 +2,8 @@
 
 `passes: 0.1` trains each row on a tenth of an epoch of its own windows, drawn at random from all pieces: about the same
 number of notes for every tokenizer. `steps: 400` gives all rows the same number of tokens instead. `training_pieces: 96`
-uses only 96 of the training pieces, evenly spaced; `from: experiment/row` starts from the weights of that row.
+uses only 96 of the training pieces, evenly spaced; `from: experiment/row` starts from the weights of that row. With
+`as: performance` a row is measured at the information of Magenta's performance encoding (evaluation/performance.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from .. import evaluation, pipeline, systems
 from ..corpora import Corpus, Piece, open_corpus
+from ..evaluation.performance import as_performance
 from ..train.windows import Windows
 from .recipe import Clock, Recipe, Row, setting, trained_before
 
@@ -22,7 +24,8 @@ def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock:
     training = trained(row, data, run_dir, clock)
     if training is None:
         return None
-    measured = evaluation.evaluate(
+    measure = as_performance if setting(row, "as", "") == "performance" else evaluation.evaluate
+    measured = measure(
         run_dir, data, str(setting(row, "split", "validation")), limit=int(setting(row, "pieces", 0)) or None
     )
     return {**slim(measured), "training": training}

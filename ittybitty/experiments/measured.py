@@ -9,6 +9,8 @@ experiment trained.
     ears            whether continuations fit their openings, stay within what pianists play, get stuck or fall silent
     memorisation    the longest run that continuations share with the training pieces
     complexity      time and memory of a mixer against length
+    performance-tokens
+                    tokens per note of Magenta's performance encoding
     vocabulary      pitch strings: the number of different events in a growing corpus, and the share of held-out events among them
 """
 
@@ -121,6 +123,13 @@ def complexity(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path,
     return measure(turns=int(setting(row, "turns", 5)))
 
 
+def performance_tokens(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
+    """Tokens per note of the encoding in which published likelihoods of MAESTRO are stated."""
+    from ..evaluation.performance import count
+
+    return count(open_corpus(data), str(setting(row, "split", row.name)))
+
+
 def vocabulary(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
     """Vocabulary of pitch strings for growing parts of the training pieces, and the share of held-out events it covers."""
     corpus = open_corpus(data)
@@ -159,5 +168,6 @@ KINDS = {
     "ears": ears,
     "memorisation": memorisation,
     "complexity": complexity,
+    "performance-tokens": performance_tokens,
     "vocabulary": vocabulary,
 }

@@ -1,7 +1,7 @@
 """Reads a recipe: one YAML file with an experiment's question, its rows, and the amount of data.
 
     question: What does attention add to Mamba, and where?
-    kind: compare                # compare, leak, overfit, position, music, endurance, ears, memorisation, complexity, vocabulary
+    kind: compare                # a key of SETTINGS below
     preset: tiny                 # for every row that does not name another
     passes: 0.1                  # of the training split; or steps: 400
     split: validation
@@ -33,9 +33,10 @@ from ..errors import CheckpointError, ConfigError, OutputError
 COMMON = {"question", "kind", "rows"}
 _TRAINED = {"system": str, "preset": str, "set": dict}
 _SCORED = {"split": str, "pieces": int}  # what a model is evaluated on: a change does not need a new training
+_MEASURE = {"as": str}  # how it is evaluated: "performance", or nothing for bits per note
 _PLAYED = {"model": str, "run": str, "seed": int, "sampling": dict, **_SCORED}
 SETTINGS: dict[str, dict[str, Any]] = {  # kind of experiment -> its settings and their types
-    "compare": {"passes": float, "steps": int, "training_pieces": int, "from": str, **_TRAINED, **_SCORED},
+    "compare": {"passes": float, "steps": int, "training_pieces": int, "from": str, **_MEASURE, **_TRAINED, **_SCORED},
     "leak": {"protocol": str, "steps": int, "training_pieces": int, "held_out_pieces": int, **_TRAINED, **_SCORED},
     "overfit": {"task": str, "steps": int, "tokens": int, "prompt": int, **_TRAINED},
     "position": {"model": str, "run": str, "length": int, **_SCORED},
@@ -52,6 +53,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # kind of experiment -> its settings an
     },
     "memorisation": {"seconds": float, **_PLAYED},
     "complexity": {"turns": int},
+    "performance-tokens": {"split": str},
     "vocabulary": {"training_pieces": list, "largest": int, "pieces": int, "system": str, "preset": str},
 }
 RECIPE = "recipe"  # file in a run folder: hash of the recipe that trained it
@@ -91,7 +93,7 @@ class Recipe:
 
         Settings of the evaluation are not compared: they may change without a new training.
         """
-        trained_by = {key: value for key, value in row.settings.items() if key not in _SCORED}
+        trained_by = {key: value for key, value in row.settings.items() if key not in {*_SCORED, *_MEASURE}}
         own = hashlib.sha256(json.dumps([self.kind, trained_by], sort_keys=True).encode()).hexdigest()[:16]
         mark = run_dir / RECIPE
         try:

@@ -20,6 +20,11 @@ def tokenizer(request):
     return EventTokenizer(request.param)
 
 
+@pytest.fixture(params=[name for name, grid in VARIANTS.items() if grid.pedal])
+def with_pedal(request):
+    return EventTokenizer(request.param)
+
+
 def words(tokenizer, ids) -> list[str]:
     return [tokenizer.base_names(int(id))[0] for id in ids]
 
@@ -40,7 +45,8 @@ def test_onsets_are_within_half_a_tick(tokenizer):
     assert error["notes_lost"] == 0 and error["onset_error_ms"] <= 500 / tokenizer.grid.ticks_per_second
 
 
-def test_pedals_stay_near_and_few_are_lost(tokenizer):
+def test_pedals_stay_near_and_few_are_lost(with_pedal):
+    tokenizer = with_pedal
     performance = random_performance(5, seconds=200)
     error = metrics.pedal_error(performance, tokenizer.decode(tokenizer.encode(performance)))
     step = tokenizer.grid.pedal_step / tokenizer.grid.ticks_per_second
@@ -127,8 +133,9 @@ def test_what_an_id_says_is_where_its_bits_go():
     assert said == "other time pitch duration velocity time pedal other other time pedal other other other".split()
 
 
-def test_an_instant_at_which_nothing_more_can_happen_is_left(tokenizer):
+def test_an_instant_at_which_nothing_more_can_happen_is_left(with_pedal):
     """The pedal went down after the last key had been struck: no note may follow at once, and the pedal may not come up yet."""
+    tokenizer = with_pedal
     first = tokenizer.first_ids
     for wait in (0, 4):
         ids = [BOS, first[0] + 4, first[1] + 87, first[2], first[3], first[0] + wait, first[1] + 88, NONE, NONE]

@@ -23,6 +23,7 @@ import numpy as np
 
 from ...notes import HIGHEST_PITCH, LOWEST_PITCH, NOTE, PEDAL, Performance
 from ..grid import closest, one_strike
+from .sustain import with_sustain
 
 KEYS = HIGHEST_PITCH - LOWEST_PITCH + 1  # 88; "what" counts keys from 0, then the two movements of the pedal
 PEDAL_DOWN, PEDAL_UP = KEYS, KEYS + 1
@@ -42,6 +43,7 @@ class EventGrid:
     velocities: int = 32
     pedal: bool = True
     pedal_step: int = 4
+    sustain: bool = False  # the pedal is folded into durations, and these end where the sound does (sustain.py)
     times: np.ndarray = field(init=False, repr=False, compare=False)  # (T,) ticks of each class, rising from 0
     lengths: np.ndarray = field(init=False, repr=False, compare=False)  # (U,) ticks of each class, rising from 1
     loudness: np.ndarray = field(init=False, repr=False, compare=False)  # (W,) MIDI velocity of each class
@@ -89,11 +91,18 @@ class Events:
 
 def quantise(performance: Performance, grid: EventGrid) -> Events:
     """To the grid. Notes off the piano are dropped; of two strikes of a key at one tick the longer stays, and the louder."""
+    if grid.sustain:
+        performance = with_sustain(performance)
     notes, rate = performance.notes, grid.ticks_per_second
     notes = notes[(notes["pitch"] >= LOWEST_PITCH) & (notes["pitch"] <= HIGHEST_PITCH)]
+    struck = np.floor(np.maximum(notes["onset"], 0) * rate + 0.5).astype(np.int64)
+    if grid.sustain:  # both ends are rounded, as note-seq does
+        lasts = np.floor((notes["onset"] + notes["duration"]) * rate + 0.5).astype(np.int64) - struck
+    else:
+        lasts = np.floor(notes["duration"] * rate + 0.5).astype(np.int64)
     onset, duration, pitch, velocity = one_strike(
-        np.floor(np.maximum(notes["onset"], 0) * rate + 0.5).astype(np.int64),
-        np.maximum(np.floor(notes["duration"] * rate + 0.5).astype(np.int64), 1),
+        struck,
+        np.maximum(lasts, 1),
         notes["pitch"].astype(np.int64),
         notes["velocity"].astype(np.int64),
     )

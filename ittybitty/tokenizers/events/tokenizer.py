@@ -36,6 +36,14 @@ VARIANTS: dict[str, EventGrid] = {
         durations=((100, 1), (200, 4), (600, 10)),
         pedal_step=8,
     ),
+    "notes-performance": EventGrid(  # the information of Magenta's performance encoding (evaluation/performance.py)
+        100,
+        exact=200,
+        silence_steps=((400, 2), (800, 4), (1600, 16), (6400, 64)),
+        durations=((200, 1), (400, 2), (800, 4), (1600, 16), (6400, 64)),
+        pedal=False,
+        sustain=True,
+    ),
 }
 PAD, NONE, BOS, EOS = range(4)
 FIRST_TIME = EOS + 1
@@ -91,8 +99,11 @@ class EventTokenizer(saved.Saved):
 
     @property
     def fingerprint(self) -> dict:
-        """The grid, which decides everything."""
-        return {f.name: getattr(self.grid, f.name) for f in dataclasses.fields(self.grid) if f.init}
+        """The grid, which decides everything. `sustain` counts where it is on: hashes from before it was there stay."""
+        fields = [
+            f.name for f in dataclasses.fields(self.grid) if f.init and (f.name != "sustain" or self.grid.sustain)
+        ]
+        return {name: getattr(self.grid, name) for name in fields}
 
     @property
     def content_hash(self) -> str:
@@ -146,9 +157,13 @@ class EventTokenizer(saved.Saved):
 
     def _ids(self, events: Events) -> np.ndarray:
         """(n, 4) ids of events."""
+        return self.rows(events, event_grid.silences(events, self.grid))
+
+    def rows(self, events: Events, times: np.ndarray) -> np.ndarray:
+        """(n, 4) ids of events, given the classes (n,) of the times since the event before."""
         first, here = self.first_ids, events.is_note
         rows = np.empty((len(events), IDS_PER_EVENT), np.int64)
-        rows[:, TIME] = first[TIME] + event_grid.silences(events, self.grid)
+        rows[:, TIME] = first[TIME] + times
         rows[:, WHAT] = first[WHAT] + events.what
         rows[:, DURATION] = np.where(here, first[DURATION] + events.duration, NONE)
         rows[:, VELOCITY] = np.where(here, first[VELOCITY] + events.velocity, NONE)
