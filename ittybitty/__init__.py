@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 
 __version__ = "0.2.0"
+TAG = f"v{__version__}"  # of this version in git: what is told to install the package names it, not a branch
 REPOSITORY = (
     "ittybitty-piano/ittybitty"  # owner/name on GitHub; the badges of README and notebooks are held to it by tests
 )
@@ -35,7 +36,7 @@ _HOME = {
     "generate_continuation": "generation",
 }
 
-__all__ = ["REPOSITORY", "load", *_HOME]
+__all__ = ["REPOSITORY", "TAG", "load", *_HOME]
 
 
 def load(name: str = "tiny"):

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from . import REPOSITORY, checkpoint
+from . import REPOSITORY, TAG, checkpoint
 from .errors import CheckpointError, OutputError
 from .jsonable import dumps
 
@@ -66,7 +66,7 @@ tags: [music, piano, midi, symbolic-music, mamba]
 
 A short piano seed goes in, a longer piece comes out.
 
-    pip install git+https://github.com/{repository}
+    pip install git+https://github.com/{repository}@{tag}
     ittybitty continue seed.mid -o longer.mid --model {name}
 
 | | |
@@ -78,10 +78,10 @@ A short piano seed goes in, a longer piece comes out.
 | bits per note | {bits} |
 | measured on | {measured_on} |
 | tokens per note | {tokens_per_note} |
-| round trip of the code | {round_trip} |
+| round trip of the encoding | {round_trip} |
 
 Bits per note: all the bits spent on held-out performances, end tokens included, divided by their notes, in windows of
-1,024 tokens moved by 512. It may be compared between systems only where their codes keep the same.
+1,024 tokens moved by 512. It may be compared between systems only where their encodings keep the same.
 
 ## Data and licence
 
@@ -193,6 +193,7 @@ def card(found: checkpoint.Loaded, measured: Mapping, name: str, trained_on: str
     return CARD.format(
         name=name,
         repository=REPOSITORY,
+        tag=TAG,
         system=found.system,
         shape=model.shape,
         parameters=_parameters(found.model),

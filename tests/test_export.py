@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -154,6 +155,13 @@ def test_a_shipped_card_is_what_an_export_says(name, trained_on):
     results = found.path / "results.json"
     text = module.card(found, json.loads(results.read_text()) if results.is_file() else {}, name, trained_on)
     assert (found.path / "README.md").read_text() == text and f"github.com/{ittybitty.REPOSITORY}" in text
+
+
+def test_a_card_installs_the_version_that_wrote_it_and_no_branch(run, tmp_path):
+    export(run, tmp_path / "hub")
+    (line,) = [line for line in (tmp_path / "hub" / "README.md").read_text().splitlines() if "pip install" in line]
+    assert line.strip() == f"pip install git+https://github.com/{ittybitty.REPOSITORY}@v{ittybitty.__version__}"
+    assert ittybitty.TAG == f"v{metadata.version('ittybitty')}", "run make setup again: it installed another version"
 
 
 def test_results_are_read_from_the_run_or_a_file(run, results, tmp_path):
