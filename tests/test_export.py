@@ -161,7 +161,7 @@ def test_a_card_installs_the_version_that_wrote_it_and_no_branch(run, tmp_path):
     export(run, tmp_path / "hub")
     (line,) = [line for line in (tmp_path / "hub" / "README.md").read_text().splitlines() if "pip install" in line]
     assert line.strip() == f"pip install git+https://github.com/{ittybitty.REPOSITORY}@v{ittybitty.__version__}"
-    assert ittybitty.TAG == f"v{metadata.version('ittybitty')}", "run make setup again: it installed another version"
+    assert f"v{metadata.version('ittybitty')}" == ittybitty.TAG, "run make setup again: it installed another version"
 
 
 def test_results_are_read_from_the_run_or_a_file(run, results, tmp_path):
