@@ -52,10 +52,11 @@ def evaluate(
     limit: int | None = None,
     progress: bool = True,
     device: str = "auto",
+    context: int = CONTEXT,
 ) -> dict:
     """Bits per note of a shipped model or run folder on a split, with one row per piece under "per_piece".
 
-    `limit` is the number of pieces, evenly spaced over the split. Raises CheckpointError, CorpusError,
+    `limit` is the number of pieces, evenly spaced over the split. Windows have `context` steps and overlap by half. Raises CheckpointError, CorpusError,
     ConfigError; pieces that cannot be read are listed under "skipped".
     """
     if limit is not None and limit < 1:
@@ -63,14 +64,16 @@ def evaluate(
     found = checkpoint.load(name, device)
     spelling = Spelling.of(found.tokenizer)
     corpus, pieces = chosen_pieces(data, split, limit, found.configs["data"].corpus)
-    rows, skipped = scored(pieces, lambda piece: score(found.model, found.tokenizer, piece, spelling), progress)
+    rows, skipped = scored(
+        pieces, lambda piece: score(found.model, found.tokenizer, piece, spelling, context), progress
+    )
     return {
         **summary(rows),
         **header(found, corpus, split),
         "data_hash": data_hash(rows),
         "complete": len(pieces) == len(corpus.split(split)),
-        "context": CONTEXT,
-        "stride": STRIDE,
+        "context": context,
+        "stride": context // 2,
         "attribute_rule": ATTRIBUTE_RULE,
         "skipped": skipped,
         "per_piece": rows,
@@ -111,7 +114,13 @@ def read_piece(piece: Piece) -> Performance:
     return performance
 
 
-def score(model: LanguageModel, tokenizer: Tokenizer, piece: Piece, spelling: Spelling | None = None) -> dict:
+def score(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    piece: Piece,
+    spelling: Spelling | None = None,
+    context: int = CONTEXT,
+) -> dict:
     """Score one piece. Returns its row: notes, seconds of music, tokens, bits, seconds of computation, round-trip error.
 
     If the tokenizer's `spelling` is given, the row has the bits by attribute too.
@@ -121,9 +130,9 @@ def score(model: LanguageModel, tokenizer: Tokenizer, piece: Piece, spelling: Sp
     began = time.perf_counter()
     parts: dict[str, Any] = {}
     if spelling is None:
-        bits = piece_bits(model, ids, CONTEXT, STRIDE)
+        bits = piece_bits(model, ids, context, context // 2)
     else:
-        divided = piece_bits_by_attribute(model, ids, spelling, CONTEXT, STRIDE)
+        divided = piece_bits_by_attribute(model, ids, spelling, context, context // 2)
         bits = divided.sum(1)
         parts = {"bits_by_attribute": dict(zip(ATTRIBUTES, divided.sum(0).tolist()))}
     took = time.perf_counter() - began

@@ -2,6 +2,7 @@
 
     recipe.py       reads and checks a recipe's YAML file
     compare.py      trains rows on equal music (or equal tokens) and evaluates them on the same pieces
+    factors.py      every encoding with every optimizer and every architecture; variance.py says what each factor explains
     leak.py         measures what a random split of windows, or of pieces, would have claimed
     overfit.py      sanity checks: can a model memorise a sequence, and a piece?
     measured.py     measures models that are trained already (by position, memorisation, music), and complexity
@@ -41,10 +42,10 @@ def run(
     Rows that train no model, and those of kind "overfit" (minutes), are started only if time is left, and then run to
     their end. Raises ConfigError, and the errors of tokenization, training and evaluation.
     """
-    from . import compare, leak, measured, overfit
+    from . import compare, factors, leak, measured, overfit
     from .recipe import Clock
 
-    kinds = {"compare": compare.run, "leak": leak.run, "overfit": overfit.run, **measured.KINDS}
+    kinds = {"compare": compare.run, "factors": factors.run, "leak": leak.run, "overfit": overfit.run, **measured.KINDS}
     assert kinds.keys() == SETTINGS.keys()
     wanted = recipe.chosen(only)
     clock, written, stopped = Clock(max_hours), [], False
@@ -54,9 +55,11 @@ def run(
             written.append({"row": row.name, "file": str(place), "state": "recorded before"})
         elif clock.over or stopped:
             written.append({"row": row.name, "file": str(place), "state": "not run: no time left"})
+        elif (asked := factors.resolved(recipe, row, Path(results)) if recipe.kind == "factors" else row) is None:
+            written.append({"row": row.name, "file": str(place), "state": "waits for the learning rates of its cell"})
         else:
             say(f"{recipe.name}: {row.name}")
-            outcome = kinds[recipe.kind](recipe, row, data, Path(runs) / recipe.name / row.name, clock)
+            outcome = kinds[recipe.kind](recipe, asked, data, Path(runs) / recipe.name / row.name, clock)
             if outcome is None:
                 stopped = True  # out of time, or told to end
                 written.append({"row": row.name, "file": str(place), "state": "unfinished: run it again to go on"})

@@ -54,6 +54,17 @@ SETTINGS: dict[str, dict[str, Any]] = {  # kind of experiment -> its settings an
     "memorisation": {"seconds": float, **_PLAYED},
     "complexity": {"turns": int},
     "performance-tokens": {"split": str},
+    "factors": {  # the plan; its rows are made by factors.py
+        "budget": str,
+        "amounts": list,
+        "rates": list,
+        "seeds": int,
+        "optimizers": dict,
+        "encodings": dict,
+        "preset": str,
+        "set": dict,
+        **_SCORED,
+    },
     "vocabulary": {"training_pieces": list, "largest": int, "pieces": int, "system": str, "preset": str},
 }
 RECIPE = "recipe"  # file in a run folder: hash of the recipe that trained it
@@ -177,6 +188,8 @@ def read_recipe(name: str | Path) -> Recipe:
 
 
 def _recipe(path: Path, text: object) -> Recipe:
+    if isinstance(text, dict) and text.get("kind") == "factors" and "rows" not in text:
+        return _factorial(path, text)
     if not isinstance(text, dict) or not text.keys() >= COMMON:
         raise ConfigError(
             f"{path}: lacks {', '.join(sorted(COMMON - set(text if isinstance(text, dict) else ())))}; see recipe.py for an example"
@@ -190,6 +203,18 @@ def _recipe(path: Path, text: object) -> Recipe:
         _check_settings(path, text["kind"], settings)
     merged = tuple(Row(str(name), _merged(shared, own or {})) for name, own in rows.items())
     return Recipe(path.stem, str(text["question"]), text["kind"], merged)
+
+
+def _factorial(path: Path, text: Mapping) -> Recipe:
+    """A recipe of kind "factors", which has a plan in place of rows."""
+    from .factors import rows
+
+    plan = {key: value for key, value in text.items() if key not in COMMON}
+    _check_settings(path, "factors", plan)
+    if not isinstance(text.get("question"), str):
+        raise ConfigError(f"{path}: lacks question; see factors.py for an example")
+    made = tuple(Row(name, settings) for name, settings in rows(path, plan).items())
+    return Recipe(path.stem, text["question"], "factors", made)
 
 
 def _check_settings(path: Path, kind: str, settings: Mapping) -> None:
