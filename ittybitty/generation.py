@@ -164,10 +164,9 @@ def generate_tokens(model, tokenizer, prompt_ids, config: GenerationConfig) -> I
 def _whole_events(model: EventDecoder, grammar, rules, state, generator, config: GenerationConfig) -> Iterator[int]:
     """The ids that would be drawn one by one, drawn event by event in native code."""
     settings = zip(*(config.of_part(part) for part in range(G)))  # temperatures, top-k and top-p of the four
+    choice = Choice(grammar.times, grammar.longest, grammar.pedals, config.stop_at_end, *settings)
     try:
-        for event in model.events(
-            state, rules, Choice(grammar.longest, grammar.pedals, config.stop_at_end, *settings), generator
-        ):
+        for event in model.events(state, rules, choice, generator):
             yield from event
     except ValueError as error:
         raise CheckpointError(f"no token can be drawn: {error}; take other weights") from None

@@ -34,13 +34,15 @@ class PastRules(Protocol):
     highest: int
     pedal: bool
     fresh: bool
+    silent: int
 
 
 @dataclass(frozen=True)
 class Choice:
     """How the parts of an event are drawn; sequences have one value a part."""
 
-    longest: int  # classes of time that are allowed, from the shortest on
+    times: Sequence[int]  # ticks of each class of time, rising from 0
+    longest: int  # ticks that a silence stays below
     pedals: bool  # does the vocabulary have a pedal?
     end: bool  # may the piece end?
     temperature: Sequence[float] = (1.0,) * G
@@ -58,11 +60,12 @@ class _Head(ctypes.Structure):
 
 
 class _Rules(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_int64) for n in ("waited", "highest", "pedal", "fresh")]
+    _fields_ = [(n, ctypes.c_int64) for n in ("waited", "highest", "pedal", "fresh", "silent")]
 
 
 class _Choice(ctypes.Structure):
     _fields_ = [
+        ("times", ctypes.c_void_p),
         *[(n, ctypes.c_int64) for n in ("longest", "pedals", "end")],
         *[(n, ctypes.c_double * G) for n in ("temperature", "top_p")],
         ("top_k", ctypes.c_int64 * G),
@@ -156,10 +159,11 @@ class EventDecoder(Decoder):
         """
         if not min(choice.temperature) > 0:
             raise ValueError(f"temperature is {choice.temperature}: give more than 0")
-        if not 0 <= choice.longest <= self.config.events[0]:
-            raise ValueError(f"the model has {self.config.events[0]} classes of time, not {choice.longest}")
-        rules = _Rules(int(past.waited), past.highest, int(past.pedal), int(past.fresh))
-        drawn = _Choice(choice.longest, choice.pedals, choice.end)
+        if len(choice.times) != self.config.events[0]:
+            raise ValueError(f"the model has {self.config.events[0]} classes of time, not {len(choice.times)}")
+        rules = _Rules(int(past.waited), past.highest, int(past.pedal), int(past.fresh), past.silent)
+        times = (ctypes.c_int64 * len(choice.times))(*choice.times)
+        drawn = _Choice(ctypes.addressof(times), choice.longest, choice.pedals, choice.end)
         for name in ("temperature", "top_p", "top_k"):
             setattr(drawn, name, type(getattr(drawn, name))(*getattr(choice, name)))
         state.told = state.h = (

@@ -59,8 +59,7 @@ def document(piano: Piano, index: dict) -> dict:
 
 def tokenizer_tables(tokenizer: EventTokenizer) -> dict:
     """The encoding as tables: class -> ticks or MIDI velocity, and the first id of each part."""
-    grid, grammar, (first, second, *_) = tokenizer.grid, tokenizer.grammar(), tokenizer.first_ids
-    longest = int(grammar.mask(grammar.start([tokenizer.bos_id]))[first:second].sum())
+    grid = tokenizer.grid
     return {
         "ticks_per_second": grid.ticks_per_second,
         "exact": grid.exact,
@@ -70,7 +69,7 @@ def tokenizer_tables(tokenizer: EventTokenizer) -> dict:
         "lengths": grid.lengths.tolist(),
         "loudness": grid.loudness.tolist(),
         "first_ids": list(tokenizer.first_ids),
-        "longest": longest,  # classes of time that the grammar allows
+        "longest": tokenizer.grammar().longest,  # ticks that a silence stays below
         "sizes": list(tokenizer.sizes),
         "vocab_size": tokenizer.vocab_size,
     }

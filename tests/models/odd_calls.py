@@ -116,8 +116,9 @@ def events() -> Iterator[str]:
             parameter.data.add_(0.1 * torch.randn_like(parameter))
         fast, truth = decode.decoder(model, precision), model if precision == "float32" else decode.quantized(model)
         state, expected = fast.init_state(1), truth.init_state(1)
-        rules = make_tokenizer("notes").grammar().start([BOS])
-        choice = Choice(model.config.events[0], True, False, top_k=(0, 5, 0, 1), top_p=(1.0, 0.5, 0.9, 1.0))
+        grammar = make_tokenizer("notes").grammar()
+        rules = grammar.start([BOS])
+        choice = Choice(grammar.times, 20, True, False, top_k=(0, 5, 0, 1), top_p=(1.0, 0.5, 0.9, 1.0))
         with torch.no_grad():
             compare([fast.step(torch.tensor([BOS]), state)], [truth.step(torch.tensor([BOS]), expected)], torch.float32)
             for event in itertools.islice(fast.events(state, rules, choice), 40):

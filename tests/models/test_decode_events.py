@@ -12,7 +12,7 @@ from ittybitty.generation import generate_tokens
 from ittybitty.models import native
 from ittybitty.models.decode import PRECISIONS, decoder, quantized
 from ittybitty.models.decode_events import Choice, EventDecoder
-from ittybitty.models.events import EOS, G
+from ittybitty.models.events import EOS, NONE, G
 from ittybitty.tokenizers import make_tokenizer
 from performances import random_performance
 
@@ -36,6 +36,7 @@ def model(spread=0.05, **changes):
 
 
 TOKENIZER = make_tokenizer("notes")
+TIMES = TOKENIZER.grid.times.tolist()
 PROMPT = TOKENIZER.encode(random_performance(3, notes=12), eos=False)[: 1 + 4 * 10].astype(int).tolist()
 
 
@@ -62,7 +63,11 @@ def whole(player, prompt, count, end=False, seed=0, **settings):
     rules, state = grammar.start(prompt), player.init_state(1)
     player.prefill(torch.tensor([prompt]), state)
     choice = Choice(
-        grammar.longest, grammar.pedals, end, *((settings[k],) * G for k in ("temperature", "top_k", "top_p"))
+        grammar.times,
+        grammar.longest,
+        grammar.pedals,
+        end,
+        *((settings[k],) * G for k in ("temperature", "top_k", "top_p")),
     )
     events = list(islice(player.events(state, rules, choice, generator), count // G))
     return [id for event in events for id in event], state
@@ -126,6 +131,20 @@ def test_the_pedal_moves_and_keys_at_one_instant_rise():
     assert seen == {"waited", "pedal", "fresh", "is_note"}
 
 
+def test_no_silence_reaches_the_limit_however_often_the_pedal_moves():
+    """Long times and the pedal are likely here; the rules of C++ and of the grammar draw the same."""
+    made = model(spread=0.05)
+    made.head.out[0].bias.data[60:] += 4
+    made.head.out[1].bias.data[88:] += 6
+    fast = decoder(made)
+    ids, _ = whole(fast, PROMPT, 4 * 600, **SETTINGS[0])
+    assert ids == one_by_one(fast, PROMPT, 4 * 600, **SETTINGS[0])[0]
+    events = torch.tensor(ids).view(-1, G)
+    assert (events[:, 2] == NONE).sum() > 300
+    onsets = torch.tensor([0.0, *TOKENIZER.decode([TOKENIZER.bos_id, *ids]).notes["onset"]])
+    assert 3.5 < onsets.diff().max() < 4
+
+
 def test_a_piece_may_end_and_nothing_comes_after():
     made = model(spread=0.2)
     made.head.out[0].bias.data[0] += 4  # the end becomes likely
@@ -149,7 +168,7 @@ def test_generation_plays_whole_events_and_stops_at_the_token_asked_for(tokens, 
 
 def test_whole_events_and_single_ids_take_turns_on_one_state():
     made = model(spread=0.2)
-    fast, choice = decoder(made), Choice(100, True, False)
+    fast, choice = decoder(made), Choice(TIMES, 100, True, False)
     rules, state = TOKENIZER.grammar().start(PROMPT), made.init_state(1)
     made.prefill(torch.tensor([PROMPT]), state)
     ids = list(PROMPT)
@@ -166,7 +185,7 @@ def test_whole_events_and_single_ids_take_turns_on_one_state():
 def test_weights_that_are_no_numbers_and_a_state_within_an_event_are_refused():
     made = model()
     made.head.out[2].bias.data[3] = torch.nan
-    fast, choice = decoder(made), Choice(100, True, False)
+    fast, choice = decoder(made), Choice(TIMES, 100, True, False)
     rules, state = TOKENIZER.grammar().start(PROMPT), made.init_state(1)
     made.prefill(torch.tensor([PROMPT]), state)
     with pytest.raises(ValueError, match="not finite"):
@@ -177,6 +196,6 @@ def test_weights_that_are_no_numbers_and_a_state_within_an_event_are_refused():
     with pytest.raises(ValueError, match="vocabulary"):
         fast.step(torch.tensor([10**6]), state)
     with pytest.raises(ValueError, match="classes of time"):
-        next(fast.events(made.init_state(1), rules, Choice(made.config.events[0] + 1, True, False)))
+        next(fast.events(made.init_state(1), rules, Choice([*TIMES, 9999], 100, True, False)))
     with pytest.raises(ValueError, match="temperature"):
-        next(fast.events(made.init_state(1), rules, Choice(100, True, False, temperature=(1.0, 0.0, 1.0, 1.0))))
+        next(fast.events(made.init_state(1), rules, Choice(TIMES, 100, True, False, temperature=(1.0, 0.0, 1.0, 1.0))))

@@ -74,7 +74,34 @@ def test_silences_are_bounded_when_sampling(tokenizer):
     state = grammar.advance(grammar.start(), BOS)
     allowed = np.flatnonzero(grammar.mask(state))
     times = tokenizer.grid.times[allowed[allowed > EOS] - EOS - 1] / tokenizer.grid.ticks_per_second
-    assert times.max() == pytest.approx(4.0, abs=0.3) and times.max() <= 4.0
+    assert times.max() == pytest.approx(4.0, abs=0.3) and times.max() < 4.0
+
+
+def test_a_silence_is_not_split_over_movements_of_the_pedal(tokenizer):
+    """Random walks of the pedal and long times: a note comes before the limit, and after a prompt beyond it at once."""
+    random, first, rate = np.random.default_rng(0), tokenizer.first_ids, tokenizer.grid.ticks_per_second
+    grammar = tokenizer.grammar(max_silence=2.0)
+    beyond = [BOS, first[0] + 90, first[1] + 88, NONE, NONE, first[0] + 90, first[1] + 89, NONE, NONE] * 3
+    for prompt in ([BOS], beyond[: len(beyond) // 3], beyond[:-4], beyond):
+        ids, state = list(prompt), grammar.start(prompt)
+        while len(ids) < len(prompt) + 400:
+            allowed = np.flatnonzero(grammar.mask(state))
+            allowed = allowed[allowed != EOS]
+            pedal = allowed[(allowed >= first[1] + 88) & (allowed < first[2])]
+            id = int(random.choice(pedal if len(pedal) else allowed))
+            ids.append(id)
+            state = grammar.advance(state, id)
+        rows = np.array(ids[len(prompt) :]).reshape(-1, 4)
+        before = grammar.start(prompt).silent
+        onsets = np.cumsum(tokenizer.grid.times[rows[:, 0] - first[0]])[rows[:, 2] != NONE]
+        assert onsets[0] <= max(1, 2 * rate - 1 - before)
+        assert 1.5 * rate < np.diff(onsets).max() < 2 * rate
+
+
+def test_no_limit_of_silence_allows_every_time(tokenizer):
+    grammar = tokenizer.grammar(max_silence=None)
+    allowed = grammar.mask(grammar.start([BOS]))
+    assert allowed[tokenizer.first_ids[0] : tokenizer.first_ids[1]].all()
 
 
 def test_whatever_the_grammar_draws_is_music(tokenizer):

@@ -21,13 +21,14 @@ struct Head {
 };
 
 struct Rules {  // what the past of a piece forbids: EventState of tokenizers/events/grammar.py
-    int64_t waited, highest, pedal, fresh;
+    int64_t waited, highest, pedal, fresh, silent;
 };
 
 struct Choice {
-    int64_t longest;  // classes of time that are allowed
-    int64_t pedals;   // does the vocabulary have a pedal?
-    int64_t end;      // may the piece end?
+    const int64_t* times;  // ticks of each class of time, rising from 0
+    int64_t longest;       // ticks that a silence stays below
+    int64_t pedals;        // does the vocabulary have a pedal?
+    int64_t end;           // may the piece end?
     double temperature[G], top_p[G];
     int64_t top_k[G];
 };
@@ -64,12 +65,12 @@ inline void read(const Block* blocks, int64_t count, const float* embedding, con
 
 // Which classes of a part may follow, as grammar.py has it.
 inline void allow(const Rules& rules, const Choice& c, int part, int64_t classes, std::vector<int64_t>& allowed) {
-    const bool movable = c.pedals && !(rules.pedal && rules.fresh && !rules.waited);
+    const bool movable = c.pedals && rules.silent + 1 < c.longest && !(rules.pedal && rules.fresh && !rules.waited);
     allowed.clear();
     if (part == TIME) {
         const bool stuck = rules.highest >= KEYS - 1 && !movable;  // nothing more can happen at this instant
         if (c.end) allowed.push_back(0);
-        for (int64_t k = stuck; k < c.longest; k++) allowed.push_back(1 + k);
+        for (int64_t k = stuck; k < classes - 1 && (k == stuck || rules.silent + c.times[k] < c.longest); k++) allowed.push_back(1 + k);
     } else if (part == WHAT) {
         for (int64_t k = rules.waited ? 0 : rules.highest + 1; k < KEYS; k++) allowed.push_back(k);
         if (movable) allowed.push_back(rules.pedal ? KEYS + 1 : KEYS);
@@ -78,13 +79,14 @@ inline void allow(const Rules& rules, const Choice& c, int part, int64_t classes
     }
 }
 
-inline void follow(Rules& rules, int part, int64_t drawn) {
+inline void follow(Rules& rules, const Choice& c, int part, int64_t drawn) {
     if (part == TIME) {
         rules.waited = drawn > 1;
-        if (rules.waited) { rules.highest = -1; rules.fresh = 0; }
+        if (rules.waited) { rules.highest = -1; rules.fresh = 0; rules.silent += c.times[drawn - 1]; }
     } else if (part == WHAT) {
         rules.highest = drawn < KEYS ? drawn : KEYS;
-        if (drawn >= KEYS) rules.pedal = rules.fresh = drawn == KEYS;
+        if (drawn < KEYS) rules.silent = 0;
+        else rules.pedal = rules.fresh = drawn == KEYS;
     }
 }
 
@@ -158,7 +160,7 @@ int64_t event_draw(const Block* blocks, int64_t count, const float* embedding, c
                 if (drawn < 0) written = drawn;
                 else {
                     ids[written++] = k.start + drawn;
-                    follow(*rules, part, drawn);
+                    follow(*rules, *choice, part, drawn);
                     if (part == WHAT && drawn >= KEYS) ids[written++] = NONE, ids[written++] = NONE;
                     if (k.condition) for (int64_t d = 0; d < D; d++) told[d] += k.condition[drawn * D + d];
                     if (ids[0] == EOS) written = -EOS;  // ends the loop

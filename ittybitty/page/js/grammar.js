@@ -5,13 +5,13 @@ import { BOS, DURATION, EOS, KEYS, NONE, TIME, VELOCITY, WHAT } from "./model.js
 const BEGIN = -1, END = 4;
 const NO_KEY = -1, EVERY_KEY = KEYS; // the highest key struck at this instant; EVERY_KEY: no more notes here
 const PEDAL_DOWN = KEYS, PEDAL_UP = KEYS + 1;
-const NOTHING = { place: BEGIN, waited: false, highest: NO_KEY, pedal: false, fresh: false, isNote: false };
+const NOTHING = { place: BEGIN, waited: false, highest: NO_KEY, pedal: false, fresh: false, isNote: false, silent: 0 };
 
 export class EventGrammar {
-  /** `longest`: how many classes of time are not too long a silence. */
+  /** `longest`: ticks that a silence, the time since the last note onset, stays below. */
   constructor(tokenizer, longest) {
-    const { first_ids, sizes, vocab_size } = tokenizer;
-    Object.assign(this, { first: first_ids, sizes, size: vocab_size, longest });
+    const { first_ids, sizes, vocab_size, times } = tokenizer;
+    Object.assign(this, { first: first_ids, sizes, size: vocab_size, times, longest });
     this.pedals = sizes[WHAT] > KEYS;
   }
 
@@ -25,7 +25,8 @@ export class EventGrammar {
     if (state.place === BEGIN) allowed[BOS] = 1;
     if (state.place === BEGIN || state.place === TIME) {
       const stuck = state.highest >= KEYS - 1 && !this.movable(state); // nothing more can happen at this instant
-      allowed.fill(1, first[TIME] + stuck, first[TIME] + this.longest);
+      const below = this.times.filter((time) => state.silent + time < this.longest).length; // classes short enough
+      allowed.fill(1, first[TIME] + stuck, first[TIME] + Math.max(below, stuck + 1));
       allowed[EOS] = state.place === TIME;
     } else if (state.place === WHAT) {
       allowed.fill(1, first[WHAT] + (state.waited ? 0 : state.highest + 1), first[WHAT] + KEYS);
@@ -39,7 +40,7 @@ export class EventGrammar {
 
   /** May the pedal move now? */
   movable(state) {
-    return this.pedals && !(state.pedal && state.fresh && !state.waited);
+    return this.pedals && state.silent + 1 < this.longest && !(state.pedal && state.fresh && !state.waited);
   }
 
   advance(state, id) {
@@ -48,11 +49,12 @@ export class EventGrammar {
     if (id === BOS) return { ...NOTHING, place: TIME };
     if (id >= first[TIME] && id < first[WHAT]) {
       if (id === first[TIME]) return { ...state, place: WHAT, waited: false };
-      return { ...state, place: WHAT, waited: true, highest: NO_KEY, fresh: false };
+      const silent = state.silent + this.times[id - first[TIME]];
+      return { ...state, place: WHAT, waited: true, highest: NO_KEY, fresh: false, silent };
     }
     if (id >= first[WHAT] && id < first[DURATION]) {
       const what = id - first[WHAT];
-      if (what < KEYS) return { ...state, place: DURATION, isNote: true, highest: what };
+      if (what < KEYS) return { ...state, place: DURATION, isNote: true, highest: what, silent: 0 };
       const down = what === PEDAL_DOWN;
       return { ...state, place: DURATION, isNote: false, pedal: down, fresh: down, highest: EVERY_KEY };
     }

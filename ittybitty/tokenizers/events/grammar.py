@@ -3,11 +3,25 @@
 An event is time, what, duration, velocity, in this order. At one instant notes come first and rise in pitch, so a key is
 never struck twice; then the pedal may move. It goes down only when it is up, and up only when it has been down for some time. A pedal movement has neither duration nor velocity.
 
-Left out: taste. Any interval, duration and velocity is allowed, and any silence up to `max_silence`.
+Silence is the time since the last note onset (since the beginning where there is none), whatever the pedal does meanwhile:
+what evaluation/ears/faults.py measures. `silent` counts it in ticks, as the sum of the times of events, and it stays below
+`longest` ticks (4 s times the ticks of a second):
+
+    at a time    allowed are the times t with silent + t < longest, from 0 on, or from 1 on where nothing more can happen
+                 at this instant; where that leaves none, the shortest of them is allowed alone
+    at a what    the pedal may move only while silent + 1 < longest, so that a note can still follow it in time
+
+So a silence of sampled music stays below `longest`, however many pedal movements it holds. After a prompt whose own silence
+is longer already, a note follows one tick later at the latest.
+The end of the piece is allowed at every time.
+
+Left out: taste. Any interval, duration and velocity is allowed.
 """
 
 from __future__ import annotations
 
+import bisect
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -18,6 +32,7 @@ from .grid import KEYS, PEDAL_DOWN, PEDAL_UP
 NONE, BOS, EOS = 1, 2, 3  # as in tokenizer.py
 BEGIN, TIME, WHAT, DURATION, VELOCITY, END = range(-1, 5)
 NO_KEY, EVERY_KEY = -1, KEYS  # the highest key struck at this instant; EVERY_KEY: no more notes here
+NO_LIMIT = 1e9  # s: longer than any piece
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,7 @@ class EventState:
     highest: int = NO_KEY  # at this instant
     pedal: bool = False  # held down
     fresh: bool = False  # the pedal went down at this very instant
+    silent: int = 0  # ticks since the last note onset, or since the beginning
     is_note: bool = False  # of the event that is being written
 
     @property
@@ -38,7 +54,7 @@ class EventState:
 
 
 class EventGrammar:
-    """The rules for one tokenizer; `longest` classes of time are allowed, and movements of the pedal if there are `pedals`.
+    """The rules for one tokenizer: silences stay below `longest` ticks, and the pedal moves if there are `pedals`.
 
     >>> state = grammar.start(prompt_ids)
     >>> allowed = grammar.mask(state)                # (V,) bool
@@ -47,9 +63,9 @@ class EventGrammar:
 
     def __init__(self, tokenizer, max_silence: float | None = 4.0):
         self._first, self._sizes, self._size = tokenizer.first_ids, tokenizer.sizes, tokenizer.vocab_size
-        times = tokenizer.grid.times
-        limit = np.inf if max_silence is None else max_silence * tokenizer.grid.ticks_per_second
-        self.longest = int(np.searchsorted(times, limit, side="right"))
+        self.times: list[int] = tokenizer.grid.times.tolist()  # ticks of each class, rising from 0
+        seconds = max_silence if max_silence is not None else NO_LIMIT
+        self.longest = math.ceil(seconds * tokenizer.grid.ticks_per_second)
         self.pedals = self._sizes[WHAT] > KEYS
 
     def start(self, prompt_ids: Iterable[int] = ()) -> EventState:
@@ -67,7 +83,8 @@ class EventGrammar:
         if state.place in (BEGIN, TIME):
             # an instant at which nothing more can happen must be left
             stuck = state.highest >= KEYS - 1 and not self._movable(state)
-            allowed[first[TIME] + stuck : first[TIME] + self.longest] = True
+            below = bisect.bisect_left(self.times, self.longest - state.silent)  # classes short enough
+            allowed[first[TIME] + stuck : first[TIME] + max(below, stuck + 1)] = True
             allowed[EOS] = state.place == TIME
         elif state.place == WHAT:
             lowest = 0 if state.waited else state.highest + 1
@@ -83,7 +100,8 @@ class EventGrammar:
 
     def _movable(self, state: EventState) -> bool:
         """May the pedal move now?"""
-        return self.pedals and not (state.pedal and state.fresh and not state.waited)
+        in_time = state.silent + 1 < self.longest
+        return self.pedals and in_time and not (state.pedal and state.fresh and not state.waited)
 
     def advance(self, state: EventState, id: int) -> EventState:
         """The state after one more id."""
@@ -95,11 +113,12 @@ class EventGrammar:
         if first[TIME] <= id < first[WHAT]:
             if id == first[TIME]:
                 return replace(state, place=WHAT, waited=False)
-            return replace(state, place=WHAT, waited=True, highest=NO_KEY, fresh=False)
+            silent = state.silent + self.times[id - first[TIME]]
+            return replace(state, place=WHAT, waited=True, highest=NO_KEY, fresh=False, silent=silent)
         if first[WHAT] <= id < first[DURATION]:
             what = id - first[WHAT]
             if what < KEYS:
-                return replace(state, place=DURATION, is_note=True, highest=what)
+                return replace(state, place=DURATION, is_note=True, highest=what, silent=0)
             down = what == PEDAL_DOWN
             return replace(state, place=DURATION, is_note=False, pedal=down, fresh=down, highest=EVERY_KEY)
         if first[DURATION] <= id < first[VELOCITY] or (id == NONE and state.place == DURATION):
