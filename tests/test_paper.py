@@ -190,13 +190,35 @@ def test_every_row_was_recorded_under_the_recipe_that_stands_there(results):
     assert not stale, f"{stale}: the recipe has changed since; run ittybitty experiment again"
 
 
-def test_the_readme_holds_the_table_that_the_results_give(results):
+def test_the_readme_holds_the_tables_that_the_results_give(results):
     text = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
-    assert text == paper.fill(text, paper.readme_table(results)), (
+    assert text == paper.fill(text, paper.readme_blocks(results)), (
         "README.md is not what the results give: run make paper"
     )
     with pytest.raises(ResultError, match="lacks the two lines"):
-        paper.fill("# A README", "a table")
+        paper.fill("# A README", {"results": "a table"})
+
+
+def test_the_table_of_continuations_counts_what_was_recorded(results):
+    faults = {"continuations": 40, "stuck": 1, "silent": 2}
+    row = {
+        "model": "tiny",
+        "plan": {"pieces": 40, "opening": 40.0, "seconds": 60.0, "long": 10, "notes": 3000},
+        "matching": {"accuracy": 0.225},
+        "endurance": {"share_outside": 0.1},
+        "openings": faults,
+        "whole_files": {"continuations": 12, "stuck": 3, "silent": 0},
+    }
+    people = row | {"model": "pianists", "whole_files": None}
+    kept = {name: record for name, record in results.items() if not name.startswith("ears_")}
+    told = kept | {"ears_tiny": row, "ears_pianists": people}
+    lines = paper.readme_blocks(told)["ears"].splitlines()
+    assert lines[-2:] == [
+        "| pianists, what they really played | 22% | 10% | 1 of 40 | 2 of 40 |",
+        "| **`tiny`, one step per note** | 22% | 10% | 4 of 52 | 2 of 52 |",
+    ]
+    assert r"\texttt{tiny}, one step per note & 22 & 10 & 4 of 52 & 2 of 52" in paper.tables(told)["ears"]
+    assert "not measured" in paper.readme_blocks(kept)["ears"]
 
 
 def test_overtaking_is_for_good():

@@ -20,7 +20,7 @@ from pathlib import Path
 from ittybitty.paths import atomic_path
 
 from .numbers_tex import Number, macros, numbers
-from .readme_md import fill, readme_table, write_readme
+from .readme_md import fill, readme_blocks, readme_table, write_readme
 from .results import (
     HYBRID,
     MIXERS,
@@ -59,6 +59,7 @@ __all__ = [
     "overtakes",
     "paired",
     "read_results",
+    "readme_blocks",
     "readme_table",
     "rows_of",
     "settings",

@@ -1,4 +1,4 @@
-"""Generates README's table of results, in Markdown, between two comments."""
+"""Generates README's tables of results, in Markdown, each between two comments."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 from ittybitty.errors import ResultError
 from ittybitty.paths import atomic_path
 
+from .ears import ears_markdown
 from .results import MODEL, NOTES, common_pieces
 from .tables_tex import EVERYTHING, NOT_RUN, systems
-
-BEGIN, END = "<!-- results: made by notebooks/12_figures.ipynb -->", "<!-- /results -->"
 
 ROW_NAMES = {
     "shipped": f"**{{}}, one whole pass: the shipped `{MODEL}`**",
@@ -47,15 +46,23 @@ def readme_table(results: Mapping) -> str:
     return "\n".join(lines)
 
 
-def fill(text: str, table: str) -> str:
-    """Put the table between the two comments of a README; ResultError if they are missing."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ResultError(f"README.md: lacks the two lines {BEGIN} and {END}, between which the results belong")
-    return f"{text.split(BEGIN)[0]}{BEGIN}\n{table}\n{END}{text.split(END)[1]}"
+def readme_blocks(results: Mapping) -> dict[str, str]:
+    """{name of a block: its Markdown}."""
+    return {"results": readme_table(results), "ears": ears_markdown(results)}
+
+
+def fill(text: str, blocks: Mapping[str, str]) -> str:
+    """Put each block between its two comments in a README; ResultError if they are missing."""
+    for name, block in blocks.items():
+        begin, end = f"<!-- {name}: made by notebooks/12_figures.ipynb -->", f"<!-- /{name} -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise ResultError(f"README.md: lacks the two lines {begin} and {end}, between which a table belongs")
+        text = f"{text.split(begin)[0]}{begin}\n{block}\n{end}{text.split(end)[1]}"
+    return text
 
 
 def write_readme(results: Mapping, path: str | Path) -> None:
-    """Write the table of results into a README."""
-    text = fill(Path(path).read_text(encoding="utf-8"), readme_table(results))
+    """Write the tables of results into a README."""
+    text = fill(Path(path).read_text(encoding="utf-8"), readme_blocks(results))
     with atomic_path(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")

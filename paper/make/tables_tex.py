@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+from .ears import ears_table
 from .results import HYBRID, MIXERS, MODEL, NOTES, PROTOCOLS, WHOLE, common_pieces, on_pieces, paired, rows_of
 
 EVERYTHING = ("pitch", "onset", "duration", "velocity", "pedal")  # what an encoding may keep
@@ -27,6 +28,7 @@ def tables(results: Mapping) -> dict[str, str]:
         "vocabulary": vocabulary_table(results),
         "insights": insights_table(results),
         "music": music_table(results),
+        "ears": ears_table(results),
         "beats": beats_table(results),
     }
 

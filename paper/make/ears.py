@@ -1,0 +1,65 @@
+"""Generates the table of matching, endurance, stuck and silent, in Markdown for README and in LaTeX for the paper.
+
+Rows are those of paper/experiments/ears.yaml that were recorded (`ittybitty experiment ears`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .results import MODEL, NOTES, rows_of
+
+PIANISTS = "pianists"
+NAMES = {  # row of the recipe -> its name in a table
+    PIANISTS: "pianists, what they really played",
+    NOTES: "{}, one step per note",
+    MODEL: "{}",
+    f"{MODEL}-published": "{}, sampled as published",
+}
+
+
+def ears_rows(results: Mapping) -> dict[str, Mapping]:
+    """The recorded rows of the experiment: the pianists first, then the models in the order of the recipe."""
+    found = {name: row for name, row in rows_of(results, "ears").items() if row}
+    return {name: found[name] for name in sorted(found, key=lambda name: name != PIANISTS)}
+
+
+def ears_markdown(results: Mapping) -> str:
+    """The table for README, with one sentence that says what was counted."""
+    rows = ears_rows(results)
+    if not rows:
+        return "The continuations were not measured."
+    plan = next(iter(rows.values()))["plan"]
+    lines = [
+        f"Continuations of {plan['pieces']} openings of {plan['opening']:.0f} s from the validation split, {plan['seconds']:.0f} s each, and {plan['long']} of {plan['notes']:,} notes.",
+        "",
+        "| who plays | own opening is the nearest | windows outside | stuck | silent |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        matched, outside, stuck, silent = _cells(row)
+        shown = NAMES.get(name, "{}").format(f"`{row['model']}`")
+        lines.append(f"| {f'**{shown}**' if name == NOTES else shown} | {matched}% | {outside}% | {stuck} | {silent} |")
+    return "\n".join(lines)
+
+
+def ears_table(results: Mapping) -> str:
+    """The same in LaTeX."""
+    lines = [r"\begin{tabular}{lrrrr}", r"\toprule"]
+    lines += [r" & Matched & Outside & Stuck & Silent \\", r" & (\%) & (\%) & & \\", r"\midrule"]
+    for name, row in ears_rows(results).items():
+        matched, outside, stuck, silent = _cells(row)
+        shown = NAMES.get(name, "{}").format(rf"\texttt{{{row['model']}}}")
+        lines.append(rf"{shown} & {matched} & {outside} & {stuck} & {silent} \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _cells(row: Mapping) -> tuple[str, str, str, str]:
+    """Percent of continuations matched, percent of windows outside, "n of N" stuck and silent, whole files included."""
+    faults = [part for part in (row["openings"], row.get("whole_files")) if part]
+    count = sum(part["continuations"] for part in faults)
+    return (
+        f"{100 * row['matching']['accuracy']:.0f}",
+        f"{100 * row['endurance']['share_outside']:.0f}",
+        *(f"{sum(part[fault] for part in faults)} of {count}" for fault in ("stuck", "silent")),
+    )
