@@ -9,6 +9,7 @@
     continuation_metrics.py   music metrics of both; mgeval.py measures how far one set of pieces is from another
     long_continuations.py     the same metrics along a continuation of ten thousand tokens
     ears/                     fit to the opening, endurance, one key over and over, silences; piano rolls of continuations
+    two_sample.py             can a small classifier tell continuations from what pianists played?
     memorisation.py           what a continuation shares with the training pieces
 
 Left out: what a figure is compared with in the paper (paper/make/).

@@ -7,6 +7,7 @@ experiment trained.
     music           music metrics of continuations, and what the grammar forbids
     endurance       music metrics along continuations of ten thousand tokens
     ears            whether continuations fit their openings, stay within what pianists play, get stuck or fall silent
+    two-sample      whether a small classifier tells continuations from what pianists played
     memorisation    the longest run that continuations share with the training pieces
     complexity      time and memory of a mixer against length
     performance-tokens
@@ -82,6 +83,28 @@ def ears(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock
     from ..evaluation.ears import listen
 
     return listen(data=data, **_listened(row, run_dir))
+
+
+def two_sample(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
+    """Accuracy of a classifier that tells continuations from what pianists played."""
+    from ..evaluation.ears import Plan
+    from ..evaluation.two_sample import two_sample as measure
+
+    plan = Plan(
+        pieces=int(setting(row, "pieces", 137)),
+        opening=float(setting(row, "opening", 40.0)),
+        seconds=float(setting(row, "seconds", 60.0)),
+        long=0,
+        whole_files=0,
+    )
+    return measure(
+        model_of(row, run_dir),
+        data,
+        str(setting(row, "split", "validation")),
+        plan,
+        int(setting(row, "seed", 0)),
+        **setting(row, "sampling", {}),
+    )
 
 
 def draw_rolls(row: Row, data: str | Path | None, run_dir: Path):
@@ -166,6 +189,7 @@ KINDS = {
     "music": music,
     "endurance": endurance,
     "ears": ears,
+    "two-sample": two_sample,
     "memorisation": memorisation,
     "complexity": complexity,
     "performance-tokens": performance_tokens,

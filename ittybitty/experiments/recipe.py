@@ -51,6 +51,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # kind of experiment -> its settings an
         "whole_files": int,
         **_PLAYED,
     },
+    "two-sample": {"opening": float, "seconds": float, **_PLAYED},
     "memorisation": {"seconds": float, **_PLAYED},
     "complexity": {"turns": int},
     "performance-tokens": {"split": str},

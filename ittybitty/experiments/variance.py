@@ -1,0 +1,164 @@
+"""Analysis of variance of a factorial: how much of the spread of bits per note each factor explains.
+
+    found = analysis(records)            # results files of a recipe of kind "factors"
+    found["shares"]["encoding"]          # {"share": 0.81, "ci95": [0.78, 0.84]}
+
+A cell is one encoding, optimizer and architecture at its best rate; its value is the mean over its seeds. The analysis needs
+a complete block: of all cells that were run it takes the largest product of levels of the factors in which none is missing.
+Total sum of squares = that of each factor + that of each pair + that of all three together. With one seed a cell, chance
+cannot be told from the interaction of all three, and is counted there.
+
+Intervals are bootstrap intervals over pieces, drawn for all cells alike, because what makes a piece hard is no part of the
+comparison; where cells have several seeds, these are drawn too.
+
+At equal minutes a cell's value is interpolated between the amounts of music that it was trained on, linearly in the
+logarithm of the processor time; a cell whose runs do not enclose that time is missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations, product
+
+import numpy as np
+
+from .factors import FACTORS
+
+DRAWS = 1000
+Cell = tuple[str, ...]  # a level of each of FACTORS
+
+
+def cells(records: Iterable[Mapping]) -> dict[Cell, list[Mapping]]:
+    """{cell: its records at its best rate, one a seed}; the best rate has the lowest loss on training's validation windows."""
+    found: dict[Cell, list[Mapping]] = {}
+    for record in records:
+        found.setdefault(tuple(record[name] for name in FACTORS), []).append(record)
+    return {cell: _at_best_rate(runs) for cell, runs in found.items()}
+
+
+def _at_best_rate(runs: Sequence[Mapping]) -> list[Mapping]:
+    first = [run for run in runs if run["training"]["seed"] == 0] or list(runs)
+    best = min(first, key=lambda run: run["training"]["validation_nll"])["rate"]
+    return [run for run in runs if run["rate"] == best]
+
+
+def block(present: Iterable[Cell]) -> list[list[str]]:
+    """Levels of each factor of the largest complete block; of equal ones the one with more levels of the later factors."""
+    present = set(present)
+    levels = [sorted({cell[i] for cell in present}) for i in range(len(FACTORS))]
+    chosen = [[list(some) for n in range(1, len(every) + 1) for some in combinations(every, n)] for every in levels]
+    whole = [one for one in product(*chosen) if all(cell in present for cell in product(*one))]
+    if not whole:
+        return [[] for _ in FACTORS]
+    return list(max(whole, key=lambda one: (math.prod(map(len, one)), min(map(len, one)), tuple(map(len, one))[::-1])))
+
+
+def shares(values: np.ndarray) -> dict[str, float]:
+    """Share of the total sum of squares of each factor and each interaction, for values (a, b, c) of a complete block.
+
+    Keys are names of factors joined by " x ". Without any spread all shares are 0.
+    """
+    centred = values - values.mean()
+    total = float((centred**2).sum())
+    effects: dict[tuple[int, ...], np.ndarray] = {}
+    found = {}
+    for size in range(1, values.ndim + 1):
+        for axes in combinations(range(values.ndim), size):
+            others = tuple(i for i in range(values.ndim) if i not in axes)
+            effect = centred.mean(axis=others, keepdims=True)
+            for below, part in effects.items():
+                if set(below) < set(axes):
+                    effect = effect - part
+            effects[axes] = effect
+            squares = float((np.broadcast_to(effect, values.shape) ** 2).sum())
+            found[" x ".join(FACTORS[i] for i in axes)] = squares / total if total > 0 else 0.0
+    return found
+
+
+def bits_of(runs: Sequence[Mapping], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Bits (seeds, pieces) and notes (pieces,) of the named pieces."""
+    rows = [{piece["name"]: piece for piece in run["per_piece"]} for run in runs]
+    notes = np.array([rows[0][name]["notes"] for name in names], float)
+    return np.array([[row[name]["bits"] for name in names] for row in rows]), notes
+
+
+def analysis(records: Sequence[Mapping], draws: int = DRAWS, seed: int = 0) -> dict:
+    """Shares of variance with 95% intervals, means of levels and differences between them, for the largest complete block.
+
+    {"levels", "cells", "shares", "means", "seeds"}; "shares" is {} where no factor has two levels.
+    """
+    every = cells(records)
+    levels = block(every)
+    inside = list(product(*levels))
+    result: dict = {
+        "levels": dict(zip(FACTORS, levels)),
+        "cells_run": len(every),
+        "cells_in_block": len(inside),
+        "seeds": min((len(every[cell]) for cell in inside), default=0),
+        "shares": {},
+        "means": {},
+    }
+    if max(map(len, levels), default=0) < 2:
+        return result
+    names = sorted(set.intersection(*({p["name"] for p in run["per_piece"]} for c in inside for run in every[c])))
+    spent = {cell: bits_of(every[cell], names) for cell in inside}
+    shape = tuple(map(len, levels))
+    random = np.random.default_rng(seed)
+    drawn = [_values(spent, inside, shape, *_draw(random, spent, len(names))) for _ in range(draws)]
+    values = _values(spent, inside, shape, None, None)
+    low_high = {key: np.percentile([shares(one)[key] for one in drawn], (2.5, 97.5)).tolist() for key in shares(values)}
+    result["shares"] = {key: {"share": value, "ci95": low_high[key]} for key, value in shares(values).items()}
+    for axis, name in enumerate(FACTORS):
+        others = tuple(i for i in range(len(FACTORS)) if i != axis)
+        means = values.mean(axis=others)
+        spread = np.array([one.mean(axis=others) for one in drawn])
+        best = int(means.argmin())
+        more = spread - spread[:, [best]]
+        result["means"][name] = {
+            level: {
+                "bits_per_note": float(means[i]),
+                "more_than_best": float(means[i] - means[best]),
+                "ci95": np.percentile(more[:, i], (2.5, 97.5)).tolist(),
+            }
+            for i, level in enumerate(levels[axis])
+        }
+    return result
+
+
+def _draw(random: np.random.Generator, spent: Mapping, pieces: int) -> tuple[np.ndarray, dict[Cell, np.ndarray]]:
+    """Pieces, the same for all cells, and seeds of each cell, drawn with replacement."""
+    seeds = {cell: random.integers(len(bits), size=len(bits)) for cell, (bits, _) in spent.items()}
+    return random.integers(pieces, size=pieces), seeds
+
+
+def _values(spent: Mapping, inside: Sequence[Cell], shape: tuple[int, ...], pieces, seeds) -> np.ndarray:
+    """Bits per note of each cell of the block, of the drawn pieces and seeds, or of all."""
+    found = []
+    for cell in inside:
+        bits, notes = spent[cell]
+        if pieces is not None:
+            bits, notes = bits[seeds[cell]][:, pieces], notes[pieces]
+        found.append(bits.sum(1).mean() / notes.sum())
+    return np.array(found).reshape(shape)
+
+
+def at_minutes(records: Iterable[Mapping], minutes: float) -> dict[Cell, float]:
+    """{cell: bits per note after so many minutes of processor time}, of cells whose amounts of music enclose that time."""
+    by_cell: dict[Cell, dict[float, list[Mapping]]] = {}
+    for record in records:
+        amounts = by_cell.setdefault(tuple(record[name] for name in FACTORS), {})
+        amounts.setdefault(record["settings"]["passes"], []).append(record)
+    found = {}
+    for cell, amounts in by_cell.items():
+        points = sorted(
+            (
+                float(np.mean([run["training"]["processor_seconds"] for run in runs])) / 60,
+                float(np.mean([run["bits_per_note"] for run in runs])),
+            )
+            for runs in map(_at_best_rate, amounts.values())
+        )
+        times, bits = map(np.array, zip(*points))
+        if len(points) > 1 and times[0] <= minutes <= times[-1]:
+            found[cell] = float(np.interp(math.log(minutes), np.log(times), bits))
+    return found

@@ -1,0 +1,83 @@
+"""Shares of variance add up, find the factor that matters, and are of complete blocks only."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from ittybitty.experiments import variance
+from ittybitty.experiments.factors import FACTORS
+
+LEVELS = (("notes", "remi"), ("adamw", "muon"), ("hybrid", "llama", "mamba"))
+
+
+def record(cell, bits, seed=0, rate=1.0, nll=1.0, passes=0.1, seconds=60.0, pieces=12) -> dict:
+    """A results file of one run; pieces differ by up to 6 bits a note, the same for every cell."""
+    rows = [{"name": f"p{i}", "notes": 100 + i, "bits": (bits + 0.5 * i) * (100 + i)} for i in range(pieces)]
+    return {
+        **dict(zip(FACTORS, cell)),
+        "rate": rate,
+        "bits_per_note": bits,
+        "per_piece": rows,
+        "settings": {"passes": passes},
+        "training": {"seed": seed, "validation_nll": nll, "processor_seconds": seconds},
+    }
+
+
+def factorial(effect, **given) -> list[dict]:
+    return [record(cell, effect(*cell), **given) for cell in product(*LEVELS)]
+
+
+def test_shares_add_up_to_one_and_effects_are_orthogonal():
+    values = np.random.default_rng(0).normal(size=(2, 3, 4))
+    found = variance.shares(values)
+    assert len(found) == 7 and sum(found.values()) == pytest.approx(1)
+    assert variance.shares(np.ones((2, 2, 2))) == dict.fromkeys(found, 0.0)
+
+
+def test_a_factor_that_alone_matters_explains_everything():
+    found = variance.analysis(factorial(lambda e, o, a: 16.0 - 2 * (e == "notes")), draws=50)
+    assert found["shares"]["encoding"]["share"] == pytest.approx(1)
+    assert found["shares"]["encoding"]["ci95"] == pytest.approx([1, 1]), "pieces are drawn for all cells alike"
+    assert found["means"]["encoding"]["remi"]["more_than_best"] == pytest.approx(2)
+    assert found["cells_in_block"] == found["cells_run"] == 12
+
+
+def test_an_interaction_is_told_from_the_factors():
+    found = variance.analysis(factorial(lambda e, o, a: 16.0 + ((e == "notes") == (o == "muon"))), draws=20)["shares"]
+    assert found["encoding x optimizer"]["share"] == pytest.approx(1) and found["encoding"]["share"] < 1e-9
+
+
+def test_the_best_rate_of_a_cell_is_chosen_by_the_trainings_own_validation():
+    runs = factorial(lambda *cell: 16.0)
+    runs += [record(cell, 15.0, rate=2.0, nll=0.9) for cell in product(*LEVELS)]
+    runs += [record(cell, 14.0, rate=4.0, nll=1.1) for cell in product(*LEVELS)]
+    assert {one["rate"] for chosen in variance.cells(runs).values() for one in chosen} == {2.0}
+
+
+def test_seeds_widen_the_intervals():
+    one = factorial(lambda e, o, a: 16.0 - 2 * (e == "notes"))
+    several = one + [record(cell, 19.0 - 2 * (cell[0] == "notes"), seed=1) for cell in product(*LEVELS)]
+    found = variance.analysis(several, draws=100)
+    low, high = found["means"]["encoding"]["remi"]["ci95"]
+    assert found["seeds"] == 2 and low < 2 < high and high - low > 0.1
+
+
+def test_a_missing_cell_leaves_the_largest_complete_block():
+    runs = [one for one in factorial(lambda *cell: 16.0) if (one["encoding"], one["architecture"]) != ("remi", "mamba")]
+    found = variance.analysis(runs, draws=5)
+    assert found["levels"]["architecture"] == ["hybrid", "llama"] and found["cells_in_block"] == 8
+    assert found["cells_run"] == 10
+    assert variance.analysis([], draws=5)["shares"] == {}
+    assert variance.analysis(runs[:1], draws=5)["shares"] == {}
+
+
+def test_bits_at_equal_minutes_are_read_between_the_amounts():
+    cell = ("notes", "muon", "mamba")
+    runs = [record(cell, 18.0, passes=0.05, seconds=60), record(cell, 16.0, passes=0.1, seconds=240)]
+    found = variance.at_minutes(runs, 2.0)
+    assert found[cell] == pytest.approx(17.0), "halfway in the logarithm of time"
+    assert variance.at_minutes(runs, 5.0) == {}, "later than the longest run"
+    assert variance.at_minutes(runs[:1], 1.0) == {}, "one amount says nothing of others"
