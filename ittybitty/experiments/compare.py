@@ -51,7 +51,7 @@ def trained(row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> d
     )
     if summary["stopped"] not in ("finished", "patience"):
         return None
-    kept = ("steps", "tokens", "tokens_per_second", "parameters", "validation_nll", "best_step")
+    kept = ("steps", "tokens", "tokens_per_second", "parameters", "validation_nll", "best_step", "ran_on")
     return {
         **{key: summary[key] for key in kept},
         "system": name,

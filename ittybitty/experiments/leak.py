@@ -96,8 +96,8 @@ def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock:
         "claimed_bits_per_note": summary["bits_per_note"],
         "claimed_nats_per_token": summary["validation_nll"],
         "claimed_at_step": summary["best_step"],
-        "training": {key: summary[key] for key in ("steps", "tokens", "tokens_per_second", "parameters")}
-        | {"hours": summary["seconds"] / 3600},
+        "training": {key: summary[key] for key in ("steps", "tokens", "tokens_per_second", "parameters", "ran_on")}
+        | {"hours": summary["seconds"] / 3600, "seed": configs["train"].seed},
     }
 
 

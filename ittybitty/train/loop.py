@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import checkpoint, paths, systems
+from .. import checkpoint, devices, paths, systems
 from ..errors import CheckpointError, ConfigError, OutputError
 from ..models import IGNORED
 from ..models.mamba import warm_up
@@ -128,6 +128,7 @@ class _Trainer:
         torch.manual_seed(config.seed)
         self.model = systems.build_model(self.configs).to(group.device)
         dtype = precision(config.precision, group.device)
+        self.precision = str(dtype or torch.float32).removeprefix("torch.")  # as resolved, for records
         self.optimizer = optimizer(self.model, config, dtype)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=dtype is torch.float16)
         if group.kind == "dp":
@@ -453,6 +454,7 @@ class _Trainer:
             "validation_nll": self.best.get("validation_nll"),
             "bits_per_note": self.best.get("bits_per_note"),
             "best_step": self.best.get("step"),
+            "ran_on": devices.ran_on(self.model, self.precision),
         }
 
 

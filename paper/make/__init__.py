@@ -1,6 +1,7 @@
 """Generates the paper's numbers (LaTeX macros), tables and figures from recorded results, and from nothing else.
 
     paper/results/*.json        what was measured, with its provenance
+    paper/published.yaml        what others have published, with sources
     paper/experiments/*.yaml    the rows of each experiment; one that was not run is marked as such
     pretrained/<name>/          configuration and log of the model that ships, and in results/runs/ of the one that does not
         -> paper/numbers.tex    one macro per number, with the file that it came from (numbers_tex.py)
@@ -20,6 +21,7 @@ from pathlib import Path
 from ittybitty.paths import atomic_path
 
 from .numbers_tex import Number, macros, numbers
+from .published import published_rows
 from .readme_md import fill, readme_blocks, readme_table, write_readme
 from .results import (
     HYBRID,
@@ -34,6 +36,7 @@ from .results import (
     on_pieces,
     overtakes,
     paired,
+    read_published,
     read_results,
     rows_of,
     settings,
@@ -58,6 +61,8 @@ __all__ = [
     "on_pieces",
     "overtakes",
     "paired",
+    "published_rows",
+    "read_published",
     "read_results",
     "readme_blocks",
     "readme_table",

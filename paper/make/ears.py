@@ -61,5 +61,6 @@ def _cells(row: Mapping) -> tuple[str, str, str, str]:
     return (
         f"{100 * row['matching']['accuracy']:.0f}",
         f"{100 * row['endurance']['share_outside']:.0f}",
-        *(f"{sum(part[fault] for part in faults)} of {count}" for fault in ("stuck", "silent")),
+        f"{sum(part['stuck'] for part in faults)} of {count}",
+        f"{sum(part['silent'] for part in faults)} of {count}",
     )

@@ -9,6 +9,7 @@ from ittybitty.errors import ResultError
 from ittybitty.paths import atomic_path
 
 from .ears import ears_markdown
+from .published import published_markdown
 from .results import MODEL, NOTES, common_pieces
 from .tables_tex import EVERYTHING, NOT_RUN, systems
 
@@ -48,7 +49,7 @@ def readme_table(results: Mapping) -> str:
 
 def readme_blocks(results: Mapping) -> dict[str, str]:
     """{name of a block: its Markdown}."""
-    return {"results": readme_table(results), "ears": ears_markdown(results)}
+    return {"results": readme_table(results), "ears": ears_markdown(results), "published": published_markdown(results)}
 
 
 def fill(text: str, blocks: Mapping[str, str]) -> str:

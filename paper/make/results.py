@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from ittybitty import metrics
 from ittybitty.config import from_json
@@ -58,10 +59,14 @@ NEEDED = (
     *BEAT_CODE,
     "overfit_synthetic",
     "overfit_piece",
+    "performance_tokens_validation",
+    "performance_tokens_test",
     f"evaluate_{NOTES}",
     "notes_notes-hybrid",
     "notes_notes-mamba",
 )
+PUBLISHED = "published.yaml"
+PUBLISHED_FIELDS = {"model", "cite", "nats_per_token", "maestro", "split", "window", "verified", "source"}
 MIXERS = {  # of bench.complexity: name in macros, row of the table, time and memory as theory has them
     "attention": ("Attention", "Attention, dense", "L^2", "L^2"),
     "fused": ("Fused", "Attention, fused", "L^2", "L"),
@@ -73,11 +78,11 @@ MIXERS = {  # of bench.complexity: name in macros, row of the table, time and me
 
 def read_results(folder: str | Path) -> dict[str, dict]:
     """Every results file by its stem; under "trained" configuration and log of NOTES, MODEL and HYBRID, by name, and under
-    "recipes" those of the folder `experiments` beside.
+    "recipes" those of the folder `experiments` beside, under "published" the rows of published.yaml.
 
     ResultError when one that the paper needs is missing, damaged or without provenance.
     """
-    found = {path.stem: _read(path) for path in sorted(Path(folder).glob("*.json"))}
+    found: dict[str, Any] = {path.stem: _read(path) for path in sorted(Path(folder).glob("*.json"))}
     if missing := [name for name in NEEDED if name not in found]:
         raise ResultError(
             f"{folder}: lacks {missing[0]}.json, which the paper needs; record it first (see paper/LOG.md)"
@@ -87,8 +92,24 @@ def read_results(folder: str | Path) -> dict[str, dict]:
         name: {"config": from_json(_read(home / "config.json", provenance=False)), "log": read_log(home / "log.jsonl")}
         for name, home in homes.items()
     }
+    found["published"] = read_published(Path(folder).parent)
     found["recipes"] = {path.stem: read_recipe(path) for path in sorted(Path(folder).parent.glob("experiments/*.yaml"))}
     return found
+
+
+def read_published(folder: str | Path) -> list[dict]:
+    """The rows of published.yaml in `folder`; ResultError for a row that does not say everything."""
+    import yaml
+
+    place = Path(folder) / PUBLISHED
+    try:
+        rows = yaml.safe_load(place.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ResultError(f"{place}: cannot be read ({error}); restore it") from None
+    for row in rows:
+        if missing := PUBLISHED_FIELDS - row.keys():
+            raise ResultError(f"{place}: {row.get('model', 'a row')} lacks {', '.join(sorted(missing))}")
+    return rows
 
 
 def _read(path: Path, provenance: bool = True) -> dict:

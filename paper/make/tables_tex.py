@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from .ears import ears_table
+from .published import published_table
 from .results import HYBRID, MIXERS, MODEL, NOTES, PROTOCOLS, WHOLE, common_pieces, on_pieces, paired, rows_of
 
 EVERYTHING = ("pitch", "onset", "duration", "velocity", "pedal")  # what an encoding may keep
@@ -29,6 +30,7 @@ def tables(results: Mapping) -> dict[str, str]:
         "insights": insights_table(results),
         "music": music_table(results),
         "ears": ears_table(results),
+        "published": published_table(results),
         "beats": beats_table(results),
     }
 

@@ -205,3 +205,10 @@ def test_a_run_that_is_not_there_says_how_to_make_it(recipe_file, places, maestr
     recipe = recipe_file(kind="position", rows={"a": {"run": "equal_music/mamba"}})
     with pytest.raises(CheckpointError, match="ittybitty experiment equal_music --row mamba"):
         experiments.run(recipe, maestro_folder, **places)
+
+
+def test_a_trained_row_says_how_it_was_trained(recipe_file, places, maestro_folder):
+    recipe = recipe_file(kind="compare", steps=2, set=SMALL, rows={"mamba": {}})
+    experiments.run(recipe, maestro_folder, **places)
+    training = json.loads((places["results"] / "small_mamba.json").read_text())["training"]
+    assert training["ran_on"]["precision"] == "float32" and training["ran_on"]["scan_path"] and training["seed"] == 0
