@@ -43,7 +43,7 @@ def document(piano: Piano, index: dict) -> dict:
     model, tokenizer = playable(piano)
     config, sampling = model.config, piano.sampling
     return {
-        "name": piano.name,
+        "name": model_name(piano),
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained_on": _trained_on(piano),
         "model": {name: getattr(config, name) for name in SHAPE},
@@ -53,8 +53,21 @@ def document(piano: Piano, index: dict) -> dict:
             "promptSeconds": piano.data.prompt_seconds,
             "promptTokens": min(piano.data.prompt_tokens, PROMPT_TOKENS),
         },
-        "sampling": {"temperature": sampling.temperature, "topK": sampling.top_k, "topP": sampling.top_p},
+        "sampling": {
+            "temperature": sampling.temperature,
+            "topK": sampling.top_k,
+            "topP": sampling.top_p,
+            "timeTemperature": sampling.time_temperature,
+            "timeTopP": sampling.time_top_p,
+            "expressionTemperature": sampling.expression_temperature,
+            "expressionTopP": sampling.expression_top_p,
+        },
     }
+
+
+def model_name(piano: Piano) -> str:
+    """The name that readers see: of a run folder its last part, so that no path of the machine enters the page."""
+    return piano.name if piano.path is None else piano.path.resolve().name
 
 
 def tokenizer_tables(tokenizer: EventTokenizer) -> dict:

@@ -28,7 +28,7 @@ def page_html(model: str | Path | Piano = "tiny") -> str:
     index, data = pack(playable(piano)[0])
     told = {**document(piano, index), "seeds": seeds.as_json()}
     parts = {
-        "TITLE": html.escape(f"Itty Bitty: {piano.name}"),
+        "TITLE": html.escape(f"Itty Bitty: {told['name']}"),
         "STYLE": _read("page.css"),
         "DOCUMENT": json.dumps(told, separators=(",", ":")).replace("<", "\\u003c"),
         "WEIGHTS": base64.b64encode(data).decode(),

@@ -6,9 +6,9 @@ import { test } from "node:test";
 
 import { EventGrammar } from "../../ittybitty/page/js/grammar.js";
 import { Continuation, Listener, makePrompt } from "../../ittybitty/page/js/generate.js";
-import { EventModel } from "../../ittybitty/page/js/model.js";
+import { EOS, EventModel } from "../../ittybitty/page/js/model.js";
 import { erf } from "../../ittybitty/page/js/numbers.js";
-import { generator } from "../../ittybitty/page/js/sampling.js";
+import { generator, greedy } from "../../ittybitty/page/js/sampling.js";
 import { EventTokenizer } from "../../ittybitty/page/js/tokens.js";
 import { fromBase64, Weights } from "../../ittybitty/page/js/weights.js";
 
@@ -94,6 +94,42 @@ for (const { name, tables, pieces } of told.encodings) {
     }
   });
 }
+
+const TIE = 1e-3; // a lead in logits that rounding may turn round
+
+told.shipped.takes.forEach(({ music, prompt, ids, leads }, number) => {
+  const parts = player(told.shipped), { model, grammar } = parts;
+
+  test(`the shipped model, seed ${number}: at each of 256 greedy notes the choice is that of Python in 8 bits`, () => {
+    const state = model.initState();
+    let logits = model.prefill(prompt, state), rules = grammar.start(prompt);
+    ids.forEach((id, i) => {
+      const mask = grammar.mask(rules);
+      mask[EOS] = 0;
+      const found = greedy(logits, mask);
+      assert.ok(found === id || leads[i] < TIE, `id ${i}: ${found} in place of ${id}, which leads by ${leads[i]}`);
+      rules = grammar.advance(rules, id);
+      logits = model.step(id, state);
+    });
+  });
+
+  test(`the shipped model, seed ${number}: 256 greedy notes are Python's, up to the first tie if there is one`, () => {
+    const { prompt: listening } = told.shipped.document;
+    const made = new Continuation(parts, performanceOf(music), { ...listening, notes: 256, temperature: 0, promptTokens: prompt.length });
+    while (!made.done) made.step();
+    assert.deepEqual(made.prompt.ids, prompt);
+    const differs = made.ids.findIndex((id, i) => id !== ids[i]);
+    assert.ok(differs < 0 ? made.ids.length === ids.length : leads[differs] < TIE, `id ${differs} differs, no tie`);
+  });
+});
+
+test("settings and notes that make no sense are refused in one line", () => {
+  const parts = player(told.models[0]), seed = performanceOf(told.models[0].continuations[0].seed);
+  const good = { ...told.models[0].document.prompt, notes: 5 };
+  const bad = [{ notes: 0 }, { notes: NaN }, { temperature: -1 }, { topP: 0 }, { topP: 1.5 }, { topK: -1 }];
+  for (const one of bad) assert.throws(() => new Continuation(parts, seed, { ...good, ...one }), /^Error: \w+ is [^\n]+: give [^\n]+$/);
+  assert.throws(() => new Continuation(parts, { notes: [{ pitch: 60 }], pedals: [] }, good), /^Error: note 0 lacks a number[^\n]+$/);
+});
 
 for (const one of told.models) {
   test(`${one.name}: logits are those of the Python model in 8 bits`, () => {

@@ -46,6 +46,12 @@ test("a file that is cut short is read as far as it goes, and rubbish is refused
   }
 });
 
+test("a large file is refused in one line that names its size and the limit", () => {
+  for (const size of [2 ** 20 + 1, 20 * 2 ** 20]) {
+    assert.throws(() => readMidi(new Uint8Array(size), "x.mid"), /^Error: x\.mid has (1|20)\.0 MiB; [^\n]+ at most 1 MiB\.$/);
+  }
+});
+
 test("tempo changes move what follows", () => {
   const head = [..."MThd"].map((c) => c.charCodeAt(0)), track = [..."MTrk"].map((c) => c.charCodeAt(0));
   const first = [0, 0x90, 60, 64, 96, 60, 0], tempo = [0, 0xff, 0x51, 3, 0x0f, 0x42, 0x40]; // 60 a minute from here on
@@ -85,6 +91,7 @@ test("a link carries settings, and nothing out of range", () => {
   const settings = { temperature: 0.85, topK: 12, topP: 0.9, notes: 200, seed: 77 };
   assert.deepEqual(readLink(linkOf("Rag in F", settings)), { piece: "Rag in F", settings });
   assert.deepEqual(readLink("#temperature=9&topK=x&seed=-1&notes=50"), { piece: null, settings: { notes: 50 } });
+  assert.deepEqual(readLink("#topK=9999", 271).settings, { topK: 271 }); // no more ids than the vocabulary has
 });
 
 function fakeSound() {

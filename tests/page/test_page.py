@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import math
 import os
@@ -23,9 +24,10 @@ from ittybitty.models.decode import quantized
 from ittybitty.notes import Performance
 from ittybitty.page import page, seeds
 from ittybitty.page.bundle import bundle
-from ittybitty.page.document import document, tokenizer_tables
+from ittybitty.page.document import document, model_name, tokenizer_tables
 from ittybitty.page.weights import pack
 from ittybitty.tokenizers import make_tokenizer
+from ittybitty.widget import seeds as own
 from performances import random_performance
 
 TESTS = Path(__file__).parent
@@ -37,6 +39,16 @@ MODELS = {
     "alibi": ("notes-hybrid", {"model.attn_bias": "alibi"}),
 }
 GREEDY, FREE = dict(temperature=1.0, top_k=1), dict(temperature=1.1, top_k=40, top_p=0.97)
+BY_PART = dict(FREE, time_temperature=0.8, time_top_p=0.9, expression_temperature=1.3, expression_top_p=0.99)
+NAMES = {  # of GenerationConfig -> of the page
+    "temperature": "temperature",
+    "top_k": "topK",
+    "top_p": "topP",
+    "time_temperature": "timeTemperature",
+    "time_top_p": "timeTopP",
+    "expression_temperature": "expressionTemperature",
+    "expression_top_p": "expressionTopP",
+}
 
 TAKES = {  # of each model: music to go on from, seed number, how to draw, notes
     "hybrid": (
@@ -45,6 +57,7 @@ TAKES = {  # of each model: music to go on from, seed number, how to draw, notes
         (7, 3, GREEDY, 256),
         (8, 4, FREE, 64),
         (9, 2**31 + 5, FREE, 64),
+        (8, 4, BY_PART, 64),
     ),
     "mamba": ((5, 1, GREEDY, 256), (8, 4, FREE, 32)),
     "alibi": ((6, 2, FREE, 32),),
@@ -124,9 +137,7 @@ def played(name: str, row: str, changes: dict) -> dict:
         options = {
             "notes": notes,
             "seed": number,
-            "temperature": 0 if how is GREEDY else how["temperature"],
-            "topK": how["top_k"],
-            "topP": how.get("top_p", 0.95),
+            **({"temperature": 0} if how is GREEDY else {NAMES[name]: value for name, value in how.items()}),
             "promptSeconds": piano.data.prompt_seconds,
             "promptTokens": piano.data.prompt_tokens,
         }
@@ -149,6 +160,35 @@ def played(name: str, row: str, changes: dict) -> dict:
     }
 
 
+def shipped() -> dict:
+    """The model that ships, in 8 bits: 256 greedy notes after each of three seeds, and how near a tie each choice was."""
+    piano = Piano.load()
+    index, data = pack(piano.model)
+    told, takes = document(piano, index), []
+    music = [own.piece(title) for title in own.titles()[:2]] + [with_pedal(5, 40)]
+    for seed in music:
+        config = GenerationConfig(max_new_tokens=4096, notes=256, seed=1, precision="int8", **GREEDY)
+        ids = make_prompt(seed, piano.tokenizer, piano.data).ids.tolist()
+        new = list(continuation(piano.model, piano.tokenizer, seed, piano.data, config).ids)
+        takes.append({"music": rows(seed), "prompt": ids, "ids": new, "leads": leads(piano, ids, new)})
+    return {"document": told, "weights": base64.b64encode(data).decode(), "takes": takes}
+
+
+def leads(piano: Piano, prompt: list[int], new: list[int]) -> list[float]:
+    """By how much the likeliest id leads the second one, at each new id; 100 where there is no other."""
+    grammar = piano.tokenizer.grammar()
+    with torch.no_grad():
+        logits = quantized(piano.model)(torch.tensor([prompt + new]))[0, len(prompt) - 1 :].numpy()
+    rules, found = grammar.start(prompt), []
+    for id, row in zip(new, logits):
+        mask = np.array(grammar.mask(rules))
+        mask[piano.tokenizer.eos_id] = False
+        best = np.sort(row[mask])[-2:]
+        found.append(float(best[1] - best[0]) if len(best) == 2 else 100.0)
+        rules = grammar.advance(rules, id)
+    return found
+
+
 @pytest.fixture(scope="module")
 def fixtures(tmp_path_factory) -> Path:
     """What Python says, for node to compare."""
@@ -168,6 +208,7 @@ def fixtures(tmp_path_factory) -> Path:
         "uniform": uniform,
         "encodings": [encoded(name) for name in ENCODINGS],
         "models": [played(name, *row) for name, row in MODELS.items()],
+        "shipped": shipped(),
     }
     place = tmp_path_factory.mktemp("page") / "fixtures.json"
     place.write_text(json.dumps(told), encoding="utf-8")
@@ -180,7 +221,7 @@ def fixtures(tmp_path_factory) -> Path:
 def test_script_agrees_with_python(file, fixtures):
     run = subprocess.run(
         [NODE, "--test", "--test-reporter=tap", str(file)],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "PAGE_FIXTURES": str(fixtures)},
+        capture_output=True, text=True, timeout=1200, env={**os.environ, "PAGE_FIXTURES": str(fixtures)},
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
     assert "# fail 0" in run.stdout and "# pass 0" not in run.stdout
@@ -199,6 +240,29 @@ def test_page_holds_everything_and_asks_for_nothing(tmp_path):
     told = json.loads(text.split('id="document">', 1)[1].split("</script>", 1)[0])
     assert told["name"] == "random" and len(told["seeds"]) > 4 and all(seed["licence"] for seed in told["seeds"])
     assert told["tokenizer"]["vocab_size"] == told["model"]["vocab_size"] == piano.tokenizer.vocab_size
+
+
+def test_page_of_a_run_folder_names_the_model_and_no_path(tmp_path, monkeypatch):
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr("ittybitty.page.document._trained_on", lambda piano: [])
+    monkeypatch.setattr(seeds, "as_json", list)
+    text = page.page_html(dataclasses.replace(random_piano(), name=str(folder), path=folder))
+    assert "<title>Itty Bitty: mine</title>" in text and '"name":"mine"' in text
+    assert str(tmp_path) not in text
+    monkeypatch.chdir(folder)
+    assert model_name(dataclasses.replace(random_piano(), name=".", path=Path("."))) == "mine"
+
+
+def test_page_draws_as_the_command_line_does():
+    """One default for both: what the model's system says, with parts of an event that are drawn in ways of their own."""
+    usual = GenerationConfig(**BY_PART)
+    found = document(dataclasses.replace(random_piano(), sampling=usual), {})["sampling"]
+    assert found == {there: getattr(usual, here) for here, there in NAMES.items()}
+    shipped = Piano.load()
+    found = document(shipped, {})["sampling"]
+    assert found == {there: getattr(shipped.sampling, here) for here, there in NAMES.items()}
 
 
 def test_levels_are_those_of_the_decoder():

@@ -2,7 +2,7 @@
 
 import { Engine, startWorker } from "./engine.js";
 import { Hands } from "./hands.js";
-import { readMidi, writeMidi } from "./midi.js";
+import { checkSize, readMidi, writeMidi } from "./midi.js";
 import { between, endOf, performance as music, shift } from "./notes.js";
 import { Player } from "./player.js";
 import { Roll } from "./roll.js";
@@ -22,6 +22,7 @@ const MOST_TAKES = 12;
 const SEED_SECONDS = 30, SEED_NOTES = 1000; // of a file's end, as in the playground
 const STORE = `ittybitty ${told.name}`;
 const SLIDERS = ["temperature", "topK", "topP", "notes"];
+const MOST_CHOICES = Math.max(...told.tokenizer.sizes); // ids that are ever drawn from at once: a larger top-k changes nothing
 
 const seeds = told.seeds.map(({ title, licence, ...rows }) => ({ title, licence, music: unpack(rows) }));
 const state = { seed: seeds[0], takes: loadTakes(STORE), shown: null, jobs: [], made: 0 };
@@ -120,7 +121,8 @@ async function readFile(file) {
   $("trouble").textContent = "";
   try {
     if (!file) return;
-    const bytes = file.size > 2 ** 21 ? new Uint8Array(file.size) : new Uint8Array(await file.arrayBuffer()); // too large to be read: refused by its size
+    checkSize(file.size, file.name);
+    const bytes = new Uint8Array(await file.arrayBuffer());
     choose({ title: file.name, licence: "your own file, it stays on this device", music: ending(readMidi(bytes, file.name)) });
     say(`${file.name} is the beginning now.`);
   } catch (error) {
@@ -240,7 +242,7 @@ async function copyLink() {
 }
 
 function followLink() {
-  const { piece, settings: chosen } = readLink(location.hash);
+  const { piece, settings: chosen } = readLink(location.hash, MOST_CHOICES);
   setSettings(chosen);
   const seed = seeds.find(({ title }) => title === piece);
   if (seed) choose(seed);
@@ -300,6 +302,7 @@ for (const [i, { title }] of seeds.entries()) $("seed").append(new Option(title,
 $("seed").append(Object.assign(new Option("", "own"), { hidden: true }));
 seeds.push({ title: "Nothing: a piece from silence", licence: "", music: music() });
 $("seed").append(new Option(seeds.at(-1).title, seeds.length - 1));
+$("topK").max = MOST_CHOICES;
 const { temperature, topK, topP } = engine.defaults;
 setSettings({ temperature, topK, topP });
 wire();

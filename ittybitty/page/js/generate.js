@@ -2,7 +2,7 @@
 
 import { between, endOf, join, performance, shift } from "./notes.js";
 import { BOS, copyOf, EOS } from "./model.js";
-import { generator, sample } from "./sampling.js";
+import { generator, ofPart, sample } from "./sampling.js";
 
 const BAR_SECONDS = 2; // prompts start on a bar of the clock
 const SNAPSHOTS = 6; // readings of a seed that are kept
@@ -89,7 +89,7 @@ export function* generateIds(model, tokenizer, { state, logits }, promptIds, gra
   for (;;) {
     const mask = grammar.mask(rules);
     mask[EOS] = 0;
-    const id = sample(logits, mask, random, options);
+    const id = sample(logits, mask, random, ofPart(rules.place, options));
     yield id;
     rules = grammar.advance(rules, id);
     logits = model.step(id, state);
@@ -98,8 +98,12 @@ export function* generateIds(model, tokenizer, { state, logits }, promptIds, gra
 
 /** One continuation that is made step by step: `step()` until `done`, then `result()`. */
 export class Continuation {
-  /** `options`: notes (how many), temperature, topK, topP, seed, promptSeconds, promptTokens. */
+  /**
+   * `options`: notes (how many), temperature, topK, topP, seed, promptSeconds, promptTokens; and timeTemperature, timeTopP,
+   * expressionTemperature, expressionTopP where a part of an event is drawn in a way of its own.
+   */
   constructor({ model, tokenizer, grammar, listener }, seed, options) {
+    check(seed, options);
     Object.assign(this, { tokenizer, seed, options });
     this.prompt = makePrompt(seed, tokenizer, options);
     this.ids = [];
@@ -143,6 +147,21 @@ export class Continuation {
     const before = { notes: seed.notes, pedals: between(seed, -Infinity, takesOver).pedals };
     return { fresh: music, joined: join(before, music) };
   }
+}
+
+/** Refuses, in one line, options and notes that make no sense (config.py's GenerationConfig). */
+function check({ notes }, options) {
+  const rules = {
+    notes: [options.notes >= 1, "1 or more"],
+    temperature: [options.temperature === undefined || (options.temperature >= 0 && options.temperature <= 10), "0 (greedy) to 10"],
+    topK: [options.topK === undefined || options.topK >= 0, "0 (off) or more"],
+    topP: [options.topP === undefined || (options.topP > 0 && options.topP <= 1), "above 0, at most 1 (1 is off)"],
+  };
+  for (const [name, [good, hint]] of Object.entries(rules)) {
+    if (!good) throw new Error(`${name} is ${options[name]}: give ${hint}`);
+  }
+  const wrong = notes.findIndex(({ onset, duration, pitch, velocity }) => ![onset, duration, pitch, velocity].every(Number.isFinite));
+  if (wrong >= 0) throw new Error(`note ${wrong} lacks a number: give onset, duration, pitch and velocity`);
 }
 
 /** What tells notes apart whatever their length. */

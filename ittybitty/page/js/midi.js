@@ -2,16 +2,21 @@
 
 import { HIGHEST_PITCH, LOWEST_PITCH, performance } from "./notes.js";
 
-export const LARGEST = 2 ** 20; // bytes: more than any piece of MAESTRO has
+export const LARGEST = 2 ** 20; // bytes: more than any piece of MAESTRO has; as widget/seeds.py
 const DRUMS = 9; // the channel of General MIDI's percussion
 const SUSTAIN = 64;
 const TICKS = 960; // a second of a written file: 480 a quarter at 120 a minute
 
+/** Refuses a file by its size (bytes), before it is read. */
+export function checkSize(size, name) {
+  if (size > LARGEST) {
+    throw new Error(`${name} has ${(size / 2 ** 20).toFixed(1)} MiB; choose a MIDI file of at most ${LARGEST / 2 ** 20} MiB.`);
+  }
+}
+
 /** The performance of a file's bytes; an Error whose text says what is wrong with it, and what to do. */
 export function readMidi(bytes, name = "this file") {
-  if (bytes.length > LARGEST) {
-    throw new Error(`${name} has ${(bytes.length / 2 ** 20).toFixed(1)} MiB; choose a MIDI file of at most ${LARGEST / 2 ** 20} MiB.`);
-  }
+  checkSize(bytes.length, name);
   const { division, events } = chunks(bytes, name);
   const seconds = clock(events, division);
   const music = perform(events, seconds);

@@ -34,6 +34,14 @@ export function sample(logits, mask, random, { temperature = 1, topK = 0, topP =
   return ids[rank];
 }
 
+/** How one part of an event is drawn: time (0), what (1), duration (2) or velocity (3); config.py's `of_part`, and 0 is greedy. */
+export function ofPart(part, options) {
+  const { temperature = 1, topK = 0, topP = 1 } = options;
+  const name = { 0: "time", 2: "expression", 3: "expression" }[part];
+  if (!name || !(temperature > 0)) return { temperature, topK, topP };
+  return { temperature: options[`${name}Temperature`] || temperature, topK, topP: options[`${name}TopP`] || topP };
+}
+
 const N = 624, M = 397;
 
 /** Uniform doubles as torch.Generator().manual_seed(seed) gives them: Mersenne Twister (Matsumoto and Nishimura 1998). */

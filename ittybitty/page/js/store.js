@@ -34,7 +34,7 @@ export function saveTakes(name, takes) {
   }
 }
 
-const NUMBERS = { temperature: [0, 2], topK: [0, 408], topP: [0.01, 1], notes: [10, 1000], seed: [0, 2 ** 31 - 1] };
+const NUMBERS = { temperature: [0, 2], topK: [0, Infinity], topP: [0.01, 1], notes: [10, 1000], seed: [0, 2 ** 31 - 1] };
 
 /** "#piece=…&seed=7&temperature=0.9": what makes the same take again. */
 export function linkOf(piece, settings) {
@@ -43,12 +43,13 @@ export function linkOf(piece, settings) {
   return `#${words}`;
 }
 
-/** {piece, settings} of a link; what is no number or out of range is left out. */
-export function readLink(hash) {
+/** {piece, settings} of a link; what is no number or out of range is left out. A top-k above `mostChoices` becomes that. */
+export function readLink(hash, mostChoices = Infinity) {
   const words = new URLSearchParams(hash.replace(/^#/, "")), settings = {};
   for (const [name, [least, most]] of Object.entries(NUMBERS)) {
     const value = Number(words.get(name));
     if (words.get(name) && value >= least && value <= most) settings[name] = value;
   }
+  if ("topK" in settings) settings.topK = Math.min(settings.topK, mostChoices);
   return { piece: words.get("piece"), settings };
 }
