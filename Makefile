@@ -18,7 +18,7 @@ help:
 	@echo "make test-sanitizers           the C++ under AddressSanitizer and UndefinedBehaviorSanitizer (half a minute)"
 	@echo "make fuzz        100,000 mutated MIDI files; each gives music or one line (a quarter of an hour)"
 	@echo "make kills       200 kills of a training, each resumed bit for bit (a quarter of an hour)"
-	@echo "make nightly     both of these: what takes too long for every change"
+	@echo "make nightly     both of these, and the sanitizers with more sizes: what takes too long for every change"
 	@echo "make paper       build paper/main.pdf from the recorded results"
 	@echo "make playground  choose, slide, watch, listen: a page in your browser, without a network"
 	@echo "make page        build/piano.html: one file that plays by itself, with the model inside"
@@ -52,7 +52,7 @@ test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-fast: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" --durations 5
 
 test-parity: $(PARITY)/.ready
 	@$(PARITY)/bin/python -m pytest --noconftest -s tests/models/test_parity.py
@@ -72,16 +72,18 @@ test-sanitizers: $(READY)
 	@asan=$$($${CXX:-g++} -print-file-name=libasan.so) && test -e "$$asan" \
 	  || { echo "No libasan.so: AddressSanitizer for Python needs g++ and its libasan (Debian, Ubuntu: apt install g++)"; exit 1; }; \
 	LD_PRELOAD="$$asan" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=2 \
-	  ITTYBITTY_NATIVE=sanitize ITTYBITTY_CACHE=build/sanitized PYTHONPATH=.:tests/models $(BIN)/python tests/models/odd_calls.py
+	  ITTYBITTY_NATIVE=sanitize ITTYBITTY_CACHE=build/sanitized PYTHONPATH=.:tests/models \
+	  $(BIN)/python tests/models/odd_calls.py --more $(or $(MORE),0) --seed $(or $(SEED),0)
 
-# A short run is among the tests. Other files than last time: make fuzz SEED=100000
+# A short run of these two is among the tests. Other files, or other moments, than last time: make fuzz SEED=100000, make kills SEED=1
 fuzz: $(READY)
 	@FUZZ_FILES=$(or $(FILES),100000) FUZZ_FIRST=$(or $(SEED),0) $(BIN)/python -m pytest -s tests/test_midi_fuzz.py
 
 kills: $(READY)
-	@TRAINING_KILLS=$(or $(KILLS),200) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/train/test_loop.py -k kills
+	@TRAINING_KILLS=$(or $(KILLS),200) KILLS_SEED=$(or $(SEED),0) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/train/test_loop.py -k kills
 
 nightly: fuzz kills
+	@$(MAKE) test-sanitizers MORE=$(or $(MORE),200)
 
 paper: $(READY)
 	@$(BIN)/ittybitty reproduce --only figures

@@ -1,4 +1,9 @@
-"""Fixtures that several test files share. Nothing here needs a network, a GPU or files outside the test's own folders."""
+"""Fixtures that several test files share. Nothing here needs a network, a GPU or files outside the test's own folders.
+
+A test that takes more than about a second of one idle core is marked `slow` (the test, one of its parameters, or with
+`pytestmark` a whole file), so that `make test-fast`, which leaves these out, takes less than half a minute on two cores.
+`make test-fast` ends with the slowest tests that it ran: mark what stands there without reason. `make test` runs all.
+"""
 
 from __future__ import annotations
 

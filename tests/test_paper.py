@@ -281,6 +281,7 @@ def test_overtaking_is_for_good():
     assert paper.overtakes(lengths, [3, 3, 3, 3], [2, 2, 2, 2]) == "no length measured"
 
 
+@pytest.mark.slow
 def test_pictures_are_the_same_every_time(tmp_path):
     import matplotlib
 

@@ -1,14 +1,17 @@
 """Native code called with odd shapes, types and strides, each result held to plain PyTorch: run by test_native.py.
 
 `make test-sanitizers` runs this file as a program, with the native code built under AddressSanitizer and
-UndefinedBehaviorSanitizer. Every array then has memory of its own, so that a step beyond its end is seen.
+UndefinedBehaviorSanitizer. Every array then has memory of its own, so that a step beyond its end is seen. `--more N` adds N sizes
+of scans and of convolutions that are drawn at random from `--seed`.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import dataclasses
 import itertools
+import random
 import subprocess
 import sys
 import time
@@ -53,8 +56,15 @@ def with_gradients(outputs, inputs) -> list[torch.Tensor]:
     return [*outputs, *(torch.zeros_like(t) if g is None else g for t, g in zip(inputs, gradients))]
 
 
-def scans() -> Iterator[str]:
+def drawn(count: int, seed: int, *most: int) -> list[tuple[int, ...]]:
+    """`count` sizes, each between 1 and `most`."""
+    chance = random.Random(seed)
+    return [tuple(chance.randint(1, end) for end in most) for _ in range(count)]
+
+
+def scans(more: int = 0, seed: int = 0) -> Iterator[str]:
     sizes = [(0, 3, 4, 2), (1, 1, 1, 1), (2, 31, 7, 5), (1, 32, 16, 16), (3, 33, 17, 3), (1, 65, 33, 1)]
+    sizes += drawn(more, seed, 4, 140, 40, 20)
     for (B, L, E, N), kind, layout in itertools.product(sizes, native.NAMES, LAYOUTS):
         for gated in (True, False):
             results = []
@@ -67,10 +77,9 @@ def scans() -> Iterator[str]:
         yield f"scan of {(B, L, E, N)} in {kind}, {layout}"
 
 
-def convolutions() -> Iterator[str]:
-    for (B, L, E), K, kind, layout in itertools.product(
-        [(0, 2, 3), (2, 0, 3), (1, 1, 1), (2, 5, 17), (3, 33, 7)], (1, 2, 4, 7), native.NAMES, LAYOUTS
-    ):
+def convolutions(more: int = 0, seed: int = 0) -> Iterator[str]:
+    sizes = [(0, 2, 3), (2, 0, 3), (1, 1, 1), (2, 5, 17), (3, 33, 7), *drawn(more, seed, 4, 70, 40)]
+    for (B, L, E), K, kind, layout in itertools.product(sizes, (1, 2, 4, 7), native.NAMES, LAYOUTS):
         if layout == "one row, expanded" and not L:
             continue
         config = dataclasses.replace(SCALE_PRESETS["nano"]["model"], d_model=E, expand=1, d_conv=K)
@@ -157,6 +166,11 @@ def overrun() -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--more", type=int, default=0, metavar="N", help="sizes drawn at random beside the fixed ones")
+    parser.add_argument("--seed", type=int, default=0, help="of those sizes")
+    parser.add_argument("-v", action="store_true", help="name every call")
+    asked = parser.parse_args()
     caught = subprocess.run(
         [sys.executable, "-c", "import odd_calls; odd_calls.overrun()"], capture_output=True, text=True
     )
@@ -164,9 +178,10 @@ def main() -> None:
         raise SystemExit(f"the native code is not built with AddressSanitizer here: {native.status()[1]}")
     decode._laid_out = separate
     began, calls = time.perf_counter(), 0
-    for what in itertools.chain(scans(), convolutions(), steps(), events()):
+    more = (asked.more, asked.seed)
+    for what in itertools.chain(scans(*more), convolutions(*more), steps(), events()):
         calls += 1
-        if "-v" in sys.argv:
+        if asked.v:
             print(what)
     seconds = time.perf_counter() - began
     print(f"{calls} kinds of native calls, nothing found by AddressSanitizer or UBSan in {seconds:.0f} s")

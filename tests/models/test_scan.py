@@ -85,6 +85,7 @@ def test_fast_path_equals_truth_in_value_and_gradient(path, B, L, E, N, largest_
     assert_close(values_and_gradients(path, args), values_and_gradients("sequential", args), 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FAST)
 def test_fast_path_equals_truth_at_length_4096(path):
     needs(path)
@@ -120,6 +121,7 @@ def test_environment_forces_a_path_and_refuses_an_unknown_one(monkeypatch):
         scan.chosen()
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_plain_path_takes_over(tmp_path):
     code = "from ittybitty.models import scan; print(scan.chosen(), [r['why'] for r in scan.describe() if r['path'] == 'native'])"
     env = {**os.environ, "PATH": "", "CXX": "", "ITTYBITTY_CACHE": str(tmp_path)}

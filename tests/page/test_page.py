@@ -290,7 +290,7 @@ def test_seeds_carry_the_notes_of_their_pieces():
         assert all(21 <= pitch <= 108 and 1 <= velocity <= 127 for _, _, pitch, velocity in seed["notes"])
 
 
-@pytest.mark.parametrize("row", ["mamba", "notes-llama"])
+@pytest.mark.parametrize("row", ["mamba", pytest.param("notes-llama", marks=pytest.mark.slow)])
 def test_a_model_of_another_kind_is_refused_in_one_line(row, tmp_path):
     configs = systems.build(row, "nano")
     tokenizer = make_tokenizer("notes") if row.startswith("notes") else None

@@ -97,6 +97,7 @@ def test_names_are_all_different(tokenizer):
     assert len(set(tokenizer.names)) == tokenizer.vocab_size
 
 
+@pytest.mark.slow
 def test_normal_order_is_music21s():
     from music21.chord import Chord
 

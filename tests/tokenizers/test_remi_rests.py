@@ -124,6 +124,7 @@ def test_silence_is_a_rest_and_passes_bars(tokenizer):
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(music)
 def test_a_second_trip_changes_nothing(tokenizer, performance):
