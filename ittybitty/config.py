@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 from .errors import ConfigError
 from .jsonable import dumps
@@ -31,11 +32,11 @@ def _below_one(part: str, config: object, *names: str) -> None:
     _check(lambda value: 0 <= value < 1, "0 or more, below 1", part, config, names)
 
 
-def _check(good: Callable[[float], bool], mend: str, part: str, config: object, names: tuple[str, ...]) -> None:
+def _check(good: Callable[[Any], bool], hint: str, part: str, config: object, names: tuple[str, ...]) -> None:
     """ConfigError for the first of these settings that is no number or not a `good` one; nan is good for nothing."""
     for name in names:
         if not (isinstance(value := getattr(config, name), Real) and good(value)):
-            raise ConfigError(f"{part}.{name} is {value}: give {mend}")
+            raise ConfigError(f"{part}.{name} is {value}: give {hint}")
 
 
 @dataclass(frozen=True)
@@ -214,9 +215,9 @@ class GenerationConfig:
             "precision": (self.precision in ("float32", "int8"), "float32 or int8"),
             "repetition_penalty": (self.repetition_penalty >= 1, "1 (off) or more; below 1 would reward repetition"),
         }
-        for name, (good, mend) in checks.items():
+        for name, (good, hint) in checks.items():
             if not good:
-                raise ConfigError(f"{name} is {getattr(self, name)}: give {mend}")
+                raise ConfigError(f"{name} is {getattr(self, name)}: give {hint}")
 
     @property
     def by_part(self) -> bool:
@@ -288,7 +289,7 @@ def preset(name: str) -> dict:
     return dict(SCALE_PRESETS[name])
 
 
-def override(configs: Mapping[str, object], changes: Mapping[str, object]) -> dict:
+def override(configs: Mapping[str, Any], changes: Mapping[str, object]) -> dict:
     """A copy of a preset with `changes` such as {"train.steps": "500"} applied; strings are read as the field's type.
 
     Steps that are asked for take the place of epochs.
@@ -305,7 +306,7 @@ def override(configs: Mapping[str, object], changes: Mapping[str, object]) -> di
     return changed
 
 
-def _cast(key: str, old: object, value: object) -> object:
+def _cast(key: str, old: Any, value: object) -> object:
     if not isinstance(value, str) or isinstance(old, str):
         return value
     try:
@@ -324,7 +325,7 @@ def _shown(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else repr(value)
 
 
-def to_json(configs: Mapping[str, object]) -> str:
+def to_json(configs: Mapping[str, Any]) -> str:
     """A preset as text that `from_json` reads back."""
     return dumps({part: dataclasses.asdict(config) for part, config in configs.items()}, indent=1)
 

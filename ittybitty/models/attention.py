@@ -21,6 +21,7 @@ from torch import nn
 
 from ..config import ModelConfig
 from ..errors import ConfigError
+from .layers import Mixer, exempt_from_decay
 
 
 @dataclass
@@ -39,7 +40,7 @@ def alibi_slopes(heads: int) -> torch.Tensor:
     return 2.0 ** (-8.0 / heads * torch.arange(1, heads + 1))
 
 
-class SparseAttention(nn.Module):
+class SparseAttention(Mixer):
     """Mixer (B, L, D) -> (B, L, D); see the module's text."""
 
     def __init__(self, config: ModelConfig):
@@ -56,7 +57,7 @@ class SparseAttention(nn.Module):
         lines = -alibi_slopes(self.H)[:, None] * torch.arange(self.w + 1)  # (H, w + 1)
         if self.kind == "learned":
             self.bias = nn.Parameter(lines)
-            self.bias._no_weight_decay = True
+            exempt_from_decay(self.bias)
         elif self.kind not in ("alibi", "none"):
             raise ConfigError(f"model.attn_bias is {self.kind!r}: give 'learned', 'alibi' or 'none'")
 

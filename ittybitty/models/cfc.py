@@ -26,14 +26,17 @@ Left out: the sparse wirings of ncps, its "pure" and "no_gate" modes, irregular 
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from ..config import ModelConfig
+from .layers import Mixer
 
 
-class CfC(nn.Module):
+class CfC(Mixer):
     """Mixer (B, L, D) -> (B, L, D); see the module's text. Its state is (B, levels, D): h of the last token, a level a sweep."""
 
     def __init__(self, config: ModelConfig):
@@ -55,13 +58,17 @@ class CfC(nn.Module):
 
     def _read(self, x: torch.Tensor) -> torch.Tensor:
         """The backbone's part that does not depend on h: (..., D) -> (..., U), made once for all sweeps."""
-        first = self.backbone[0]
-        return F.linear(x, first.weight[:, : x.shape[-1]], first.bias)
+        return F.linear(x, self._first.weight[:, : x.shape[-1]], self._first.bias)
+
+    @property
+    def _first(self) -> nn.Linear:
+        """The backbone's matrix: its columns for x, then those for h."""
+        return cast(nn.Linear, self.backbone[0])
 
     def _cell(self, read: torch.Tensor, h: torch.Tensor | None) -> torch.Tensor:
         """h_t from what was read of x_t and from h_{t-1}; None stands for zeros."""
         if h is not None:
-            read = read + F.linear(h, self.backbone[0].weight[:, -h.shape[-1] :])
+            read = read + F.linear(h, self._first.weight[:, -h.shape[-1] :])
         z = self.backbone[1](read)
         gate = torch.sigmoid(self.time_a(z) + self.time_b(z))  # [1] equation 10 with Δt = 1
         return torch.lerp(torch.tanh(self.ff1(z)), torch.tanh(self.ff2(z)), gate)

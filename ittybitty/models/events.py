@@ -22,6 +22,7 @@ Letters as in layers.py; G = 4 ids an event, T events.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import nn
@@ -29,6 +30,7 @@ from torch.nn import functional as F
 
 from ..config import ModelConfig
 from ..errors import ConfigError
+from .layers import Backbone
 from .lm import IGNORED, LanguageModel, _CrossEntropy
 
 G = 4  # ids an event
@@ -43,7 +45,7 @@ class EventState:
 
     backbone: object
     h: torch.Tensor  # (B, D) after the last whole event; zeros before the first
-    told: torch.Tensor | None = None  # (B, D) h and the conditions of the ids so far
+    told: torch.Tensor  # (B, D) h and the conditions of the ids so far
     ids: list[torch.Tensor] = field(default_factory=list)  # (B,) each; fewer than G
 
 
@@ -53,16 +55,18 @@ class EventHeads(nn.Module):
     def __init__(self, sizes: tuple[int, ...], d_model: int):
         super().__init__()
         classes = (sizes[TIME] + 1, *sizes[WHAT:])  # the end of the piece is one more class of time, the first
-        self.inner = nn.ModuleList(_inner(d_model) for _ in classes)
-        self.out = nn.ModuleList(nn.Linear(d_model, n) for n in classes)
-        self.condition = nn.ModuleList(nn.Embedding(n, d_model) for n in classes[:-1])
-        for out in self.out:
-            nn.init.zeros_(out.weight)
-            nn.init.zeros_(out.bias)
-        for inner in self.inner:
-            nn.init.zeros_(inner[-1].weight)
-        for condition in self.condition:
+        branches = [_inner(d_model) for _ in classes]
+        outputs = [nn.Linear(d_model, n) for n in classes]
+        conditions = [nn.Embedding(n, d_model) for n in classes[:-1]]
+        for output in outputs:
+            nn.init.zeros_(output.weight)
+            nn.init.zeros_(output.bias)
+        for branch in branches:
+            nn.init.zeros_(cast(nn.Linear, branch[-1]).weight)
+        for condition in conditions:
             nn.init.normal_(condition.weight, std=0.1)
+        self.inner, self.out = nn.ModuleList(branches), nn.ModuleList(outputs)
+        self.condition = nn.ModuleList(conditions)
 
     def forward(self, h: torch.Tensor, part: int) -> torch.Tensor:
         """(…, D) told the parts before -> logits (…, classes of the part)."""
@@ -82,7 +86,10 @@ def _inner(D: int) -> nn.Sequential:
 class EventModel(LanguageModel):
     """Any backbone between the sum of an event's embeddings and the heads of the next event."""
 
-    def __init__(self, backbone: nn.Module, config: ModelConfig, norm: nn.Module | None, d_in: int, d_out: int):
+    embedding: nn.Embedding
+    head: EventHeads
+
+    def __init__(self, backbone: Backbone, config: ModelConfig, norm: nn.Module | None, d_in: int, d_out: int):
         sizes = config.events
         if len(sizes) != G or min(sizes) < 1 or sizes[WHAT] not in (KEYS, KEYS + 2):
             raise ConfigError(
@@ -140,7 +147,8 @@ class EventModel(LanguageModel):
         y = F.pad(known, (left, right), value=PAD).unflatten(1, (-1, G))  # (B, T + 1, G)
         scored = F.pad(targets != IGNORED, (left + 1, right)).unflatten(1, (-1, G))
         h, skip = h[:, : y.shape[1]], int(lead == 1)  # a first event that is all given teaches nothing
-        loss, nats = self._loss(*(a[:, skip:].flatten(0, 1) for a in (h, y, scored)), label_smoothing)
+        h, y, scored = (a[:, skip:].flatten(0, 1) for a in (h, y, scored))
+        loss, nats = self._loss(h, y, scored, label_smoothing)
         return loss.view(1), nats.view(1), (targets != IGNORED).sum().view(1)
 
     def _loss(self, h: torch.Tensor, y: torch.Tensor, scored: torch.Tensor, label_smoothing: float):

@@ -7,6 +7,9 @@ A new kind of block is one entry of `MIXERS`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -14,16 +17,22 @@ from ..config import ModelConfig
 from ..errors import ConfigError
 from .attention import SparseAttention
 from .cfc import CfC
-from .layers import Block, FeedForward
+from .layers import Backbone, Block, FeedForward, Mixer
 from .lm import LanguageModel
 from .mamba import Mamba
 from .ssm import PlainSSM
 
-MIXERS: dict[str, type[nn.Module]] = {"M": Mamba, "S": PlainSSM, "F": FeedForward, "C": CfC, "A": SparseAttention}
+MIXERS: dict[str, Callable[[ModelConfig], Mixer]] = {
+    "M": Mamba,
+    "S": PlainSSM,
+    "F": FeedForward,
+    "C": CfC,
+    "A": SparseAttention,
+}
 NAMES = {"M": "mamba", "S": "plain ssm", "F": "feed-forward", "C": "cfc", "A": "attention"}  # for tables
 
 
-class Stack(nn.Module):
+class Stack(Backbone):
     """Backbone (B, L, D) -> (B, L, D): the blocks that `config.pattern` spells, left to right."""
 
     def __init__(self, config: ModelConfig):
@@ -33,7 +42,8 @@ class Stack(nn.Module):
         if unknown or not letters:
             raise ConfigError(f"model.pattern is {config.pattern!r}: write it with the letters {', '.join(MIXERS)}")
         self.letters = letters
-        self.blocks = nn.ModuleList(Block(MIXERS[letter](config), config) for letter in letters)
+        blocks = nn.ModuleList(Block(MIXERS[letter](config), config) for letter in letters)
+        self.blocks = cast(Sequence[Block], blocks)  # a ModuleList does not say what it lists
 
     def forward(self, x: torch.Tensor, state: list | None = None) -> torch.Tensor:
         for i, block in enumerate(self.blocks):

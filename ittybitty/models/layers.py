@@ -14,6 +14,8 @@ front (pre-norm): x + mixer(norm(x)). A mixer maps (B, L, D) to (B, L, D) and kn
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -21,7 +23,47 @@ from torch.nn import functional as F
 from ..config import ModelConfig
 
 
-class FeedForward(nn.Module):
+class Mixer(nn.Module):
+    """What a block may have inside; the module's text says what its members do."""
+
+    def step(self, x: torch.Tensor, state: Any) -> torch.Tensor:
+        raise NotImplementedError
+
+    def init_state(self, batch_size: int) -> Any:
+        raise NotImplementedError
+
+    def outputs(self) -> list[nn.Linear]:
+        """The matrices that write into the residual stream."""
+        raise NotImplementedError
+
+
+class Backbone(nn.Module):
+    """What stands between embedding and head: forward(x, state) maps (B, L, D) to (B, L, D)."""
+
+    def step(self, x: torch.Tensor, state: Any) -> torch.Tensor:
+        """One token, x (B, D); the state moves on in place."""
+        raise NotImplementedError
+
+    def init_state(self, batch_size: int) -> Any:
+        """An empty past for `batch_size` pieces."""
+        raise NotImplementedError
+
+    def residual_branches(self) -> list[list[nn.Linear]]:
+        """Of each residual branch, the matrices that write into the residual stream."""
+        raise NotImplementedError
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Name of a part -> its modules, for counting parameters."""
+        raise NotImplementedError
+
+
+def exempt_from_decay(*parameters: nn.Parameter) -> None:
+    """Mark parameters that weight decay must not shrink, with the attribute that mamba_ssm uses; train/optimizer.py reads it."""
+    for parameter in parameters:
+        parameter._no_weight_decay = True  # type: ignore[attr-defined]
+
+
+class FeedForward(Mixer):
     """Two matrices with a GELU between them (Vaswani et al. 2017, section 3.3; GELU: Hendrycks and Gimpel 2016)."""
 
     def __init__(self, config: ModelConfig):
@@ -46,7 +88,7 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """x + dropout(mixer(norm(x))), with root-mean-square norm (Zhang and Sennrich 2019, equation 4)."""
 
-    def __init__(self, mixer: nn.Module, config: ModelConfig):
+    def __init__(self, mixer: Mixer, config: ModelConfig):
         super().__init__()
         self.norm = nn.RMSNorm(config.d_model, eps=1e-5)
         self.mixer = mixer

@@ -21,6 +21,7 @@ from transformers.cache_utils import Cache
 
 from ..config import ModelConfig
 from ..errors import ConfigError
+from .layers import Backbone
 from .lm import LanguageModel
 
 
@@ -59,7 +60,7 @@ class Rings(Cache):
         return self.position
 
 
-class LlamaLayers(nn.Module):
+class LlamaLayers(Backbone):
     """Backbone (B, L, D) -> (B, L, D): transformers' LlamaModel without its embedding, final norm included."""
 
     def __init__(self, config: ModelConfig):

@@ -12,6 +12,7 @@ and replicas with unequal shares of the batch still add up to exactly the loss o
 from __future__ import annotations
 
 import warnings
+from typing import cast
 
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 from ..config import ModelConfig
 from ..errors import CheckpointError
+from .layers import Backbone
 
 IGNORED = -100  # a target that is not scored
 
@@ -61,7 +63,7 @@ class LanguageModel(nn.Module):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         config: ModelConfig,
         embedding: nn.Module | None = None,
         norm: nn.Module | None = None,
@@ -98,7 +100,7 @@ class LanguageModel(nn.Module):
 
     def _head(self, x: torch.Tensor) -> torch.Tensor:
         x = self.norm(x)
-        return F.linear(x, self.embedding.weight) if self.tied else self.head(x)
+        return F.linear(x, cast(nn.Embedding, self.embedding).weight) if self.tied else self.head(x)
 
     def forward(self, ids: torch.Tensor, targets: torch.Tensor | None = None, label_smoothing: float = 0.0):
         logits = self._head(self.backbone(self._embed(ids)))  # (B, L, V)

@@ -19,6 +19,7 @@ from torch import nn
 
 from ..config import ModelConfig
 from ..errors import ConfigError
+from .layers import Backbone
 from .lm import LanguageModel
 
 
@@ -41,7 +42,7 @@ class FloatInput(nn.Module):
         return (ids.to(torch.get_default_dtype()) / self.V)[..., None]
 
 
-class LSTMLayers(nn.Module):
+class LSTMLayers(Backbone):
     """Backbone (B, L, inputs) -> (B, L, units of the last layer), dropout behind every layer."""
 
     def __init__(self, inputs: int, config: ModelConfig):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from ..config import ModelConfig
 from . import native
+from .layers import Mixer, exempt_from_decay
 from .scan import chosen, selective_scan
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 0.1, 1e-4  # [1] section 3.6: Δ starts log-uniform between these
@@ -40,7 +42,50 @@ class MambaState:
     ssm: torch.Tensor  # (B, E, N) float32
 
 
-class Mamba(nn.Module):
+class GatedConvolution(Mixer):
+    """What Mamba shares with the block without selection (ssm.py): convolution and state. Parameters are the subclasses'."""
+
+    E: int
+    N: int
+    K: int
+    in_proj: nn.Linear
+    conv1d: nn.Conv1d
+    out_proj: nn.Linear
+
+    @property
+    def _conv_bias(self) -> torch.Tensor:
+        return cast(torch.Tensor, self.conv1d.bias)  # a Conv1d may have none; this one does
+
+    def _convolve(self, u: torch.Tensor, state: MambaState | None) -> torch.Tensor:
+        """Causal depthwise convolution, bias and SiLU. As K shifted multiply-adds it is faster on a CPU than conv1d itself."""
+        L, weight, bias = u.shape[1], self.conv1d.weight[:, 0], self._conv_bias  # weight (E, K)
+        if chosen(u.device.type) == "native":  # under autocast u comes in bfloat16, the native code knows float32
+            u = u.to(weight.dtype)
+        past = u.new_zeros(u.shape[0], self.K - 1, self.E) if state is None else state.conv.to(u.dtype)
+        if state:
+            past = past.clone()
+            state.conv.copy_(torch.cat([past, u], dim=1)[:, L:])
+        if chosen(u.device.type) == "native" and native.accepts(u, past, weight, bias):
+            return native.Convolution.apply(u, past, weight, bias)
+        padded = torch.cat([past, u], dim=1)  # (B, K - 1 + L, E)
+        out = torch.addcmul(bias, padded[:, :L], weight[:, 0])
+        for k in range(1, self.K):
+            out = torch.addcmul(out, padded[:, k : k + L], weight[:, k])
+        return F.silu(out)
+
+    def outputs(self) -> list[nn.Linear]:
+        """The matrices that write into the residual stream."""
+        return [self.out_proj]
+
+    def init_state(self, batch_size: int) -> MambaState:
+        weight = self.in_proj.weight
+        return MambaState(
+            weight.new_zeros(batch_size, self.K - 1, self.E),
+            weight.new_zeros(batch_size, self.E, self.N, dtype=torch.float32),
+        )
+
+
+class Mamba(GatedConvolution):
     """Mixer (B, L, D) -> (B, L, D); see the module's text."""
 
     def __init__(self, config: ModelConfig):
@@ -55,7 +100,7 @@ class Mamba(nn.Module):
         self.A_log = nn.Parameter(torch.arange(1, N + 1, dtype=torch.float32).log().repeat(E, 1))
         self.D = nn.Parameter(torch.ones(E))
         self.out_proj = nn.Linear(E, D, bias=False)
-        self.A_log._no_weight_decay = self.D._no_weight_decay = True  # decay would pull time constants to one value
+        exempt_from_decay(self.A_log, self.D)  # decay would pull time constants to one value
         self._reset_dt()
 
     @torch.no_grad()
@@ -73,23 +118,6 @@ class Mamba(nn.Module):
             state.ssm.copy_(last)
         return self.out_proj(y.to(x.dtype))
 
-    def _convolve(self, u: torch.Tensor, state: MambaState | None) -> torch.Tensor:
-        """Causal depthwise convolution, bias and SiLU. As K shifted multiply-adds it is faster on a CPU than conv1d itself."""
-        L, weight = u.shape[1], self.conv1d.weight[:, 0]  # (E, K)
-        if chosen(u.device.type) == "native":  # under autocast u comes in bfloat16, the native code knows float32
-            u = u.to(weight.dtype)
-        past = u.new_zeros(u.shape[0], self.K - 1, self.E) if state is None else state.conv.to(u.dtype)
-        if state:
-            past = past.clone()
-            state.conv.copy_(torch.cat([past, u], dim=1)[:, L:])
-        if chosen(u.device.type) == "native" and native.accepts(u, past, weight, self.conv1d.bias):
-            return native.Convolution.apply(u, past, weight, self.conv1d.bias)
-        padded = torch.cat([past, u], dim=1)  # (B, K - 1 + L, E)
-        out = torch.addcmul(self.conv1d.bias, padded[:, :L], weight[:, 0])
-        for k in range(1, self.K):
-            out = torch.addcmul(out, padded[:, k : k + L], weight[:, k])
-        return F.silu(out)
-
     def _select(self, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What makes the scan selective ([1] algorithm 2): Δ (..., E), B and C (..., N) all depend on the input."""
         dt, B, C = self.x_proj(u).split([self.R, self.N, self.N], dim=-1)
@@ -100,24 +128,13 @@ class Mamba(nn.Module):
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, E)
         window = torch.cat([state.conv.to(u.dtype), u[:, None]], dim=1)  # (B, K, E)
         state.conv.copy_(window[:, 1:])
-        u = F.silu((window * self.conv1d.weight[:, 0].T).sum(1) + self.conv1d.bias)
+        u = F.silu((window * self.conv1d.weight[:, 0].T).sum(1) + self._conv_bias)
         delta, B, C = self._select(u)
         A = -torch.exp(self.A_log.float())
         decay = torch.exp(delta[..., None] * A)  # (B, E, N)
         state.ssm.mul_(decay).add_((delta * u)[..., None] * B[:, None].float())
         y = (state.ssm @ C[..., None].float())[..., 0] + self.D * u
         return self.out_proj(y.to(z.dtype) * F.silu(z))
-
-    def outputs(self) -> list[nn.Linear]:
-        """The matrices that write into the residual stream."""
-        return [self.out_proj]
-
-    def init_state(self, batch_size: int) -> MambaState:
-        weight = self.in_proj.weight
-        return MambaState(
-            weight.new_zeros(batch_size, self.K - 1, self.E),
-            weight.new_zeros(batch_size, self.E, self.N, dtype=torch.float32),
-        )
 
 
 def warm_up(model: nn.Module, devices) -> None:

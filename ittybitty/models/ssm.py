@@ -20,12 +20,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import ModelConfig
-from .mamba import Mamba, MambaState, start_of_dt
+from .layers import exempt_from_decay
+from .mamba import GatedConvolution, MambaState, start_of_dt
 
 CHUNK = 256  # tokens read at once where a state is carried: (E, N, CHUNK) decays live at once
 
 
-class PlainSSM(nn.Module):
+class PlainSSM(GatedConvolution):
     """Mixer (B, L, D) -> (B, L, D); see the module's text."""
 
     def __init__(self, config: ModelConfig):
@@ -39,10 +40,7 @@ class PlainSSM(nn.Module):
         self.A_log = nn.Parameter(torch.arange(1, N + 1, dtype=torch.float32).log().repeat(E, 1))
         self.D = nn.Parameter(torch.ones(E))
         self.out_proj = nn.Linear(E, D, bias=False)
-        for parameter in (self.A_log, self.D, self.B, self.C):
-            parameter._no_weight_decay = True
-
-    _convolve, init_state = Mamba._convolve, Mamba.init_state  # the same block
+        exempt_from_decay(self.A_log, self.D, self.B, self.C)
 
     def _rates(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Δ A and Δ B, (E, N) each, in float32 at least: an FFT knows no half precision on a CPU."""
@@ -84,16 +82,12 @@ class PlainSSM(nn.Module):
         state.ssm.copy_(decay[..., -1] * state.ssm + arrived)
         return y
 
-    def outputs(self) -> list[nn.Linear]:
-        """The matrices that write into the residual stream."""
-        return [self.out_proj]
-
     def step(self, x: torch.Tensor, state: MambaState) -> torch.Tensor:
         """One token (B, D) by the recurrence."""
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, E)
         window = torch.cat([state.conv.to(u.dtype), u[:, None]], dim=1)  # (B, K, E)
         state.conv.copy_(window[:, 1:])
-        u = F.silu((window * self.conv1d.weight[:, 0].T).sum(1) + self.conv1d.bias)
+        u = F.silu((window * self.conv1d.weight[:, 0].T).sum(1) + self._conv_bias)
         rate, drive = self._rates()
         state.ssm.mul_(torch.exp(rate)).add_(u[..., None].float() * drive)
         y = (state.ssm * self.C).sum(-1) + self.D * u

@@ -117,7 +117,7 @@ def quantise(performance: Performance, vocabulary: Vocabulary) -> Ticks:
 
 def one_strike(
     onset: np.ndarray, duration: np.ndarray, pitch: np.ndarray, velocity: np.ndarray
-) -> tuple[np.ndarray, ...]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The same four, sorted by (onset, pitch), no key struck twice at one tick."""
     order = np.lexsort((-duration, pitch, onset))
     onset, duration, pitch, velocity = onset[order], duration[order], pitch[order], velocity[order]

@@ -44,7 +44,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
         if isinstance(module, (nn.Embedding, nn.modules.conv._ConvNd))
         for p in module.parameters(recurse=False)
     }
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, p in model.named_parameters():
         free = p.ndim < 2 or id(p) in exempt or getattr(p, "_no_weight_decay", False) or name.endswith("A_log")
         (plain if free else decayed).append(p)
@@ -118,24 +119,25 @@ class MuonAdamW(torch.optim.AdamW):
             self.param_groups = groups
         for group in groups:
             if group["muon"]:
-                self._orthogonal_step([p for p in group["params"] if p.grad is not None], group)
+                self._orthogonal_step(group)
         return loss
 
-    def _orthogonal_step(self, matrices: list[nn.Parameter], group: dict) -> None:
+    def _orthogonal_step(self, group: dict) -> None:
         """[2] algorithm 2 with Nesterov momentum; decay and scale of the update as in [3] section 2.2 and `torch.optim.Muon`."""
-        by_shape: dict[torch.Size, list[nn.Parameter]] = {}
-        for p in matrices:
-            by_shape.setdefault(p.shape, []).append(p)
+        by_shape: dict[torch.Size, list[tuple[nn.Parameter, torch.Tensor]]] = {}
+        for p in group["params"]:
+            if p.grad is not None:
+                by_shape.setdefault(p.shape, []).append((p, p.grad))
         for shape, alike in by_shape.items():
             updates = []
-            for p in alike:
+            for p, gradient in alike:
                 state = self.state[p]
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(p)
-                state["momentum_buffer"].lerp_(p.grad, 1 - self.momentum)
-                updates.append(p.grad.lerp(state["momentum_buffer"], self.momentum))
+                state["momentum_buffer"].lerp_(gradient, 1 - self.momentum)
+                updates.append(gradient.lerp(state["momentum_buffer"], self.momentum))
             rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
-            for p, update in zip(alike, orthogonal(torch.stack(updates).to(self.dtype)).unbind(0)):
+            for (p, _), update in zip(alike, orthogonal(torch.stack(updates).to(self.dtype)).unbind(0)):
                 p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
 
 

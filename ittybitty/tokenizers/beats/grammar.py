@@ -11,6 +11,7 @@ Left out: taste; any tempo may follow any other.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from ..protocol import GrammarBase
 from . import vocabulary as v
 from .codebook import Codebook
 from .grid import FRAMES, HELD, SILENT, STRUCK
+
+if TYPE_CHECKING:
+    from .tokenizer import BeatTokenizer
 
 NOT_BEGUN, BEGUN, BEAT, KEY, PARTS, CELL, END = range(7)  # what was read last: CELL is a complete one
 USUAL_VELOCITY = 64  # of notes whose code says none
@@ -148,7 +152,7 @@ class Reader:
     their release; what still sounds when the ids end is left to `decode`.
     """
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer: BeatTokenizer):
         self._tokenizer = tokenizer
         self._cells: list[tuple[int, list[int], int]] = []  # of this beat: pitch, parts, velocity code (-1: none)
         self._start, self._length = 0.0, 0.0  # s, of this beat

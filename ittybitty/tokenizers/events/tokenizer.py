@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,8 @@ class EventTokenizer(saved.Saved):
     @property
     def first_ids(self) -> tuple[int, int, int, int]:
         """The first id of each place."""
-        return tuple(FIRST_TIME + int(n) for n in np.cumsum([0, *self.sizes[:-1]]))
+        times, whats, durations, _ = self.sizes
+        return FIRST_TIME, FIRST_TIME + times, FIRST_TIME + times + whats, FIRST_TIME + times + whats + durations
 
     @property
     def vocab_size(self) -> int:
@@ -134,10 +136,11 @@ class EventTokenizer(saved.Saved):
     def base_names(self, id: int) -> list[str]:
         """The id in words, such as Pitch_60 or Time_12 (ticks)."""
         kind = self.base_types(id)[0]
-        place, values = self.place(id), (self.grid.times, None, self.grid.lengths, self.grid.loudness)
+        place = self.place(id)
+        values = {TIME: self.grid.times, DURATION: self.grid.lengths, VELOCITY: self.grid.loudness}
         if kind == "Pitch":
             return [f"Pitch_{id - self.first_ids[WHAT] + LOWEST_PITCH}"]
-        return [kind if place in (-1, WHAT) else f"{kind}_{values[place][id - self.first_ids[place]]}"]
+        return [f"{kind}_{values[place][id - self.first_ids[place]]}" if place in values else kind]
 
     def attributes(self, id: int) -> list[str]:
         """What it says: pitch, time, duration, velocity, pedal or other."""
@@ -247,7 +250,7 @@ class EventTokenizer(saved.Saved):
     @classmethod
     def from_document(cls, document: Mapping) -> EventTokenizer:
         """The tokenizer that `document` wrote."""
-        values = {k: _tuples(v) for k, v in document["settings"].items()}
+        values: dict[str, Any] = {k: _tuples(v) for k, v in document["settings"].items()}
         loaded = cls(EventGrid(**values))
         loaded.variant = document["variant"]
         return loaded
@@ -263,7 +266,8 @@ class EventReader:
 
     def __init__(self, tokenizer: EventTokenizer):
         self._first, self._grid = tokenizer.first_ids, tokenizer.grid
-        self._tick, self._event = 0, []
+        self._tick = 0
+        self._event: list[int] = []
         self.pedal = False  # held down
 
     @property
