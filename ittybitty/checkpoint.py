@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -270,54 +270,6 @@ def settle(folder: Path) -> Last | None:
     ):  # names of paths.atomic_path
         leftover.unlink(missing_ok=True)
     return last
-
-
-def adopt(sources: Iterable[Path], folder: Path) -> Path | None:
-    """Copy the run with the most steps among `sources` to `folder`, unless `folder` has as many. Returns the source, or None.
-
-    For Kaggle, where the output of a notebook's former version is mounted read only. The copy is renamed when it is complete.
-    """
-    folder = Path(folder)
-    here = last.step if (last := newest(folder)) else -1
-    found = [(last.step, Path(source)) for source in sources if (last := newest(source))]
-    step, source = max(found, default=(-1, None))
-    if source is None or step <= here:
-        return None
-    copying = folder.with_name(f".{folder.name}.adopting")
-    try:
-        shutil.rmtree(copying, ignore_errors=True)
-        shutil.copytree(source, copying, copy_function=shutil.copyfile)  # not the mount's read-only modes
-        for path in (copying, *copying.rglob("*")):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(copying, folder)
-    except OSError as error:
-        shutil.rmtree(copying, ignore_errors=True)
-        raise OutputError(f"{folder}: the run of {source} cannot be copied there ({error}); free some space") from None
-    return source
-
-
-def adopt_attached(folder: Path) -> Path | None:
-    """On Kaggle, copy the run that a former version of the notebook left at the same place of its output. Returns the source.
-
-    Nothing happens if `folder` has as many steps already. Under torchrun all ranks may call it; one of them copies.
-    """
-    from filelock import FileLock
-
-    folder = Path(folder).absolute()
-    try:
-        place = folder.relative_to(paths.kaggle_working().absolute()).parts
-    except ValueError:
-        place = folder.parts[-1:]
-    sources = [run for run in paths.attached_runs() if run.parts[-len(place) :] == place and newest(run)]
-    if not sources:
-        return None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
-            return adopt(sources, folder)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose a place you may write to") from None
 
 
 def restore(last: Last, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:

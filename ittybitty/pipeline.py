@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint, paths, systems
+from . import paths, systems
 from .config import SCALE_PRESETS, override
 from .corpora import Corpus, Piece, open_corpus
-from .errors import UNREADABLE, CheckpointError, CorpusError, OutputError, TokenizerError
+from .errors import UNREADABLE, CorpusError, OutputError, TokenizerError
 from .notes import Performance
 from .tokenizers import VARIANTS, Tokenizer, load_tokenizer, make_tokenizer
 from .tokenizers.store import INDEX, TOKENIZER, TokenStore, tokenize_corpus
@@ -76,11 +75,10 @@ def train(
     `loop.train`: parallel, max_hours, on_step.
     """
     from .train import loop
+    from .train.start import find_start
 
-    run_dir = Path(run_dir).expanduser()
-    if resume:
-        loop.take_over(run_dir)  # before its configuration is read
-    header, tokenizer = _origin(run_dir, resume, init_from)
+    start = find_start(run_dir, resume, init_from)
+    header, tokenizer = start.header, load_tokenizer(start.tokenizer_folder) if start.tokenizer_folder else None
     if header and preset is None and (system is None or systems.system(system).name == header["system"]):
         system, preset = header["system"], header.get("preset", "custom")
         configs = override(header["configs"], changes or {})
@@ -97,9 +95,7 @@ def train(
     store = tokenize(configs, data, progress=progress, tokenizer=tokenizer)
     if init_from is not None:
         _check_held_out(store)
-    return loop.train(
-        system, configs, store, run_dir, resume=resume, init_from=init_from, preset=preset, progress=progress, **options
-    )
+    return loop.train(system, configs, store, start.run_dir, start=start, preset=preset, progress=progress, **options)
 
 
 def _check_held_out(store: TokenStore) -> None:
@@ -117,26 +113,6 @@ def _check_held_out(store: TokenStore) -> None:
             raise CorpusError(
                 f"{name}: none of its {readable} readable pieces is in the {split} split, so {purpose}: add files"
             )
-
-
-def _origin(run_dir: Path, resume: bool, init_from: str | Path | None) -> tuple[dict | None, Tokenizer | None]:
-    """config.json and tokenizer of the run that is resumed or started from, or twice None.
-
-    CheckpointError for a folder that holds another run, OutputError for one that cannot be written.
-    """
-    if (run_dir / "config.json").is_file():
-        if not resume:
-            raise CheckpointError(f"{run_dir}: holds a run already; --resume goes on with it, or give another folder")
-        return checkpoint.read_config(run_dir), load_tokenizer(run_dir)
-    if run_dir.is_dir() and any(run_dir.iterdir()) and not resume:
-        raise OutputError(f"{run_dir}: is a folder with other things in it; give a new one")
-    there = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise OutputError(f"{run_dir}: no folder can be made in {there}; choose a place you may write to")
-    if init_from is None:
-        return None, None
-    start = checkpoint.find(init_from)
-    return checkpoint.read_config(start), load_tokenizer(start)
 
 
 def _grown(system: str, start: Tokenizer | None) -> Tokenizer | None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from ittybitty import checkpoint, systems
 from ittybitty.errors import CheckpointError, OutputError
 from ittybitty.tokenizers import PianoTokenizer
+from ittybitty.train import start
 from ittybitty.train.optimizer import adamw
 from runs import small_configs
 
@@ -193,13 +194,13 @@ def test_the_run_with_the_most_steps_is_adopted(run, tmp_path):
     for path in (folder / "last", folder):
         path.chmod(0o555)
     try:
-        assert checkpoint.adopt([older, folder, tmp_path / "nothing"], work) == folder
+        assert start.adopt([older, folder, tmp_path / "nothing"], work) == folder
     finally:
         for path in (folder, folder / "last"):
             path.chmod(0o755)
     assert checkpoint.newest(work).step == 8 and checkpoint.load(work)
     checkpoint.save_last(work, model, optimizer, {"step": 9})
-    assert checkpoint.adopt([older, folder], work) is None, "what was trained here goes further"
+    assert start.adopt([older, folder], work) is None, "what was trained here goes further"
     assert checkpoint.newest(work).step == 9
 
 

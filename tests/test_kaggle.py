@@ -21,7 +21,7 @@ import yaml
 import ittybitty
 from ittybitty import REPOSITORY, checkpoint, paths, systems
 from ittybitty.errors import CheckpointError, ConfigError
-from ittybitty.train import loop
+from ittybitty.train import loop, start
 from runs import small_configs, small_store
 
 pytestmark = pytest.mark.slow
@@ -377,7 +377,7 @@ def test_a_run_that_is_further_is_not_replaced(session, capsys):
 def test_a_run_of_another_place_is_left_alone(session):
     end_session(session, "itty-bitty-train")
     other = session.root / "working" / "other" / "run"
-    assert checkpoint.adopt_attached(other) is None and not other.exists()
+    assert start.adopt_attached(other) is None and not other.exists()
 
 
 def test_a_damaged_output_is_passed_over(session):
@@ -385,13 +385,13 @@ def test_a_damaged_output_is_passed_over(session):
     state = attached / "small" / "run" / "last" / "state.json"
     state.chmod(0o644)
     state.write_text(state.read_text()[:-5])
-    assert checkpoint.adopt_attached(session.run) is None
+    assert start.adopt_attached(session.run) is None
 
 
 def test_outside_kaggle_nothing_is_taken_over(session, monkeypatch, tmp_path):
     end_session(session, "itty-bitty-train")
     monkeypatch.setenv(paths.KAGGLE_VARIABLE, str(tmp_path / "nowhere"))
-    assert checkpoint.adopt_attached(session.run) is None
+    assert start.adopt_attached(session.run) is None
 
 
 def test_a_run_keeps_to_its_disk_budget(monkeypatch, tmp_path, performance):

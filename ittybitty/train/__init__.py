@@ -1,9 +1,11 @@
 """Training: one loop, and its parts.
 
     loop.py        the training loop; `train` is its one function for callers
+    start.py       what a training starts from: nothing, the run in its folder, or the weights of another
     windows.py     token files -> training batches, in an order that a resumed run finds again
     optimizer.py   AdamW's parameter groups, learning rate, precision
     parallel.py    one device, DataParallel, or torchrun
+    validation.py  held-out windows, measured while the model is trained
     log.py         log.jsonl and the progress line
     stop.py        stop requests: SIGINT, SIGTERM, a limit of hours
 

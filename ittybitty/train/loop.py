@@ -15,10 +15,7 @@ Left out: parameter averaging, sharding, and any search over settings.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
@@ -27,30 +24,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import checkpoint, devices, paths, systems
-from ..errors import CheckpointError, ConfigError, OutputError
+from .. import checkpoint, devices, systems
+from ..errors import ConfigError, OutputError
 from ..models import IGNORED
 from ..models.mamba import warm_up
 from .allocator import keep_freed_memory
 from .log import Tally, TrainingLog
 from .optimizer import Autocast, learning_rate, optimizer, precision
 from .parallel import Parallel, open_parallel
+from .start import Start, check_same_run, find_start, make_folder, pieces_hash
 from .stop import StopSignals, budget, deterministic
-from .windows import Windows, batches
+from .validation import measure
+from .windows import Windows, batches, loaders
 
 LOG_EVERY = 10  # steps that one line of log.jsonl averages
-# settings that a resumed run may change; any other would make it another run
-FREE = {
-    "steps",
-    "minutes",
-    "epochs",
-    "checkpoint_every",
-    "validate_every",
-    "validation_windows",
-    "patience",
-    "accumulation",
-    "precision",
-}
 
 
 def train(
@@ -67,12 +54,13 @@ def train(
     preset: str = "custom",
     deadline: float | None = None,
     prepare: Callable[[torch.nn.Module], None] | None = None,
+    start: Start | None = None,
 ) -> dict:
     """Train `system` on a token store into `run_dir` and return a summary.
 
     `resume` continues from the folder's newest checkpoint, on the same pieces, or starts a new run if there is none; on
     Kaggle also from the attached output of a former version. `init_from` starts from the weights of another run or shipped
-    model. `parallel` is "none", "dp", "ddp", or None for what the machine offers.
+    model. Whoever has called `find_start` already gives its answer as `start`; then these two are not read. `parallel` is "none", "dp", "ddp", or None for what the machine offers.
 
     After `max_hours`, on SIGTERM and on Ctrl-C, a checkpoint is written after the current step; Ctrl-C then raises
     KeyboardInterrupt. With a `deadline` (of time.monotonic) the schedule ends then, whatever `train.minutes` says.
@@ -82,14 +70,15 @@ def train(
     Raises ConfigError, CheckpointError, CorpusError or OutputError with a line that says what to do.
     """
     keep_freed_memory()
-    group = open_parallel(parallel)
+    if start is None:
+        start = find_start(run_dir, resume, init_from)
+    group = open_parallel(parallel)  # torchrun's processes meet here, before the first of them writes anything
     try:
         with deterministic(group.device), StopSignals() as stop:
-            trainer = _Trainer(system, dict(configs), store, Path(run_dir), group, preset, progress)
-            trainer.begin(resume, init_from)
-            if (
-                prepare is not None and group.kind != "dp"
-            ):  # DataParallel copies the module, not what was put in its place
+            trainer = _Trainer(system, dict(configs), store, start, group, preset, progress)
+            trainer.begin()
+            # DataParallel copies the module, not what was put in its place
+            if prepare is not None and group.kind != "dp":
                 prepare(trainer.model)
             if deadline is not None:
                 trainer.end_at(deadline)
@@ -104,20 +93,15 @@ def train(
 class _Trainer:
     """The state of a training between two steps: model, optimizer, windows, counters, log."""
 
-    def __init__(self, system: str, configs: dict, store, run_dir: Path, group: Parallel, preset: str, progress: bool):
+    def __init__(self, system: str, configs: dict, store, start: Start, group: Parallel, preset: str, progress: bool):
+        self.start, self.run_dir = start, start.run_dir
         self.tokenizer = store.tokenizer()
         # the tokens decide the vocabulary: a small corpus learns fewer merges than a preset asks for
         vocabulary = dataclasses.replace(configs["model"], vocab_size=self.tokenizer.vocab_size)
         if hasattr(self.tokenizer, "sizes"):
             vocabulary = dataclasses.replace(vocabulary, events=self.tokenizer.sizes)
         self.configs, self.config = {**configs, "model": vocabulary}, configs["train"]
-        self.system, self.preset, self.run_dir, self.group, self.progress = (
-            systems.system(system).name,
-            preset,
-            run_dir,
-            group,
-            progress,
-        )
+        self.system, self.preset, self.group, self.progress = systems.system(system).name, preset, group, progress
         self.windows = self._windows(store, "train")
         if self.config.epochs:
             self.config = dataclasses.replace(self.config, steps=self.config.epochs * self.windows.steps_per_epoch)
@@ -135,9 +119,9 @@ class _Trainer:
             warm_up(self.model, [torch.device("cuda", i) for i in range(torch.cuda.device_count())])
         self.wrapped = group.wrap(Autocast(self.model, group.device.type, dtype))
         self.notes_per_id = torch.from_numpy(np.asarray(self.tokenizer.notes_per_id, np.float64))
-        self.music = _music(store)
+        self.music = pieces_hash(store)
         own = {"corpus": Path(store.corpus).name, "licence": store.licence} if hasattr(store, "corpus") else None
-        self.trained_on = None if own is None else [own]
+        self.trained_on: list[dict] | None = None if own is None else [own]
         self.step = self.tokens = 0
         self.seconds = self.rate = 0.0  # s spent training, learning rate of the last step
         self.best: dict = {}  # validation record of the best weights
@@ -160,32 +144,17 @@ class _Trainer:
 
     # ------------------------------------------------------------------ beginning
 
-    def begin(self, resume: bool, init_from: str | Path | None) -> None:
+    def begin(self) -> None:
         """Make the run folder, or load the run that is in it."""
-        if resume:
-            take_over(self.run_dir)
         if self.group.main:
-            _make(self.run_dir)
+            make_folder(self.run_dir)
             checkpoint.settle(self.run_dir)
         self.group.wait()
         last = checkpoint.newest(self.run_dir)
-        if last is not None and not resume:
-            raise CheckpointError(
-                f"{self.run_dir}: holds a run of {last.step} steps; --resume goes on with it, or give another folder"
-            )
         if last is not None:
             self._resume(last)
-        elif init_from is not None:
-            start = checkpoint.find(init_from)
-            header = checkpoint.read_config(start)
-            if header["tokenizer_hash"] not in self.tokenizer.extends:
-                checkpoint.check_tokenizer(header["tokenizer_hash"], self.tokenizer, start)
-            self._learnt_before(header)
-            checkpoint.put_weights(self.model, checkpoint.read_weights(start), start)
-        if last is None and (wrong := self._nothing_to_go_on_from()):
-            raise CheckpointError(
-                f"{self.run_dir}: {wrong}; give another folder, and --from {self.run_dir} to start from its weights"
-            )
+        elif self.start.origin is not None and self.start.origins is not None:
+            self._take_weights(self.start.origin, self.start.origins)
         self.saved = last is not None
         if self.group.main and last is None:
             self.tokenizer.save(self.run_dir / "tokenizer.json")
@@ -193,42 +162,20 @@ class _Trainer:
         self.log = TrainingLog(self.run_dir / "log.jsonl", self.config.steps, self.step, self.progress, self.group.main)
         if last is not None:
             self.log.say(f"{self.run_dir}: goes on from step {self.step} of {self.config.steps}")
-        elif resume:
+        elif self.start.resume:
             self.log.say(f"{self.run_dir}: holds no run yet; starts at step 0")
 
-    def _nothing_to_go_on_from(self) -> str:
-        """Why no run may start in a folder without a complete checkpoint (weights in it would be lost), or "" if one may."""
-        if (self.run_dir / "README.md").exists():
-            return "is an exported model, not a run"
-        if (self.run_dir / checkpoint.LAST).exists():
-            return f"its {checkpoint.LAST}/ is incomplete, so the run cannot go on"
-        if (self.run_dir / checkpoint.MODEL).exists():  # never written before the first checkpoint
-            return f"holds weights but no {checkpoint.LAST}/, so the run cannot go on"
-        return ""
+    def _take_weights(self, origin: Path, header: Mapping) -> None:
+        if header["tokenizer_hash"] not in self.tokenizer.extends:
+            checkpoint.check_tokenizer(header["tokenizer_hash"], self.tokenizer, origin)
+        self._learnt_before(header)
+        checkpoint.put_weights(self.model, checkpoint.read_weights(origin), origin)
 
     def _resume(self, last: checkpoint.Last) -> None:
-        header = checkpoint.read_config(self.run_dir)
-        checkpoint.check_tokenizer(header["tokenizer_hash"], self.tokenizer, self.run_dir)
-        if header["system"] != self.system:
-            raise ConfigError(
-                f"{self.run_dir}: is a run of {header['system']}, not of {self.system}; give another folder"
-            )
-        for part, theirs in header["configs"].items():
-            for name, value in dataclasses.asdict(theirs).items():
-                ours = getattr(self.configs[part], name)
-                if ours != value and not (part == "train" and name in FREE):
-                    raise ConfigError(
-                        f"{self.run_dir}: was trained with {part}.{name} {value!r}, not {ours!r}; use that, or another folder"
-                    )
-        state = last.state
-        if state.get("music", self.music) != self.music:  # runs of before this was written do not say
-            known = ", ".join(one["corpus"] for one in header.get("trained_on") or ())
-            raise ConfigError(
-                f"{self.run_dir}: was trained on other pieces{f' (of {known})' if known else ''}; give the --data it was begun with, or "
-                f"another folder and --from {self.run_dir}"
-            )
-        self._learnt_before(header)
+        check_same_run(self.start, last, self.system, self.configs, self.tokenizer, self.music)
+        self._learnt_before(self.start.own or {})
         checkpoint.restore(last, self.model, self.optimizer)
+        state = last.state
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
         self.best, self.stale, self.last_validation = state["best"], state["stale"], state["last_validation"]
         if self.scaler.is_enabled() and state["scaler"]:
@@ -237,8 +184,10 @@ class _Trainer:
     def _learnt_before(self, header: Mapping) -> None:
         """Add the corpora of the weights' origin to those of this run; unknown if the origin does not record them."""
         before = header.get("trained_on")
-        known = before is not None and self.trained_on is not None
-        self.trained_on = [*before, *(one for one in self.trained_on if one not in before)] if known else None
+        if before is None or self.trained_on is None:
+            self.trained_on = None
+        else:
+            self.trained_on = [*before, *(one for one in self.trained_on if one not in before)]
 
     def _write_config(self) -> None:
         metrics = self.best or self.last_validation
@@ -261,7 +210,7 @@ class _Trainer:
         slowest = 0.0  # s of the slowest step yet, validation and checkpoint included
         reason = "finished" if self._done else "patience" if self._out_of_patience else ""
         tally, record = Tally(self.group.sum), {}
-        workers = _loaders(self.group.world) if self.group.device.type == "cuda" else 0
+        workers = loaders(self.group.world) if self.group.device.type == "cuda" else 0
         reader = batches(self.windows, self.step, self.config.steps, workers)
         with closing(self.log), closing(reader):  # whatever ends it, worker processes and progress bar end too
             while not reason:
@@ -368,28 +317,16 @@ class _Trainer:
 
     # ------------------------------------------------------------------ validation and checkpoints
 
-    @torch.no_grad()
     def _validate(self) -> None:
-        """Nats per token of the validation split, unsmoothed; keeps the weights when they are the best yet.
-
-        Bits per note here are an estimate: every window starts with an empty past. `ittybitty evaluate` is the yardstick.
-        """
+        """Measure the held-out pieces, and keep the weights when they are the best yet."""
         if self.held_out is None:
             return
-        self.wrapped.eval()
-        limit = self.config.validation_windows or len(self.held_out)
-        steps = min(self.held_out.steps_per_epoch, -(-limit // self.config.batch_size))
-        nats = count = notes = 0.0
-        for x, y in batches(self.held_out, 0, steps):
-            out = self.wrapped(x.to(self.group.device), y.to(self.group.device))
-            nats, count = nats + float(out[1].sum()), count + float(out[2].sum())
-            notes += float(self.notes_per_id[y[y >= 0]].sum())
-        nats, count, notes = self.group.sum(nats, count, notes)
+        limit, size = self.config.validation_windows, self.config.batch_size
+        found = measure(self.wrapped, self.held_out, limit, size, self.notes_per_id, self.group)
         record = {
             "step": self.step,
             "epoch": round(self.step / self.windows.steps_per_epoch, 4),
-            "validation_nll": round(nats / count, 5),
-            "bits_per_note": round(nats / math.log(2) / max(notes, 1), 4),
+            **found,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 2),
         }
@@ -401,9 +338,7 @@ class _Trainer:
             if not self.saved:  # weights are never there without a checkpoint: who goes on need not ask whose they are
                 self._save(final=False)
             if self.group.main:
-                self._guard(
-                    lambda: (checkpoint.save_model(self.run_dir, self.model), self._write_config()), final=False
-                )
+                self._guard(self._save_model, final=False)
 
     def _save(self, final: bool) -> None:
         if not self.group.main:
@@ -423,7 +358,11 @@ class _Trainer:
         self._guard(lambda: checkpoint.save_last(self.run_dir, self.model, self.optimizer, state), final)
         self.saved = True
         if final and not self.best:  # nothing was validated: the last weights are what the folder plays
-            self._guard(lambda: (checkpoint.save_model(self.run_dir, self.model), self._write_config()), final)
+            self._guard(self._save_model, final)
+
+    def _save_model(self) -> None:
+        checkpoint.save_model(self.run_dir, self.model)
+        self._write_config()
 
     def _guard(self, write: Callable[[], object], final: bool) -> None:
         """Call `write`. A full disk is reported and does not end the training while steps are left."""
@@ -458,32 +397,5 @@ class _Trainer:
         }
 
 
-def _music(store) -> str:
-    """Hash of the pieces, their splits and lengths in tokens: all that the choice and the order of windows depend on."""
-    pieces = [[piece.name, piece.split, piece.length] for piece in store.pieces]
-    return hashlib.sha256(json.dumps(pieces).encode()).hexdigest()[:16]
-
-
-def take_over(run_dir: str | Path) -> None:
-    """On Kaggle, copy what a former version of the notebook left at `run_dir`, if that is further, and say so."""
-    if paths.on_kaggle() and (source := checkpoint.adopt_attached(Path(run_dir))):
-        print(f"{run_dir}: taken over from {source}", flush=True)
-
-
-def _loaders(world: int) -> int:
-    """Number of processes that make batches for one rank: 2 to 12, depending on the cores, since a fast GPU uses what 8 of them make."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(2, min(12, (cores - 2) // world))
-
-
 def _seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _make(run_dir: Path) -> None:
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{run_dir}: no run folder can be made there ({error.strerror}); give another --out"
-        ) from None

@@ -14,7 +14,8 @@ Left out: packing several pieces into one window (their boundary would need a ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -215,7 +216,15 @@ class Windows:
         return int(np.clip(semitones, min(0, LOWEST_PITCH - lowest), max(0, HIGHEST_PITCH - highest)))
 
 
-def batches(windows: Windows, start: int, stop: int, workers: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def loaders(world: int) -> int:
+    """Number of processes that make batches for one rank: 2 to 12, depending on the cores, since a fast GPU uses what 8 of them make."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(2, min(12, (cores - 2) // world))
+
+
+def batches(
+    windows: Windows, start: int, stop: int, workers: int = 0
+) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
     """Yield `windows.batch(step)` for start <= step < stop, prepared ahead of time.
 
     With `workers` 0 one thread prepares them, otherwise that many processes (a GPU is faster than one core can augment).
