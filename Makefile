@@ -47,12 +47,13 @@ check: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --num-workers 2 >/dev/null 2>&1 || $(BIN)/mypy
 
-# Files are shared among as many processes as there are cores, each with one thread: they would fight for the cores else.
+# Files are shared among as many processes as there are cores, each with one thread, since more would fight for the cores.
+# nbval, which only tests notebooks, takes a second of each process to start.
 test: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -n auto --dist loadfile
 
 test-fast: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" --durations 5
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -n auto --dist loadfile -m "not slow" --durations 5
 
 test-parity: $(PARITY)/.ready
 	@$(PARITY)/bin/python -m pytest --noconftest -s tests/models/test_parity.py

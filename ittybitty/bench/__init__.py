@@ -7,7 +7,7 @@
     marks.py        what each verb must reach, and its result as text
 
 Speeds of two runs cannot be compared, but ratios within one run can: everything that is compared is timed in turns.
-Left out: the table and the picture of the figures; they are made by paper/make/ and plots.py.
+Left out: the table and the picture of the figures; they are made by paper/make/ and ittybitty/plots/.
 """
 
 from __future__ import annotations

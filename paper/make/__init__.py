@@ -9,7 +9,7 @@
         -> README.md            its table of results (readme_md.py)
 
 main.tex holds no measured digit of its own (tests/test_paper.py). The installed package does not hold this folder:
-callers put paper/ on their path and `import make`. Left out: pictures of data (ittybitty/plots.py), and whether the
+callers put paper/ on their path and `import make`. Left out: pictures of data (ittybitty/plots/), and whether the
 claims in words hold: notebook 12 asserts them.
 """
 

@@ -6,7 +6,7 @@
 
 Letters are those of models/layers.py. Widths are IEEE's: a column is 3.5 inches.
 [1] Gu and Dao 2023, Mamba: Linear-Time Sequence Modeling with Selective State Spaces, arXiv:2312.00752.
-Left out: pictures of data and of training; they are ittybitty/plots.py's.
+Left out: pictures of data and of training; they are made by ittybitty/plots/.
 """
 
 from __future__ import annotations
