@@ -1,7 +1,7 @@
-"""A performance <-> numbers for a language model.
+"""Tokenizers: a performance <-> numbers for a language model.
 
 `VARIANTS` lists what there is by name; `make_tokenizer(name)` makes one, `load_tokenizer(path)` reads a saved one of any
-kind, and all of them keep to `Tokenizer` (protocol.py). `PianoTokenizer` is the REMI code.
+kind, and all of them keep to `Tokenizer` (protocol.py). `PianoTokenizer` is the REMI encoding.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Any
 
 from ..config import nearest
 from ..errors import ConfigError
-from . import beats, events, pitch_string, remi, remi_rests, saved
+from . import beats, events, pitch_string, remi, rests, saved
 from .beats import BeatTokenizer
 from .events import EventTokenizer
 from .pitch_string import PitchStringTokenizer
 from .protocol import Tokenizer
 from .remi import PianoTokenizer
-from .remi_rests import RestTokenizer
+from .rests import RestTokenizer
 
 # class -> its variants by name, with their settings
 _KINDS: dict[Any, Mapping[str, object]] = {
     PianoTokenizer: remi.VARIANTS,
-    RestTokenizer: remi_rests.VARIANTS,
+    RestTokenizer: rests.VARIANTS,
     PitchStringTokenizer: pitch_string.VARIANTS,
     BeatTokenizer: beats.VARIANTS,
     EventTokenizer: events.VARIANTS,

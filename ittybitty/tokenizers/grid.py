@@ -7,7 +7,7 @@ MAESTRO's 120 beats a minute is a clock, not a metre: a beat is half a second an
 
 [1] Huang and Yang 2020, Pop Music Transformer, section 3. [2] Fradet et al. 2021, MidiTok.
 
-Left out: instruments, and tempo or metre other than what the published settings write once; rests and chords are in remi_rests.py.
+Left out: instruments, and tempo or metre other than what the published settings write once; rests and chords are in rests/.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from ittybitty.metrics import round_trip_error
 from ittybitty.notes import Performance, stretch
 from ittybitty.tokenizers import grid
-from ittybitty.tokenizers.remi_rests import CHORDS, RestTokenizer, Settings
+from ittybitty.tokenizers.rests import RestTokenizer
+from ittybitty.tokenizers.rests.tokenizer import Settings
+from ittybitty.tokenizers.rests.tokens import CHORDS
 from ittybitty.tokenizers.tradeoffs import to_score
 from performances import random_performance
 
