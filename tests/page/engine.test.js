@@ -61,7 +61,18 @@ test("the source of chance is torch's", () => {
   });
 });
 
-for (const { name, tables, pieces } of told.encodings) {
+for (const { name, tables, pieces, slow } of told.encodings) {
+  test(`${name}: a silence is limited as in Python, also where the pedal moves in it`, () => {
+    const tokenizer = new EventTokenizer(tables), grammar = new EventGrammar(tokenizer, tables.longest);
+    let state = grammar.start();
+    slow.ids.forEach((id, i) => {
+      assert.deepEqual(Array.from(grammar.mask(state)).flatMap((one, at) => (one ? [at] : [])), slow.allowed[i], `before id ${i}`);
+      state = grammar.advance(state, id);
+    });
+    const onsets = tokenizer.decode(slow.ids).notes.map(({ onset }) => onset);
+    assert.ok(onsets.length > 1 && onsets.every((onset, i) => onset - (onsets[i - 1] ?? 0) < tables.longest / tables.ticks_per_second));
+  });
+
   test(`${name}: ids are Python's, and decode to Python's notes`, () => {
     const tokenizer = new EventTokenizer(tables);
     pieces.forEach(({ music, ids, decoded }, i) => {

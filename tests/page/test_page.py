@@ -27,6 +27,7 @@ from ittybitty.page.bundle import bundle
 from ittybitty.page.document import document, model_name, tokenizer_tables
 from ittybitty.page.weights import pack
 from ittybitty.tokenizers import make_tokenizer
+from ittybitty.tokenizers.events.grid import KEYS
 from ittybitty.widget import seeds as own
 from performances import random_performance
 
@@ -120,7 +121,20 @@ def encoded(name: str) -> dict:
                 "allowed": [np.flatnonzero(grammar.mask(state)).tolist() for state in states],
             }
         )
-    return {"name": name, "tables": tokenizer_tables(tokenizer), "pieces": pieces}
+    return {"name": name, "tables": tokenizer_tables(tokenizer), "pieces": pieces, "slow": slow(tokenizer)}
+
+
+def slow(tokenizer) -> dict:
+    """As much silence as the grammar allows: the longest times, and a movement of the pedal wherever one may be."""
+    grammar, (time, what, *_) = tokenizer.grammar(), tokenizer.first_ids
+    state, ids, allowed = grammar.start(), [], []
+    for _ in range(200):
+        allowed.append(np.flatnonzero(grammar.mask(state)).tolist())
+        pedal = [id for id in allowed[-1] if what + KEYS <= id < tokenizer.first_ids[2]]
+        times = [id for id in allowed[-1] if time <= id < what]
+        ids.append((pedal or times or allowed[-1])[-1])
+        state = grammar.advance(state, ids[-1])
+    return {"ids": ids, "allowed": allowed}
 
 
 def played(name: str, row: str, changes: dict) -> dict:

@@ -1,5 +1,6 @@
-// The page: seed, settings, takes, transport; what is played on the keys is in hands.js.
+// The page: beginning, settings, takes and player; what is played on the keys is in hands.js.
 
+import { Clock } from "./clock.js";
 import { Engine, startWorker } from "./engine.js";
 import { Hands } from "./hands.js";
 import { checkSize, readMidi, writeMidi } from "./midi.js";
@@ -7,30 +8,36 @@ import { between, endOf, performance as music, shift } from "./notes.js";
 import { Player } from "./player.js";
 import { Roll } from "./roll.js";
 import { render, Sound } from "./sound.js";
-import { linkOf, loadTakes, readLink, saveTakes, unpack } from "./store.js";
+import { linkOf, loadSeed, loadTakes, readLink, saveSeed, saveTakes, unpack } from "./store.js";
 import { TakeList } from "./takes.js";
+import { changeTheme, followTheme } from "./theme.js";
 import { writeWav } from "./wav.js";
 
 const $ = (id) => document.getElementById(id);
 const told = JSON.parse($("document").textContent);
 const script = $("worker").textContent;
-const soundWorker = startWorker(script); // tones are computed beside the model, not in its way
+const soundWorker = startWorker(script); // computes tones while the other one runs the model
 const engine = new Engine(startWorker(script), told, $("weights").textContent);
 const sound = new Sound(soundWorker);
 
 const MOST_TAKES = 12;
 const SEED_SECONDS = 30, SEED_NOTES = 1000; // of a file's end, as in the playground
-const STORE = `ittybitty ${told.name}`;
+const STORE = `ittybitty ${told.name}`, STORED_SEED = `${STORE} beginning`;
+const NARROW = matchMedia("(max-width: 860px)"); // as in page.css
+const DRAWN = 10000; // seed numbers that the page draws are below this; any other can be typed
 const SLIDERS = ["temperature", "topK", "topP", "notes"];
 const MOST_CHOICES = Math.max(...told.tokenizer.sizes); // ids that are ever drawn from at once: a larger top-k changes nothing
 
 const seeds = told.seeds.map(({ title, licence, ...rows }) => ({ title, licence, music: unpack(rows) }));
-const state = { seed: seeds[0], takes: loadTakes(STORE), shown: null, jobs: [], made: 0 };
+// shown: a take, else played: what was played on the keys, else the seed; before: the takes before some were removed
+const state = { seed: seeds[0], takes: loadTakes(STORE), shown: null, played: null, jobs: [], made: 0, before: null };
 state.made = Math.max(0, ...state.takes.map(({ id }) => id));
 
 const roll = new Roll($("roll"), { seek: (second) => player.seek(second).catch(complain) });
-const player = new Player(sound, () => follow());
+const { later } = new Clock();
+const player = new Player(sound, () => follow(), later);
 const list = new TakeList($("takes"), { show: listen, goOn, keep, save: saveMidi, drop });
+let hands = null;
 
 // ------------------------------------------------------------------ what is shown
 
@@ -42,30 +49,51 @@ function say(words) {
   $("status").textContent = words;
 }
 
-const shownMusic = () => state.shown?.music ?? state.seed.music;
+const shownMusic = () => state.shown?.music ?? state.played ?? state.seed.music;
 const shownSeam = () => state.shown?.seam ?? 0;
+const shownTitle = () => state.shown?.title ?? (state.played ? "What you played" : state.seed.title);
 
+/** Shows a take, or the seed. */
 function show(take, at = 0) {
-  state.shown = take;
+  hands?.quiet();
+  Object.assign(state, { shown: take, played: null });
   player.load(shownMusic(), { growing: Boolean(take?.growing), at });
   refresh();
+}
+
+/** Shows what is played on the keys, with the cursor at its end; null shows the seed. */
+function showPlayed(piece) {
+  if (!piece) return show(null);
+  Object.assign(state, { shown: null, played: piece });
+  player.load(piece, { at: Infinity });
+  refresh();
+}
+
+/** Plays what is shown; nothing else goes on sounding. */
+function play(from) {
+  $("trouble").textContent = "";
+  hands.quiet();
+  return player.play(from);
 }
 
 function refresh(anew = false) {
   roll.show(shownMusic(), shownSeam());
   list.render(state.takes, state.shown, anew);
-  $("roll-title").textContent = state.shown?.title ?? "Beginning";
+  $("roll-title").textContent = state.shown || state.played ? shownTitle() : "Beginning";
   $("no-takes").hidden = state.takes.length > 0;
-  $("halt").disabled = !state.jobs.length;
+  tellRemoved();
+  $("halt").hidden = !state.jobs.length;
   const { notes } = state.seed.music, seconds = endOf(state.seed.music);
   $("seed-line").textContent = notes.length
-    ? `${notes.length} notes, ${seconds.toFixed(0)} s; ${state.seed.licence}.`
-    : "A piece from nothing.";
+    ? `${count(notes.length, "note")}, ${seconds.toFixed(0)} s. ${state.seed.licence.replace(/^./, (letter) => letter.toUpperCase())}.`
+    : "The model begins a piece of its own.";
   $("hear-seed").disabled = !notes.length;
   const nothing = !shownMusic().notes.length;
   for (const id of ["play", "stop", "save-midi", "save-wav"]) $(id).disabled = nothing;
   follow();
 }
+
+const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
 
 function follow() {
   const { position, playing, end = 0 } = player, growing = state.shown?.growing && !playing;
@@ -93,7 +121,10 @@ function settings() {
 
 function setSettings(values) {
   for (const name of SLIDERS) if (name in values) $(name).value = values[name];
-  if ("seed" in values) $("number").value = values.seed;
+  if ("seed" in values) {
+    $("number").value = values.seed;
+    $("fresh").checked = false;
+  }
   const { temperature, topK, topP, notes } = settings();
   $("temperature-value").textContent = temperature ? temperature.toFixed(2) : "0 (greedy)";
   $("topK-value").textContent = topK || "off";
@@ -101,19 +132,37 @@ function setSettings(values) {
   $("notes-value").textContent = notes;
 }
 
-function another() {
-  $("number").value = crypto.getRandomValues(new Uint32Array(1))[0] % 100000;
+function drawNumber() {
+  $("number").value = Math.floor(DRAWN * Math.random());
+}
+
+/** Names the settings that have no slider: this model's own for some parts of a note. */
+function tellParts() {
+  const sentence = (begins, temperature, topP) => {
+    const own = [temperature && `temperature ${temperature.toFixed(2)}`, topP && `top-p ${topP.toFixed(2)}`].filter(Boolean);
+    return own.length ? [`${begins} always drawn with ${own.join(" and ")}.`] : [];
+  };
+  const { timeTemperature, timeTopP, expressionTemperature, expressionTopP } = engine.defaults;
+  const sentences = [
+    ...sentence("The time between notes is", timeTemperature, timeTopP),
+    ...sentence("Length and loudness of notes are", expressionTemperature, expressionTopP),
+  ];
+  $("parts-line").hidden = !sentences.length;
+  $("parts-line").textContent = sentences.join(" ");
 }
 
 // ------------------------------------------------------------------ seeds
 
 function choose(seed) {
   state.seed = seed;
+  $("trouble").textContent = "";
   const known = seeds.indexOf(seed);
   const option = $("seed").querySelector("option[value=own]");
   option.hidden = known >= 0;
   if (known < 0) option.textContent = seed.title;
   $("seed").value = known < 0 ? "own" : known;
+  saveSeed(STORED_SEED, known < 0 ? seed : null);
+  engine.read(seed.music); // so that its continuation begins at once
   show(null);
 }
 
@@ -123,14 +172,14 @@ async function readFile(file) {
     if (!file) return;
     checkSize(file.size, file.name);
     const bytes = new Uint8Array(await file.arrayBuffer());
-    choose({ title: file.name, licence: "your own file, it stays on this device", music: ending(readMidi(bytes, file.name)) });
+    choose({ title: file.name, licence: "your own file; it stays on this device", music: ending(readMidi(bytes, file.name)) });
     say(`${file.name} is the beginning now.`);
   } catch (error) {
     complain(error);
   }
 }
 
-/** The last 30 seconds, or 1,000 notes, from second 0 on. */
+/** The last 30 seconds, or 1,000 notes, of a piece; the first note is at second 0. */
 function ending(piece) {
   const last = piece.notes.at(-1).onset, onsets = piece.notes.map(({ onset }) => onset);
   const start = onsets.find((onset) => onset >= Math.max(last + 2 - SEED_SECONDS, onsets.at(-SEED_NOTES) ?? 0)) ?? last;
@@ -139,16 +188,37 @@ function ending(piece) {
 
 // ------------------------------------------------------------------ takes
 
-async function make(count) {
+async function make(number) {
   $("trouble").textContent = "";
+  if ($("fresh").checked) drawNumber();
   const { seed } = state, chosen = settings();
-  const source = music(seed.music.notes.map(({ isNew, ...note }) => note), seed.music.pedals);
-  const fresh = Array.from({ length: count }, (_, i) => newTake(seed, source, { ...chosen, seed: chosen.seed + i }));
-  state.takes = [...fresh, ...state.takes].slice(0, MOST_TAKES);
+  const source = music(seed.music.notes, seed.music.pedals);
+  const fresh = Array.from({ length: number }, (_, i) => newTake(seed, source, { ...chosen, seed: chosen.seed + i }));
+  say(source.notes.length ? "The model reads the beginning …" : "The model begins …");
+  state.before = null;
+  makeRoom(number);
+  state.takes = [...fresh, ...state.takes];
   show(fresh[0], fresh[0].seam);
+  if (NARROW.matches) $("stage").scrollIntoView();
   const running = fresh.map((take) => grow(take, source));
-  if ($("at-once").checked) player.play($("from-seam").checked ? fresh[0].seam : 0).catch(complain);
+  if ($("at-once").checked) play($("from-seam").checked ? fresh[0].seam : 0).catch(complain);
   await Promise.all(running);
+}
+
+/** Removes the oldest takes where there would be too many; the button above the list brings them back. */
+function makeRoom(number) {
+  const finished = state.takes.filter(({ growing }) => !growing).sort((a, b) => a.id - b.id);
+  const old = finished.slice(0, Math.max(0, state.takes.length + number - MOST_TAKES));
+  if (!old.length) return;
+  state.before = state.takes;
+  state.takes = state.takes.filter((take) => !old.includes(take));
+}
+
+/** Names the takes that the button above the list brings back. */
+function tellRemoved() {
+  const removed = (state.before ?? []).filter((take) => !state.takes.includes(take));
+  $("undo").hidden = !removed.length;
+  $("undo").textContent = removed.length > 1 ? `Bring back ${removed.length} removed takes` : `Bring back ${removed[0]?.title ?? ""}`;
 }
 
 function newTake(seed, source, chosen) {
@@ -163,16 +233,16 @@ async function grow(take, source) {
   refresh();
   try {
     const result = await job.result;
-    if (!result) return drop(take); // stopped before its first note
+    if (!result) return remove(take); // stopped before its first note
     take.stopped = Boolean(result.stopped);
     update(take, result.joined, false);
-    if (!result.stopped) say(`${take.title}: ${result.fresh.notes.length} notes in ${result.seconds.toFixed(1)} s.`);
+    say(result.stopped ? `${take.title} was stopped.` : `${take.title}: ${count(result.fresh.notes.length, "note")} in ${result.seconds.toFixed(1)} s.`);
   } catch (error) {
-    drop(take);
+    remove(take);
     complain(error);
   } finally {
     state.jobs = state.jobs.filter((one) => one !== job);
-    if (!saveTakes(STORE, state.takes.filter(({ growing }) => !growing))) say("This browser keeps no takes: save those you like as MIDI.");
+    if (!store()) say("This browser keeps no takes when the page is closed: save those that you like as MIDI.");
     refresh();
   }
 }
@@ -185,26 +255,51 @@ function update(take, joined, growing) {
 
 function listen(take) {
   show(take, $("from-seam").checked ? take.seam : 0);
-  player.play(player.at).catch(complain);
+  play(player.at).catch(complain);
+  if (NARROW.matches) $("stage").scrollIntoView();
 }
 
 function goOn(take) {
-  choose({ title: take.title, licence: "a take of this page", music: take.music });
-  say(`${take.title} is the beginning now: Continue goes on from its end.`);
+  const notes = take.music.notes.map(({ isNew, ...note }) => note);
+  choose({ title: take.title, licence: "a take of this page", music: music(notes, take.music.pedals) });
+  say(`${take.title} is the beginning now: “Continue it” goes on from its end.`);
+  $("make").focus();
 }
 
 function keep(take) {
+  state.before = state.takes;
   state.takes = state.takes.filter((one) => one === take || one.growing);
-  saveTakes(STORE, state.takes.filter(({ growing }) => !growing));
-  show(take);
+  store();
+  show(take, take.seam);
 }
 
+/** Removes a take because its button was pressed: that can be undone. */
 function drop(take) {
+  const before = take.growing ? null : state.takes;
+  remove(take);
+  state.before = before;
+  refresh();
+  (before ? $("undo") : $("make")).focus(); // the button that was pressed is gone
+}
+
+function remove(take) {
   state.jobs.filter((job) => job.take === take).forEach((job) => job.cancel());
   state.takes = state.takes.filter((one) => one !== take);
-  saveTakes(STORE, state.takes.filter(({ growing }) => !growing));
+  store();
   if (take === state.shown) show(null);
   else refresh();
+}
+
+function undo() {
+  state.takes = [...state.takes.filter((take) => !state.before.includes(take)), ...state.before];
+  state.before = null;
+  store();
+  refresh();
+  $("takes").querySelector("button")?.focus();
+}
+
+function store() {
+  return saveTakes(STORE, state.takes.filter(({ growing }) => !growing));
 }
 
 // ------------------------------------------------------------------ files and links
@@ -217,16 +312,16 @@ function save(bytes, name, type) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-const fileName = (take) => `itty-bitty-${(take?.title ?? state.seed.title).toLowerCase().replace(/[^a-z0-9]+/g, "-")}`;
+const fileName = (title) => `itty-bitty-${title.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "")}`;
 
-function saveMidi(take = state.shown) {
-  save(writeMidi(take?.music ?? state.seed.music), `${fileName(take)}.mid`, "audio/midi");
+function saveMidi(take = null) {
+  save(writeMidi(take?.music ?? shownMusic()), `${fileName(take?.title ?? shownTitle())}.mid`, "audio/midi");
 }
 
 async function saveWav() {
   say("Writing the sound …");
   await sound.all;
-  save(writeWav(await render(shownMusic(), sound.tones), 44100), `${fileName(state.shown)}.wav`, "audio/wav");
+  save(writeWav(await render(shownMusic(), sound.tones), 44100), `${fileName(shownTitle())}.wav`, "audio/wav");
   say("The sound is written.");
 }
 
@@ -235,10 +330,17 @@ async function copyLink() {
   const link = location.href.split("#")[0] + linkOf(piece, chosen);
   try {
     await navigator.clipboard.writeText(link);
-    say("The link is copied: it carries piece, settings and seed number.");
+    say(`The link is copied. ${whatOf(piece)}`);
   } catch {
-    prompt("The link, to be copied:", link);
+    prompt("Copy this link:", link);
+    say(whatOf(piece));
   }
+}
+
+/** What a link to a piece holds, and for whom. */
+function whatOf(piece) {
+  const holds = piece ? "It holds piece, settings and seed number." : "It holds settings and seed number, but not your own beginning: send that as MIDI.";
+  return location.protocol === "file:" ? `${holds} It leads to this file on this device; put the file on a web server to share it.` : holds;
 }
 
 function followLink() {
@@ -246,22 +348,29 @@ function followLink() {
   setSettings(chosen);
   const seed = seeds.find(({ title }) => title === piece);
   if (seed) choose(seed);
-  if (Object.keys(chosen).length) say("Settings of the link: press Continue to hear its take.");
+  if (Object.keys(chosen).length) say("These are the settings of the link: press “Continue it” to hear its take.");
 }
 
-// ------------------------------------------------------------------ the beginning
+// ------------------------------------------------------------------ the page starts
 
 function wire() {
   const click = (id, act) => $(id).addEventListener("click", () => Promise.resolve(act()).catch(complain));
   click("make", () => make(1));
   click("make-four", () => make(4));
-  click("halt", () => [...state.jobs].reverse().forEach((job) => job.cancel()));
-  click("another", another);
-  click("play", () => (player.playing ? player.pause() : player.play(player.at === 0 && $("from-seam").checked ? shownSeam() : undefined)));
-  click("stop", () => player.stop());
+  click("halt", () => {
+    [...state.jobs].reverse().forEach((job) => job.cancel());
+    $("make").focus(); // the button that was pressed is hidden now
+  });
+  click("usual", () => setSettings(usual()));
+  click("undo", undo);
+  click("play", () => (player.playing ? player.pause() : play(player.at === 0 && $("from-seam").checked ? shownSeam() : undefined)));
+  click("stop", () => {
+    hands.quiet();
+    player.stop();
+  });
   click("hear-seed", () => {
     show(null);
-    return player.play(0);
+    return play(0);
   });
   click("save-midi", () => saveMidi());
   click("save-wav", saveWav);
@@ -278,16 +387,15 @@ function wire() {
   });
   $("seed").addEventListener("change", (event) => event.target.value !== "own" && choose(seeds[event.target.value]));
   for (const name of SLIDERS) $(name).addEventListener("input", () => setSettings({}));
+  $("number").addEventListener("input", () => ($("fresh").checked = false)); // a number that was typed stays
   addEventListener("hashchange", followLink);
-  click("theme", theme);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => refresh(true));
+  click("theme", () => {
+    changeTheme();
+    refresh(true);
+  });
 }
 
-function theme() {
-  const root = document.documentElement, dark = getComputedStyle(root).colorScheme === "dark" || (getComputedStyle(root).colorScheme === "light dark" && matchMedia("(prefers-color-scheme: dark)").matches);
-  root.dataset.theme = dark ? "light" : "dark";
-  refresh(true);
-}
+const usual = () => Object.fromEntries(SLIDERS.filter((name) => name !== "notes").map((name) => [name, engine.defaults[name]]));
 
 function about() {
   const corpora = told.trained_on.map(({ corpus, licence }) => `${corpus} (${licence})`).join(", ");
@@ -303,20 +411,24 @@ $("seed").append(Object.assign(new Option("", "own"), { hidden: true }));
 seeds.push({ title: "Nothing: a piece from silence", licence: "", music: music() });
 $("seed").append(new Option(seeds.at(-1).title, seeds.length - 1));
 $("topK").max = MOST_CHOICES;
-const { temperature, topK, topP } = engine.defaults;
-setSettings({ temperature, topK, topP });
+setSettings(usual());
+drawNumber();
+tellParts();
 wire();
 about();
-new Hands({ engine, sound, player, settings, choose, show: (piece) => roll.show(piece, 0), say, complain });
+$("settings").open = !NARROW.matches; // on a phone the music comes first
+followTheme(() => refresh(true));
+hands = new Hands({ engine, sound, player, later, settings, choose, show: showPlayed, complain });
+const kept = loadSeed(STORED_SEED);
+choose(kept?.music.notes.length ? kept : state.seed);
 followLink();
-show(state.shown);
 engine.ready.then(() => {
   for (const id of ["make", "make-four"]) $(id).disabled = false;
   document.documentElement.dataset.ready = "yes";
   if ($("status").textContent === "Loading the model …") say("Ready.");
 }, complain);
 
-/** For tests and for teachers: notes in, the notes that follow out; a note is {onset, duration, pitch, velocity}, temperature 0 is greedy. */
+/** For tests and for teachers: resolves to the notes that follow `notes`. A note is {onset, duration, pitch, velocity}; temperature 0 is greedy. */
 window.ittybitty = {
   async continue(notes, { pedals = [], ...options } = {}) {
     await engine.ready;

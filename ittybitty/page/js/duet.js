@@ -1,30 +1,33 @@
-// Call and response: what is played is written down; after a pause the model answers, and whoever plays on takes over.
+// Call and response: what is played is recorded; after a pause the model answers, and a key that is pressed ends the answer.
 //
-// While one plays, the model reads along, so that the answer is there when the pause ends. Times are seconds of `now()`.
+// The model reads the music while it is played, so that the answer is ready when the pause ends. Times are seconds of `now()`.
 
-import { performance, shift } from "./notes.js";
+import { performance, shift, sounding } from "./notes.js";
 
-const READ_AFTER = 0.12; // s without a key, after which the model reads what it heard so far
+const READ_AFTER = 0.12; // s after the last key is released, when the model begins to write the answer
 const SOON = 0.03; // s from the end of the pause to the first note of the answer
-const READ_EVERY = 1.5; // s between two readings of music that goes on without a rest
-const MOST = 400, KEPT = 200; // notes: of more than MOST the last KEPT are remembered, so that what was read stays good for long
+const READ_EVERY = 1.5; // s between two readings of music that has no rest
+const MOST = 400, KEPT = 200; // notes: when there are more than MOST, the last KEPT are kept, so that few readings start anew
+const PUMP = 20; // ms between two looks at an answer that sounds
+const AHEAD = 0.06; // s that a note is handed on before it sounds; an answer can be taken back until then
 
 export class Duet {
   /**
-   * `engine`: read(seed), continue(seed, options, grow); `sound`: now(), strike(); `heard(seed, answering)` is told what there is;
-   * `light(pitch, on)` shows the answer's keys; `options()` gives temperature and so on.
+   * `engine`: read(seed), continue(seed, options, grow); `sound`: now(), strike(); `heard(seed, answering)` is told the music
+   * so far; `light(pitch, on)` shows the answer's keys; `options()` gives temperature and so on; `later(ms, act)` is a timer
+   * and returns a function that cancels it; `trouble(error)` is told why there is no answer.
    */
-  constructor({ engine, sound, options, heard, light, now }) {
-    Object.assign(this, { engine, sound, options, heard, light, now });
+  constructor({ engine, sound, options, heard, light, now, later, trouble }) {
+    Object.assign(this, { engine, sound, options, heard, light, now, later, trouble });
     this.pause = 1; // s
     this.length = 24; // notes of an answer
     this.on = false;
     this.clear();
   }
 
+  /** Forgets the music. */
   clear() {
-    this.stopAnswer();
-    clearTimeout(this.waiting);
+    this.quiet();
     Object.assign(this, { notes: [], pedals: [], keys: new Map(), pressed: null, started: null, latency: null, from: 0, read: 0 });
   }
 
@@ -34,21 +37,31 @@ export class Duet {
   }
 
   end() {
-    this.stopAnswer();
-    clearTimeout(this.waiting);
+    this.quiet();
     this.on = false;
   }
 
-  /** Second since the first key of all. */
+  /** Ends the answer, and the wait for one. */
+  quiet() {
+    this.cancelWait?.();
+    this.cancelWait = null;
+    this.stopAnswer();
+  }
+
+  wait(seconds, act) {
+    this.cancelWait?.();
+    this.cancelWait = this.later(1000 * seconds, act);
+  }
+
+  /** Seconds since the first key. */
   time() {
     return this.now() - this.started;
   }
 
   down(pitch, velocity) {
     if (!this.on) return;
+    this.quiet();
     this.started ??= this.now();
-    this.stopAnswer();
-    clearTimeout(this.waiting);
     const note = { onset: this.time(), duration: 0.05, pitch, velocity };
     this.keys.set(pitch, note);
     this.notes.push(note);
@@ -59,11 +72,12 @@ export class Duet {
     if (!this.on || !note) return;
     note.duration = Math.max(0.02, this.time() - note.onset);
     this.keys.delete(pitch);
+    this.heard(this.seed(), false);
     if (!this.keys.size) this.rest();
     else if (this.now() - this.read > READ_EVERY) this.readAlong();
   }
 
-  /** What comes before the earliest key that is still down will not change: the model may read it. */
+  /** Lets the model read what comes before the earliest key that is still down: that part cannot change any more. */
   readAlong() {
     this.read = this.now();
     const until = Math.min(...[...this.keys.values()].map(({ onset }) => onset));
@@ -77,85 +91,138 @@ export class Duet {
     if (!down) this.pressed = null;
   }
 
-  /** What was played and is remembered, from second 0 on, the held pedal included. */
+  /** The recorded music before `until`, with its oldest part left out where it is long; its first second is 0. */
   seed(until = Infinity) {
     if (this.notes.filter(({ onset }) => onset >= this.from).length > MOST) this.from = Math.floor(this.notes.at(-KEPT).onset);
     const held = this.pressed ? [{ ...this.pressed, duration: Math.max(0.02, this.time() - this.pressed.onset) }] : [];
     const inside = ({ onset }) => onset >= this.from && onset < until;
-    return shift(performance(this.notes.filter(inside), [...this.pedals, ...held].filter(inside)), -this.from);
+    const pedals = [...this.pedals, ...held, ...this.answeredPedals()].filter(inside);
+    return shift(performance(this.notes.filter(inside), pedals), -this.from);
   }
 
-  /** No key is down: read along soon, answer after the pause. */
+  /** No key is down: the model writes an answer soon, and it sounds after the pause. */
   rest() {
-    this.heard(this.seed(), false);
-    if (this.pause === Infinity) return; // nobody answers
+    if (this.pause === Infinity) return; // the music is only recorded
     const released = this.now();
-    this.waiting = setTimeout(() => {
+    this.wait(Math.min(READ_AFTER, this.pause), () => {
       this.ask();
-      this.waiting = setTimeout(() => this.answer(released + this.pause), Math.max(0, 1000 * (released + this.pause - this.now())));
-    }, 1000 * Math.min(READ_AFTER, this.pause));
+      this.wait(released + this.pause - this.now(), () => this.answer(released + this.pause));
+    });
   }
 
-  /** Has the model write the answer ahead; it sounds only when the pause ends. */
+  /** Asks the model for the answer; it sounds only when the pause ends. */
   ask() {
-    const draft = { notes: [], first: null };
+    // notes and pedals as the model wrote them; voices: one for each note that was handed on; begin: when its second `first` sounds
+    const draft = { notes: [], pedals: [], ends: [], voices: [], first: null, begin: null, done: false };
     this.draft = draft;
-    const job = this.engine.continue(this.seed(), { ...this.options(), notes: this.length }, ({ fresh }) => {
+    const job = this.engine.continue(this.seed(), { ...this.options(), notes: this.length, urgent: true }, ({ fresh }) => {
       draft.notes = fresh.notes;
-      draft.changed?.();
+      draft.pedals = fresh.pedals ?? [];
+      draft.ends = sounding(fresh.pedals ? fresh : { ...fresh, pedals: [] }).map(({ onset, duration }) => onset + duration);
     });
     draft.cancel = job.cancel;
-    job.result.catch(() => {});
+    job.result.then(
+      () => (draft.done = true),
+      (error) => {
+        draft.done = true;
+        this.trouble?.(error);
+      },
+    );
   }
 
   answer(due) {
-    const draft = this.draft;
-    if (!draft) return;
-    let played = 0;
-    draft.played = [];
-    draft.changed = () => {
-      for (; played < draft.notes.length; played++) this.schedule(draft, draft.notes[played], due);
-    };
-    draft.changed();
+    if (!this.draft) return;
+    this.draft.due = due;
     this.heard(this.seed(), true);
+    this.pump();
   }
 
-  /** Plays one note of the answer, as far from the first one as the model has it. */
-  schedule(draft, { onset, duration, pitch, velocity }, due) {
-    if (draft.first === null) {
-      draft.first = onset;
-      draft.begin = this.now() + SOON;
-      this.latency = draft.begin - due;
+  /** Hands on the notes of the answer that sound next, and releases those that end. */
+  pump() {
+    const { draft } = this, now = this.now();
+    if (!draft) return;
+    if (draft.first === null && draft.notes.length) {
+      draft.first = draft.notes[0].onset;
+      draft.begin = now + SOON;
+      this.latency = draft.begin - draft.due;
     }
-    const at = Math.max(draft.begin + onset - draft.first, this.now());
+    for (let next = draft.voices.length; next < draft.notes.length; next = draft.voices.length) {
+      const at = this.at(draft.notes[next].onset);
+      if (at > now + AHEAD) break;
+      if (at < now) draft.begin += now - at; // the model was slower than the music: all that follows comes later
+      this.strike(draft, draft.notes[next], Math.max(at, now));
+    }
+    draft.voices.forEach((one, i) => this.follow(draft, one, i, now));
+    const over = draft.done && draft.voices.length === draft.notes.length && draft.voices.every((one, i) => one.released && now >= this.endOf(draft, one, i));
+    if (over) {
+      this.stopAnswer();
+      this.heard(this.seed(), false);
+    } else {
+      this.wait(PUMP / 1000, () => this.pump());
+    }
+  }
+
+  /** When a second of the draft sounds, on the clock of `now()`. */
+  at(second) {
+    return this.draft.begin + second - this.draft.first;
+  }
+
+  /** The audio clock's time of a time of `now()`. */
+  audio(at) {
+    return this.sound.now() + at - this.now();
+  }
+
+  strike(draft, { duration, pitch, velocity }, at) {
     const note = { onset: at - this.started, duration, pitch, velocity, isNew: true };
-    const voice = this.sound.strike(pitch, velocity, this.sound.now() + at - this.now());
-    voice?.release(this.sound.now() + at - this.now() + duration);
-    const timers = [
-      setTimeout(() => this.sounded(note, pitch), 1000 * (at - this.now())),
-      setTimeout(() => this.light(pitch, false), 1000 * (at - this.now() + duration)),
-    ];
-    draft.played.push({ note, voice, timers, at });
+    draft.voices.push({ note, voice: this.sound.strike(pitch, velocity, this.audio(at)), at, struck: false, up: false, released: false });
   }
 
-  sounded(note, pitch) {
-    this.notes.push(note);
-    this.light(pitch, true);
-    this.heard(this.seed(), true);
+  /** Shows and records a note when it sounds, and releases it where key and pedal are up. */
+  follow(draft, one, i, now) {
+    if (!one.struck && now >= one.at) {
+      one.struck = true;
+      this.notes.push(one.note);
+      this.light(one.note.pitch, true);
+      this.heard(this.seed(), true);
+    }
+    if (one.struck && !one.up && now >= one.at + one.note.duration) {
+      one.up = true;
+      this.light(one.note.pitch, false);
+    }
+    const end = this.endOf(draft, one, i);
+    if (!one.released && one.struck && now >= end - AHEAD) {
+      one.released = true;
+      one.voice?.release(this.audio(Math.max(end, now)));
+    }
   }
 
-  /** The answer ends here; what has sounded of it stays part of the music. */
+  /** When note i of the answer ends, on the clock of `now()`; the pedal may hold it. */
+  endOf(draft, { at }, i) {
+    return at + draft.ends[i] - draft.notes[i].onset;
+  }
+
+  /** The pedal of the answer, as far as it has sounded. */
+  answeredPedals() {
+    const { draft } = this;
+    if (!draft?.voices.length) return [];
+    const until = this.time();
+    return draft.pedals
+      .map(({ onset, duration }) => ({ onset: this.at(onset) - this.started, duration }))
+      .filter(({ onset }) => onset < until)
+      .map(({ onset, duration }) => ({ onset, duration: Math.max(0.02, Math.min(duration, until - onset)) }));
+  }
+
+  /** Ends the answer; what has sounded of it stays part of the music. */
   stopAnswer() {
-    const draft = this.draft;
-    this.draft = null;
+    const { draft } = this;
     if (!draft) return;
+    this.pedals.push(...this.answeredPedals());
+    this.draft = null;
     draft.cancel();
-    draft.changed = null;
-    for (const { note, voice, timers, at } of draft.played ?? []) {
-      timers.forEach(clearTimeout);
+    for (const { note, voice, at, struck, up, released } of draft.voices) {
+      if (!released) voice?.kill();
+      if (!struck || up) continue;
       this.light(note.pitch, false);
-      if (at + note.duration <= this.now()) continue;
-      voice?.kill();
       note.duration = Math.max(0.02, this.now() - at);
     }
   }

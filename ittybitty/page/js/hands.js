@@ -1,4 +1,4 @@
-// What is played: every key sounds; with "Record a beginning" it becomes the seed, with "Call and response" the model answers.
+// What is played: every key sounds; in "Call and response" the model answers, and what was recorded can become the beginning.
 
 import { Duet } from "./duet.js";
 import { ComputerKeys, connectMidi, ScreenKeys } from "./keyboard.js";
@@ -6,12 +6,18 @@ import { performance as music } from "./notes.js";
 
 const $ = (id) => document.getElementById(id);
 const seconds = () => performance.now() / 1000;
+const INVITATIONS = {
+  duet: "Play a phrase and pause: the model answers. Press a key to end its answer.",
+  record: "Play; then press “Use as the beginning”.",
+  free: "Keys only sound.",
+};
 
 export class Hands {
+  /** `parts`: engine, sound, player, later, settings() -> options, choose(seed), show(music or null), complain(error). */
   constructor(parts) {
-    Object.assign(this, parts); // engine, sound, player, settings, choose, show, say, complain
+    Object.assign(this, parts);
     this.voices = new Map();
-    this.sustained = new Set(); // keys let go while the pedal is down
+    this.sustained = new Set(); // keys released while the pedal is down
     this.pedalDown = false;
     this.duet = new Duet({
       engine: this.engine,
@@ -20,10 +26,13 @@ export class Hands {
       heard: (piece, answering) => this.heard(piece, answering),
       light: (pitch, on) => this.screen.light(pitch, on),
       now: seconds,
+      later: this.later,
+      trouble: this.complain,
     });
     this.screen = new ScreenKeys($("keys"), this);
     new ComputerKeys(this);
     this.wire();
+    this.change();
   }
 
   get mode() {
@@ -34,48 +43,60 @@ export class Hands {
     $("lower").addEventListener("click", () => this.screen.shift(-1));
     $("higher").addEventListener("click", () => this.screen.shift(1));
     for (const input of document.querySelectorAll("input[name=mode]")) input.addEventListener("change", () => this.change());
-    for (const [id, unit, part] of [["pause", " s", "pause"], ["answer", " notes", "length"]]) {
-      const read = () => {
-        this.duet[part] = Number($(id).value);
-        $(`${id}-value`).textContent = $(id).value + unit;
-      };
-      $(id).addEventListener("input", read);
-      read();
-    }
+    $("pause").addEventListener("input", () => this.readSettings());
+    $("answer").addEventListener("input", () => this.readSettings());
     $("take-seed").addEventListener("click", () => this.takeSeed());
+    $("start-over").addEventListener("click", () => {
+      this.change();
+      this.show(null);
+      $("keys").querySelector("button")?.focus(); // this button is disabled now
+    });
     $("midi").addEventListener("click", () => this.connect().catch(this.complain));
     $("midi-out").addEventListener("change", (event) => {
       this.player.pause();
+      this.quiet();
       this.sound.output = this.access?.outputs.get(event.target.value) ?? null;
     });
   }
 
+  readSettings() {
+    this.duet.pause = this.mode === "duet" ? Number($("pause").value) : Infinity;
+    this.duet.length = Number($("answer").value);
+    $("pause-value").textContent = `${Number($("pause").value).toFixed(1)} s`;
+    $("answer-value").textContent = `${$("answer").value} notes`;
+  }
+
+  /** Begins anew in the chosen mode; what was recorded is forgotten. */
   change() {
     this.duet.end();
+    this.readSettings();
     $("duet-settings").hidden = this.mode !== "duet";
-    $("take-seed").hidden = this.mode === "free";
-    $("take-seed").disabled = true;
+    for (const id of ["take-seed", "start-over"]) {
+      $(id).hidden = this.mode === "free";
+      $(id).disabled = true;
+    }
     if (this.mode !== "free") this.duet.start();
-    if (this.mode === "record") this.duet.pause = Infinity;
-    else this.duet.pause = Number($("pause").value);
-    this.tell(
-      {
-        free: "Keys only sound.",
-        record: "Play; then press “Use as the beginning”.",
-        duet: "Play a phrase and pause: the model answers. Play on to take over.",
-      }[this.mode],
-    );
+    else this.duet.clear();
+    this.tell(INVITATIONS[this.mode]);
   }
 
   tell(words) {
     $("duet-line").textContent = words;
   }
 
-  async down(pitch, velocity) {
+  /** Ends an answer of the model, since something else is to sound. */
+  quiet() {
+    this.duet.quiet();
+  }
+
+  /** `device`: the name of the MIDI input, where the key is one of a MIDI keyboard. */
+  async down(pitch, velocity, device = null) {
     this.player.pause(); // only one thing sounds at a time
     this.screen.light(pitch, true);
     this.duet.down(pitch, velocity);
     this.voices.get(pitch)?.kill();
+    this.voices.delete(pitch);
+    if (device && this.sound.output?.name === device) return; // an instrument sounds by itself what is played on it
     const token = {};
     this.voices.set(pitch, { kill() {}, release: () => (token.gone = true) });
     if (!(await this.sound.resume())) return this.complain(new Error("The browser gives no sound yet: press a key once more."));
@@ -106,18 +127,20 @@ export class Hands {
 
   heard(piece, answering) {
     this.show(piece);
-    $("take-seed").disabled = !piece.notes.length;
-    if (this.mode === "duet") this.tell(answering ? "The model plays; play on to take over." : "Listening …");
+    for (const id of ["take-seed", "start-over"]) $(id).disabled = !piece.notes.length;
+    if (this.mode === "duet") this.tell(answering ? "The model plays; press a key to take over." : "Your turn: play, and pause for an answer.");
     if (this.duet.latency !== null) $("keys").dataset.latency = this.duet.latency.toFixed(3);
   }
 
+  /** Makes the recorded music the beginning that the model continues. */
   takeSeed() {
+    this.quiet();
     const { notes, pedals } = this.duet.seed();
     const first = notes[0].onset;
-    const from = (item) => ({ ...item, onset: item.onset - first });
-    document.querySelector("input[name=mode][value=free]").checked = true;
-    this.choose({ title: "What you played", licence: "yours", music: music(notes.map(from), pedals.map(from).filter(({ onset }) => onset >= 0)) });
+    const from = ({ isNew, ...item }) => ({ ...item, onset: item.onset - first });
+    this.choose({ title: "What you played", licence: "recorded on this page", music: music(notes.map(from), pedals.map(from).filter(({ onset }) => onset >= 0)) });
     this.change();
+    $("make").focus();
   }
 
   async connect() {

@@ -1,8 +1,8 @@
-// What one plays on: keys on the screen, the computer's keys, a MIDI keyboard. All of them call down(pitch, velocity) and up(pitch).
+// Ways to play: keys on the screen, the computer's keys, a MIDI keyboard. All of them call down(pitch, velocity) and up(pitch).
 
 const NAMES = ["C", "C sharp", "D", "E flat", "E", "F", "F sharp", "G", "A flat", "A", "B flat", "B"];
 const BLACK = [1, 3, 6, 8, 10];
-const COMPUTER = "awsedftgyhujkolp"; // semitones from C on, in the places of a piano's keys
+const COMPUTER = "awsedftgyhujkolp"; // semitones from C up, arranged as the keys of a piano are
 const VELOCITY = 80;
 
 /** "C4", "C sharp 4" */
@@ -15,7 +15,7 @@ export function nameOf(pitch) {
 export class ScreenKeys {
   constructor(element, hands) {
     Object.assign(this, { element, hands });
-    this.low = 48;
+    this.low = null; // lowest pitch that is shown; about middle C until it is moved
     this.held = new Map(); // pointer -> pitch
     element.addEventListener("pointerdown", (event) => this.point(event));
     element.addEventListener("pointermove", (event) => this.held.has(event.pointerId) && this.point(event));
@@ -32,6 +32,7 @@ export class ScreenKeys {
   /** As many octaves as there is room for. */
   build() {
     const octaves = Math.max(1, Math.min(4, Math.floor(this.element.clientWidth / 250)));
+    this.low ??= 60 - 12 * Math.floor(octaves / 2);
     if (octaves === this.octaves && this.low === this.built) return;
     Object.assign(this, { octaves, built: this.low });
     const whites = 7 * octaves + 1;
@@ -52,8 +53,14 @@ export class ScreenKeys {
   }
 
   shift(octaves) {
-    this.low = Math.max(24, Math.min(84, this.low + 12 * octaves));
+    this.low = Math.max(24, Math.min(108 - 12 * this.octaves, this.low + 12 * octaves));
     this.build();
+  }
+
+  /** Moves by octaves until `pitch` is among the keys that are shown. */
+  reveal(pitch) {
+    while (pitch < this.low && this.low > 24) this.shift(-1);
+    while (pitch > this.low + 12 * this.octaves && this.low < 108 - 12 * this.octaves) this.shift(1);
   }
 
   point(event) {
@@ -99,15 +106,18 @@ export class ScreenKeys {
   }
 }
 
-/** The letters A W S E D … as keys from C on; X and Z move by an octave. Not while something is typed or a slider is moved. */
+/** The letters A W S E D … as keys from C up; X and Z move by an octave. They do nothing while a field or a list has the focus. */
 export class ComputerKeys {
   constructor(hands) {
     this.base = 60;
     this.held = new Map();
     addEventListener("keydown", (event) => {
-      if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=checkbox]), select, textarea")) return;
+      if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input[type=number], select")) return;
       const letter = event.key.toLowerCase(), step = COMPUTER.indexOf(letter);
-      if (letter === "z" || letter === "x") this.base = Math.max(24, Math.min(96, this.base + (letter === "x" ? 12 : -12)));
+      if (letter === "z" || letter === "x") {
+        this.base = Math.max(24, Math.min(96, this.base + (letter === "x" ? 12 : -12)));
+        hands.screen.reveal(this.base);
+      }
       if (step < 0 || letter.length !== 1 || this.held.has(letter)) return;
       this.held.set(letter, this.base + step);
       hands.down(this.base + step, VELOCITY);
@@ -117,20 +127,23 @@ export class ComputerKeys {
       this.held.delete(letter);
     };
     addEventListener("keyup", (event) => lift(event.key.toLowerCase()));
-    addEventListener("blur", () => [...this.held.keys()].forEach(lift)); // a key that is let go elsewhere is never told
+    addEventListener("blur", () => [...this.held.keys()].forEach(lift)); // a key that is released elsewhere is not reported here
   }
 }
 
-/** A MIDI keyboard: every input is listened to, also those plugged in later. Resolves to the MIDIAccess. */
+/** Listens to every MIDI input, also to those that are plugged in later. Resolves to the MIDIAccess. */
 export async function connectMidi(hands, changed) {
   if (!navigator.requestMIDIAccess) {
-    throw new Error("This browser has no Web MIDI; Chrome, Edge and Firefox have it. The keys on the screen and of the computer play too.");
+    throw new Error(
+      "This browser has no Web MIDI: Safari and the browsers of iPhone and iPad lack it, Chrome, Edge and Firefox on other " +
+        "systems have it. The keys on the screen and of the computer play too.",
+    );
   }
   const access = await navigator.requestMIDIAccess().catch(() => {
     throw new Error("The browser did not allow MIDI; allow it in the settings of this page, and connect again.");
   });
   const listen = () => {
-    for (const input of access.inputs.values()) input.onmidimessage = ({ data }) => hear(data, hands);
+    for (const input of access.inputs.values()) input.onmidimessage = ({ data }) => hear(data, hands, input);
     changed(access);
   };
   access.onstatechange = listen;
@@ -138,9 +151,9 @@ export async function connectMidi(hands, changed) {
   return access;
 }
 
-function hear([status, pitch, value], hands) {
+function hear([status, pitch, value], hands, input) {
   const kind = status & 0xf0;
-  if (kind === 0x90 && value > 0) hands.down(pitch, value);
+  if (kind === 0x90 && value > 0) hands.down(pitch, value, input.name);
   else if (kind === 0x80 || kind === 0x90) hands.up(pitch);
   else if (kind === 0xb0 && pitch === 64) hands.pedal(value >= 64);
 }

@@ -1,31 +1,33 @@
 // Plays a performance, through the piano or a MIDI output: play, pause, stop, seek, while the music may still be growing.
 //
-// One player a page, so only one thing sounds at a time. Notes are handed to the audio clock a little ahead [1]; a tab in the
-// background has slow timers, so there the player looks further ahead.
+// The page has one player, so only one take sounds at a time. Notes are handed to the audio clock a little ahead of time [1].
 //
 // [1] Chris Wilson 2013, A tale of two clocks, web.dev.
 
 import { endOf, sounding } from "./notes.js";
 
-const TICK = 50; // ms
+const TICK = 50; // ms between two looks at what sounds next
 const START = 0.08; // s from a press to the first sound
 const TAIL = 1.2; // s that the last note may ring
 
 export class Player {
-  /** `sound`: {now() s, strike(pitch, velocity, when) -> voice, resume() -> Promise}. `changed` is called on every change. */
-  constructor(sound, changed) {
-    Object.assign(this, { sound, changed });
+  /**
+   * `sound`: {now() s, strike(pitch, velocity, when) -> voice, resume() -> Promise, ahead s}. `changed` is called on every
+   * change; `later(ms, act)` is a timer that returns a function to cancel it.
+   */
+  constructor(sound, changed, later) {
+    Object.assign(this, { sound, changed, later });
     this.music = null;
     this.voices = [];
     this.playing = false;
-    this.at = 0; // s, where it stands while nothing sounds
+    this.at = 0; // s, the place in the music while nothing sounds
   }
 
-  /** Shows another piece; what sounded ends. */
+  /** Takes another piece, at second `at`; what sounds ends. */
   load(music, { growing = false, at = 0 } = {}) {
     this.pause();
     this.setMusic(music, growing);
-    this.at = at;
+    this.at = Math.min(at, this.end);
     this.changed();
   }
 
@@ -58,7 +60,6 @@ export class Player {
     this.next = first < 0 ? this.notes.length : first; // the note that is handed on next; new ones come behind it
     this.base = this.sound.now() + START - from; // time of the clock at second 0 of the music
     this.playing = true;
-    this.timer = setInterval(() => this.tick(), TICK);
     this.tick();
     this.changed();
   }
@@ -86,7 +87,7 @@ export class Player {
   }
 
   silence() {
-    clearInterval(this.timer);
+    this.cancel?.();
     this.playing = false;
     for (const { voice } of this.voices) voice.kill();
     this.voices = [];
@@ -95,7 +96,7 @@ export class Player {
   tick() {
     const now = this.sound.now(), position = now - this.base;
     if (this.growing && position > this.last) this.base += position - this.last; // the cursor waits for the model
-    const until = now - this.base + (document.hidden ? 2.5 : this.sound.ahead);
+    const until = now - this.base + this.sound.ahead;
     for (; this.next < this.notes.length && this.notes[this.next].onset < until; this.next++) {
       const note = this.notes[this.next], when = Math.max(this.base + note.onset, now);
       const voice = this.sound.strike(note.pitch, note.velocity, when);
@@ -105,5 +106,6 @@ export class Player {
     }
     this.voices = this.voices.filter(({ end }) => end > now);
     if (!this.growing && position > this.end + TAIL / 2) this.stop();
+    else this.cancel = this.later(TICK, () => this.tick());
   }
 }

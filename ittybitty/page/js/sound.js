@@ -1,16 +1,17 @@
-// What makes sound: the page's own piano by Web Audio, or a MIDI output. Both are asked the same way.
+// Where sound comes from: the page's own piano by Web Audio, or a MIDI output. Both are called in the same way.
 
 import { endOf, sounding } from "./notes.js";
 import { LAYERS, Piano, TONE_KEYS, Tones } from "./piano.js";
+import { stayAwake } from "./wake.js";
 
-const WAKE = 1500; // ms in which a browser must let sound begin
+const WAKE = 1500; // ms that a browser is given to start its sound
 
 export class Sound {
   constructor(worker) {
     this.tones = new Tones();
     this.context = null;
     this.output = null; // a MIDIOutput, where one is chosen
-    this.first = new Promise((resolve) => (this.heard = resolve)); // a tone is there
+    this.first = new Promise((resolve) => (this.heard = resolve)); // the first tone is ready
     this.all = new Promise((resolve) => (this.complete = resolve));
     worker.addEventListener("message", ({ data }) => {
       if (data.type !== "tone") return;
@@ -22,9 +23,11 @@ export class Sound {
     worker.postMessage({ type: "tones", wanted: middle.flatMap((key) => LAYERS.map((layer) => ({ key, layer }))) });
   }
 
-  /** s that notes are handed on before they sound; what a MIDI output was told cannot be taken back. */
+  /** s that the player hands notes on before they sound. What was sent to a MIDI output cannot be taken back; a tab in the
+   * background may be slow, so there it is more. */
   get ahead() {
-    return this.output ? 0.15 : 0.6;
+    if (this.output) return 0.15;
+    return document.hidden ? 2.5 : 0.6;
   }
 
   now() {
@@ -33,6 +36,8 @@ export class Sound {
 
   /** Wakes the audio context, which a browser allows only after a touch or a key; whether it runs. */
   async resume() {
+    if (navigator.audioSession) navigator.audioSession.type = "playback"; // an iPhone's silent switch does not mute music
+    stayAwake();
     this.context ??= new AudioContext({ latencyHint: "interactive" });
     this.piano ??= new Piano(this.context, this.tones);
     const late = new Promise((resolve) => setTimeout(resolve, WAKE));

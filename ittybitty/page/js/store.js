@@ -1,4 +1,4 @@
-// What outlives the page: takes and settings in the browser's storage, and settings in a link.
+// What is kept when the page is closed: takes and a beginning of one's own in the browser's storage, and settings in a link.
 
 const round = (value) => Math.round(1000 * value) / 1000;
 const pack = ({ notes, pedals }) => ({
@@ -14,7 +14,7 @@ export function unpack({ notes, pedals }) {
   };
 }
 
-/** Takes as they were left; none where the browser keeps nothing, or keeps something damaged. */
+/** The takes that were kept; none where the browser keeps nothing, or what it kept is damaged. */
 export function loadTakes(name) {
   try {
     const found = JSON.parse(localStorage.getItem(name)) ?? [];
@@ -24,7 +24,7 @@ export function loadTakes(name) {
   }
 }
 
-/** Whether they could be kept. */
+/** Keeps the takes; returns false where the browser keeps nothing. */
 export function saveTakes(name, takes) {
   try {
     localStorage.setItem(name, JSON.stringify(takes.map((take) => ({ ...take, music: pack(take.music) }))));
@@ -34,9 +34,29 @@ export function saveTakes(name, takes) {
   }
 }
 
+/** Keeps a beginning of one's own {title, licence, music}, or forgets it where there is none. */
+export function saveSeed(name, seed) {
+  try {
+    if (seed) localStorage.setItem(name, JSON.stringify({ ...seed, music: pack(seed.music) }));
+    else localStorage.removeItem(name);
+  } catch {
+    // no storage, or no room in it: the beginning is lost when the page is closed
+  }
+}
+
+/** The beginning that was kept, or null. */
+export function loadSeed(name) {
+  try {
+    const seed = JSON.parse(localStorage.getItem(name));
+    return seed && { ...seed, music: unpack(seed.music) };
+  } catch {
+    return null;
+  }
+}
+
 const NUMBERS = { temperature: [0, 2], topK: [0, Infinity], topP: [0.01, 1], notes: [10, 1000], seed: [0, 2 ** 31 - 1] };
 
-/** "#piece=…&seed=7&temperature=0.9": what makes the same take again. */
+/** "#piece=…&seed=7&temperature=0.9": the settings that give the same take again. */
 export function linkOf(piece, settings) {
   const words = new URLSearchParams(piece ? { piece } : {});
   for (const name of Object.keys(NUMBERS)) words.set(name, settings[name]);

@@ -1,15 +1,15 @@
-// The list of takes: each with a small roll, and what can be done with it.
+// The list of takes: each with a small piano roll and its buttons.
 
 import { Roll } from "./roll.js";
 
-/** A take: {id, title, words, music, seam, number, growing}. `acts`: show, keep, goOn, save, drop, each told the take. */
+/** A take: {id, title, words, music, seam, growing}. `acts`: show, keep, goOn, save, drop, each told the take. */
 export class TakeList {
   constructor(element, acts) {
     Object.assign(this, { element, acts });
     this.cards = new Map(); // id -> {card, roll, line}
   }
 
-  /** `anew`: the rolls too, whose colours may have changed. */
+  /** `anew`: draws the rolls again too, since their colours may have changed. */
   render(takes, shown, anew = false) {
     for (const [id, { card }] of this.cards) {
       if (takes.some((take) => take.id === id)) continue;
@@ -35,7 +35,7 @@ export class TakeList {
     line.className = "quiet";
     row.className = "row";
     canvas.setAttribute("aria-hidden", "true");
-    const words = { show: "Listen", goOn: "Go on from here", keep: "Keep only this", save: "MIDI", drop: "Remove" };
+    const words = { show: "Listen", save: "MIDI", goOn: "Go on from here", keep: "Keep only this", drop: "Remove" };
     const buttons = {};
     for (const [name, word] of Object.entries(words)) {
       const button = (buttons[name] = document.createElement("button"));

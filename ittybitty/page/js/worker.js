@@ -1,4 +1,5 @@
-// The worker: the model lives here, so that the page never stutters. Jobs take turns, a few events at a time.
+// The worker: the model runs here, so that the page never stutters. Jobs run one after the other, a few events at a time; a job
+// whose options say `urgent` (an answer in call and response) runs before all others.
 //
 //   in   {type: "model", document, weights}   {type: "continue", id, seed, options}   {type: "read", seed, options}
 //        {type: "cancel", id}                 {type: "tones", wanted: [{key, layer}]}
@@ -16,7 +17,7 @@ const TURN = 30; // ms that a job computes before others have their turn
 const REPORT = 120; // ms between two reports of one job
 
 let parts = null; // {model, tokenizer, grammar, listener}
-const jobs = []; // {id, began, reported, made}, the current one first
+const jobs = []; // {id, seed, options, began, reported, made}, the current one first
 const tones = [];
 
 // A message to oneself: unlike a timer it is not slowed down in a tab in the background.
@@ -42,7 +43,7 @@ function work(job) {
     job.made ??= new Continuation(parts, job.seed, job.options);
     while (!job.made.done && performance.now() < until) job.made.step();
     const { done } = job.made, now = performance.now();
-    if (done) jobs.shift();
+    if (done) jobs.splice(jobs.indexOf(job), 1);
     if (done || now - job.reported > (job.made.found < 8 ? 0 : REPORT)) {
       job.reported = now;
       postMessage({ type: "grown", id: job.id, ...job.made.result(), done, seconds: (now - job.began) / 1000 });
@@ -67,11 +68,13 @@ const ANSWERS = {
     postMessage({ type: "ready" });
   },
   continue({ id, seed, options }) {
-    jobs.push({ id, seed, options, began: performance.now(), reported: 0 });
+    const job = { id, seed, options, began: performance.now(), reported: 0 };
+    if (options.urgent) jobs.unshift(job);
+    else jobs.push(job);
   },
-  /** Reads a seed ahead of its continuation, while it is still played. */
+  /** Reads a seed before its continuation is asked for. */
   read({ seed, options }) {
-    if (parts && !jobs.length) parts.listener.after(makePrompt(seed, parts.tokenizer, options).ids.slice(0, -1));
+    if (parts && seed.notes.length) parts.listener.after(makePrompt(seed, parts.tokenizer, options).ids.slice(0, -1));
   },
   cancel({ id }) {
     const at = jobs.findIndex((job) => job.id === id);
