@@ -5,7 +5,8 @@
     paper/experiments/*.yaml    the rows of each experiment; one that was not run is marked as such
     pretrained/<name>/          configuration and log of the model that ships, and in results/runs/ of the one that does not
         -> paper/numbers.tex    one macro per number, with the file that it came from (numbers_tex.py)
-        -> paper/tables/*.tex   (tables_tex.py)
+        -> paper/tables/*.tex   (tables_tex.py, ears.py, published.py, factors.py)
+        -> paper/figures/factors.pdf (factors.py)
         -> README.md            its table of results (readme_md.py)
 
 main.tex holds no measured digit of its own (tests/test_paper.py). The installed package does not hold this folder:
@@ -20,6 +21,8 @@ from pathlib import Path
 
 from ittybitty.paths import atomic_path
 
+from .factors import claims, factors_figure, shown, verdict
+from .figures import save
 from .numbers_tex import Number, macros, numbers
 from .published import published_rows
 from .readme_md import fill, readme_blocks, readme_table, write_readme
@@ -53,6 +56,7 @@ __all__ = [
     "WHOLE",
     "Number",
     "beats",
+    "claims",
     "common_pieces",
     "extremes",
     "fill",
@@ -68,18 +72,26 @@ __all__ = [
     "readme_table",
     "rows_of",
     "settings",
+    "shown",
     "systems",
     "tables",
     "uniform_bits",
+    "verdict",
     "write",
     "write_readme",
 ]
 
 
 def write(results: Mapping, folder: str | Path) -> list[Path]:
-    """Writes numbers.tex and tables/*.tex below `folder`; returns their paths."""
+    """Writes numbers.tex, tables/*.tex and the figure of the factorial below `folder`; returns their paths."""
     texts = {"numbers.tex": macros(results)} | {f"tables/{name}.tex": text for name, text in tables(results).items()}
     for name, text in texts.items():
         with atomic_path(Path(folder) / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
-    return [Path(folder) / name for name in texts]
+    import matplotlib.pyplot as plt
+
+    (Path(folder) / "figures").mkdir(exist_ok=True)
+    figure = factors_figure(results)
+    drawn = save(figure, Path(folder) / "figures" / "factors")
+    plt.close(figure)  # a notebook would show it
+    return [*(Path(folder) / name for name in texts), *drawn]

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from .factors import grid, records, shown
+from .published import published_rows
 from .results import (
     BEAT_CODE,
     HYBRID,
@@ -89,6 +91,8 @@ def numbers(results: Mapping) -> list[Number]:
         ),
         *_whole(results),
         *_notes(results),
+        *_published(results),
+        *_factors(results),
         *(
             number
             for protocol in PROTOCOLS
@@ -247,6 +251,33 @@ def _notes_evaluation(result: Mapping) -> Iterator[tuple[str, str]]:
     yield "NotesPedalError", f"{result['pedal_error_ms']:.0f}"
     for what in ("pitch", "time", "duration", "velocity", "pedal"):
         yield f"Notes{what.title()}", f"{result['bits_per_note_by_attribute'][what]:.2f}"
+
+
+def _published(results: Mapping) -> Iterator[Number]:
+    """Tokens per note of the performance encoding, and the best published figure in both units."""
+    for split, name in (("validation", "PerformanceTokens"), ("test", "PerformanceTokensTest")):
+        source = f"performance_tokens_{split}"
+        yield Number(name, f"{results[source]['tokens_per_note']:.4f}", f"{source}.json")
+    counted = "performance_tokens_validation"
+    yield Number("OrderBits", f"{results[counted]['order_bits_per_note_at_most']:.2f}", f"{counted}.json")
+    best = min((row for row in published_rows(results) if "cite" in row), key=lambda row: row["bits_per_note"])
+    yield Number("PublishedBest", f"{best['bits_per_note']:.1f}", "../published.yaml, performance_tokens_*.json")
+    yield Number("PublishedBestNats", f"{best['nats_per_token']:.2f}", "../published.yaml")
+
+
+def _factors(results: Mapping) -> Iterator[Number]:
+    """The size of the factorial that is shown, and how many of its cells were run."""
+    experiment, _ = shown(results)
+    cells, runs = grid(results, experiment), records(results, experiment)
+    settings = results["recipes"][experiment].rows[0].settings
+    source = f"../experiments/{experiment}.yaml"
+    yield Number("FactorsCells", f"{len(cells)}", source)
+    yield Number("FactorsPasses", percent(settings["passes"]), source)
+    yield Number("FactorsPieces", f"{settings['pieces']}", source)
+    yield Number("FactorsRun", f"{sum(value is not None for value in cells.values())}", f"{experiment}_*.json")
+    sizes = [run["parameters"] for run in runs]
+    size = f"{sum(sizes) / len(sizes) / 1e6:.1f} million" if sizes else "about a million"
+    yield Number("FactorsParameters", size, f"{experiment}_*.json")
 
 
 def _claim(result: Mapping) -> Iterator[tuple[str, str]]:

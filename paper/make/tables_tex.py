@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from .ears import ears_table
+from .factors import claims_table, factors_table, shares_table
 from .published import published_table
 from .results import HYBRID, MIXERS, MODEL, NOTES, PROTOCOLS, WHOLE, common_pieces, on_pieces, paired, rows_of
 
@@ -31,6 +32,10 @@ def tables(results: Mapping) -> dict[str, str]:
         "music": music_table(results),
         "ears": ears_table(results),
         "published": published_table(results),
+        "factors": factors_table(results),
+        "shares": shares_table(results),
+        "claims": claims_table(results),
+        "two_sample": two_sample_table(results),
         "beats": beats_table(results),
     }
 
@@ -320,6 +325,33 @@ def music_table(results: Mapping) -> str:
         ["", "classes", "vals", "Gaps", "ations", "cities", r"(\%)"],
     ]
     return _tabular("lrrrrrr", head, body)
+
+
+def two_sample_table(results: Mapping) -> str:
+    """How often a small classifier tells continuations from what pianists played."""
+    body = []
+    for name, row in rows_of(results, "two_sample").items():
+        if row is None:
+            body.append([rf"\texttt{{{name}}}", NOT_RUN])
+            continue
+        groups = sorted(row["by_group"].items(), key=lambda pair: -pair[1]["accuracy"])
+        most = f"{groups[0][0].replace('_', ' ')} ({percent_of(groups[0][1])})"
+        control = percent_of(row["control"]) if row["control"] else "--"
+        body.append([rf"\texttt{{{name}}}", _percents(row), _percents(row["fit"]), control, most])
+    head = [
+        ["", "Alone", "With opening", "Control", "Told most by"],
+        ["Model", r"(\%, 95\,\%)", r"(\%, 95\,\%)", r"(\%)", r"(\%)"],
+    ]
+    return _tabular("lrrrl", head, body)
+
+
+def percent_of(found: Mapping) -> str:
+    """An accuracy in percent."""
+    return f"{100 * found['accuracy']:.0f}"
+
+
+def _percents(found: Mapping) -> str:
+    return "{:.0f} ({:.0f}--{:.0f})".format(*(100 * value for value in (found["accuracy"], *found["ci95"])))
 
 
 def beats_table(results: Mapping) -> str:
