@@ -7,7 +7,7 @@ PARITY := build/parity-venv
 LATEX := pdflatex -interaction=nonstopmode -halt-on-error main.tex
 
 .DEFAULT_GOAL := help
-.PHONY: help gpu-tokens setup check reproduce test test-fast test-parity test-sanitizers fuzz kills nightly paper lab playground page kaggle-bundle kaggle-rehearsal clean
+.PHONY: help gpu-tokens setup check reproduce test test-fast test-parity test-sanitizers fuzz kills nightly paper lab playground page page-picture kaggle-bundle kaggle-rehearsal clean
 
 help:
 	@echo "make reproduce   run every notebook at its small size; ends by saying where the new piece of music lies"
@@ -22,6 +22,7 @@ help:
 	@echo "make paper       build paper/main.pdf from the recorded results"
 	@echo "make playground  choose, slide, watch, listen: a page in your browser, without a network"
 	@echo "make page        build/piano.html: one file that plays by itself, with the model inside"
+	@echo "make page-picture              draw README's picture of it anew (needs Chromium or Chrome)"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make gpu-tokens  all of MAESTRO in two encodings, below 30 MB, for ittybitty gpu run"
 	@echo "make kaggle-bundle OWNER=you   build what Kaggle is given (kaggle/README.md)"
@@ -104,8 +105,13 @@ page: $(READY)
 	@mkdir -p build
 	@$(BIN)/ittybitty page -o build/piano.html
 
+# Needs a Chromium or Chrome, and Playwright.
+page-picture: $(READY)
+	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
+	@$(BIN)/python -m ittybitty.page.picture notebooks/page.png
+
 lab: $(READY)
-	@$(BIN)/jupyter lab --notebook-dir=notebooks
+	@$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
 # MAESTRO is taken from $ITTYBITTY_DATA, or from where ittybitty data fetch put it.
 gpu-tokens: $(READY)

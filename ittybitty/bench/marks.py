@@ -46,6 +46,11 @@ MARKS: dict[str, tuple[Mark, ...]] = {
     ),
     "tokenize": (Mark("seconds_all_maestro", 60.0, "s for all of MAESTRO"),),
     "train": (),
+    "page": (
+        Mark("notes_per_core_s", 60, "notes a second of one core, in Chromium without a window", at_least=True),
+        Mark("megabytes", 8.0, "MB, the whole page"),
+        Mark("latency_ms", 300, "ms from the end of the pause to the first note of an answer"),
+    ),
     "rows": (
         Mark("notes_hybrid_notes_per_s", 4600, "notes a second of a training step of `notes-hybrid`", at_least=True),
     ),

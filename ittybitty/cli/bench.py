@@ -13,11 +13,12 @@ SUMMARIES = {
     "tokenize": "MIDI files to tokens on disk, a whole corpus",
     "train": "training tokens a second of the hybrid, LLaMA and LSTM",
     "stream": "is token 100,000 as cheap as token 2,000?",
+    "page": "the page that plays by itself, in a browser: its size, notes a second, and how soon it answers",
 }
 
 
 def add_verbs(verbs) -> None:
-    """Adds `bench` and its five kinds."""
+    """Adds `bench` and its kinds."""
     parser = verbs.add_parser(
         "bench",
         help="measure speed and memory beside peers and floors",
@@ -34,7 +35,7 @@ def add_verbs(verbs) -> None:
         one.add_argument("--turns", type=int, metavar="N", help="rounds in which all contestants are timed once")
         if kind == "tokenize":
             add_data(one)
-        else:
+        elif kind != "page":  # that runs in a browser
             add_device(one, "cpu, for which the marks are")
         if kind == "decode":
             one.add_argument(
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> Result:
     given = {} if options.turns is None else {"turns": options.turns}
     if options.kind == "tokenize":
         given["data"] = options.data
-    elif options.device:
+    elif getattr(options, "device", None):
         given["device"] = options.device
     if options.kind == "decode" and options.busy:
         if given:
@@ -73,7 +74,11 @@ def run(options: argparse.Namespace) -> Result:
             result = bench_rows(**given)
             return result, report("rows", result)
         given["name"] = options.preset or "small"
-    if options.kind == "stream":
+    if options.kind == "page":
+        from ..page.measure import bench_page
+
+        result = bench_page(**given)
+    elif options.kind == "stream":
         from ..bench.stream import LATE, bench_stream
 
         with bar(LATE, "tokens") as progress:

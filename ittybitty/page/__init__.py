@@ -1,7 +1,7 @@
-"""A page that plays by itself: one HTML file with the model, its encoding and a piano inside; no server, no network.
+"""One HTML file with the model, its encoding and a piano inside, which needs neither a server nor a network.
 
     ittybitty page -o piano.html             # or, in Python:
-    from ittybitty.page import page_html
+    from ittybitty.page import page_html, show, write_page
 
 In Python:
 
@@ -10,19 +10,23 @@ In Python:
     seeds       the pieces that come with the page
     bundle      ES modules -> one script
     page        all of it in one file
+    inline      the page inside a notebook
+    script      its script from Python, for notebook 04
+    browser     opens it without a window, for tests and for: measure (`ittybitty bench page`), picture (`make page-picture`)
 
-In js/, to be read beside their models in Python: numbers, weights, mamba, attention, model (models/); tokens, grammar
-(tokenizers/events/); sampling, generate (sampling.py, generation.py). The others are the page's own; app.js begins it.
+In js/, some modules have a counterpart in Python and use its names: numbers, weights, mamba, attention, model (models/);
+tokens, grammar (tokenizers/events/); sampling, generate (sampling.py, generation.py). The others belong to the page alone;
+app.js is where it starts.
 """
 
 from __future__ import annotations
 
-__all__ = ["page_html", "write_page"]
+__all__ = ["page_html", "show", "write_page"]
 
 
 def __getattr__(name: str):
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import page
+    from . import inline, page
 
-    return getattr(page, name)
+    return getattr(inline if name == "show" else page, name)

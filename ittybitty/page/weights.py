@@ -1,6 +1,6 @@
-"""A model's tensors as one stretch of bytes: matrices in 8 bits with a scale a row, the rest in float32, by their names.
+"""A model's tensors as one sequence of bytes: matrices in 8 bits with one scale per row, the others in float32, by their names.
 
-The rounding is that of `models.decode`: what Python plays with ``precision="int8"``, the page plays.
+The rounding is that of `models.decode`, so the page plays what Python plays with ``precision="int8"``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 from ..models.decode import rounded
-from ..models.lm import LanguageModel
 
 
-def pack(model: LanguageModel) -> tuple[dict[str, dict], bytes]:
+def pack(model: nn.Module) -> tuple[dict[str, dict], bytes]:
     """(index, bytes) of a model: name -> {"shape", "at"} of a float32 tensor, {"shape", "at", "scale"} of an int8 matrix.
 
     `at` and `scale` count bytes from the beginning; numbers are little-endian. All float32 come first, so that they are aligned.

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,10 +22,12 @@ from ittybitty.errors import CheckpointError, ConfigError, OutputError
 from ittybitty.generation import Piano, continuation, make_prompt
 from ittybitty.midi import midi_bytes, read_midi_bytes
 from ittybitty.models.decode import quantized
+from ittybitty.models.mamba import Mamba
 from ittybitty.notes import Performance
-from ittybitty.page import page, seeds
+from ittybitty.page import page, script, seeds
 from ittybitty.page.bundle import bundle
 from ittybitty.page.document import document, model_name, tokenizer_tables
+from ittybitty.page.inline import PUBLISHED, show
 from ittybitty.page.weights import pack
 from ittybitty.tokenizers import make_tokenizer
 from ittybitty.tokenizers.events.grid import KEYS
@@ -32,6 +35,7 @@ from ittybitty.widget import seeds as own
 from performances import random_performance
 
 TESTS = Path(__file__).parent
+ROOT = TESTS.parents[1]
 NODE = shutil.which("node")
 ENCODINGS = ("notes", "notes-fine")
 MODELS = {
@@ -277,6 +281,53 @@ def test_page_draws_as_the_command_line_does():
     shipped = Piano.load()
     found = document(shipped, {})["sampling"]
     assert found == {there: getattr(shipped.sampling, here) for here, there in NAMES.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("served", [True, False], ids=["on Jupyter's server", "without a server"])
+def test_a_notebook_shows_the_page_and_stays_small(served, tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    monkeypatch.setenv("ITTYBITTY_KAGGLE_ROOT", str(tmp_path / "no-kaggle"))
+    monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE", raising=False)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    if served:
+        monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/00_quickstart.ipynb")
+    shown = show(tmp_path / "piano page.html", random_piano())
+    assert (tmp_path / "piano page.html").stat().st_size > 100_000
+    frame, line = shown._repr_html_().split("</iframe>")
+    assert ('src="../piano%20page.html"' if served else f'src="{PUBLISHED}"') in frame
+    assert 'href="../piano%20page.html"' in line and f'href="{PUBLISHED}"' in line
+    assert len(frame + line) < 2000 and str(tmp_path) not in frame + line + repr(shown)
+
+
+@pytest.mark.skipif(NODE is None, reason="no node here: install Node.js 20 or newer to test the page's script")
+@pytest.mark.parametrize("preset", ["nano", "tiny"])
+def test_a_block_of_the_script_gives_what_python_gives(preset):
+    torch.manual_seed(3)
+    block, x = (
+        Mamba(systems.build("notes-mamba", preset)["model"]),
+        torch.randn(20, systems.build("notes-mamba", preset)["model"].d_model),
+    )
+    rounded = script.in_8_bits(block)
+    with torch.no_grad():
+        state = rounded.init_state(1)
+        expected = torch.stack([rounded.step(step[None], state)[0] for step in x])
+    torch.testing.assert_close(script.mamba_steps(block, x), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_lines_of_python_and_script_can_be_read_side_by_side(monkeypatch):
+    assert "torch.exp(delta" in script.lines(Mamba.step, "decay =") and "\n" not in script.lines(Mamba.step, "decay =")
+    assert "Math.exp(dt * A[at])" in script.lines("mamba.js", "const h =")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert script.mamba_steps(Mamba(systems.build("notes-mamba", "nano")["model"]), torch.zeros(1, 48)) is None
+
+
+def test_the_published_page_is_the_one_of_the_repository():
+    first_cell = (ROOT / "kaggle" / "first_cell.py").read_text(encoding="utf-8")  # where the package is installed from
+    owner, name = re.search(r"git\+https://github\.com/([\w-]+)/([\w-]+)@", first_cell).groups()
+    assert f"https://{owner}.github.io/{name}/" == PUBLISHED
+    assert "actions/deploy-pages" in (ROOT / ".github" / "workflows" / "pages.yml").read_text()
 
 
 def test_levels_are_those_of_the_decoder():

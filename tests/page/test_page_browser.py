@@ -7,8 +7,9 @@ The model has random weights that the test draws. Pictures are left in build/pag
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
-import shutil
+import json
 import wave
 from pathlib import Path
 
@@ -16,11 +17,14 @@ import numpy as np
 import pytest
 from test_page import random_piano
 
+from ittybitty import cli
 from ittybitty.config import GenerationConfig
+from ittybitty.errors import ConfigError
 from ittybitty.generation import continuation
 from ittybitty.midi import midi_bytes, read_midi_bytes
 from ittybitty.notes import Performance
-from ittybitty.page import page
+from ittybitty.page import measure, page, picture
+from ittybitty.page.browser import FLAGS, MIDI_DEVICE, PATIENCE, READY, executable
 
 pytestmark = pytest.mark.slow
 
@@ -28,20 +32,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright he
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "build" / "page"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
-PATIENCE = 120_000  # ms
 WIDTHS = (390, 768, 1280)
 SEED = Performance.of((0.4 * i, 0.3, 60 + 2 * (i % 5), 70) for i in range(24))
-
-MIDI_DEVICE = """
-    window.sent = [];
-    const input = { id: "in", name: "Mock keyboard", type: "input" };
-    const output = { id: "out", name: "Mock piano", type: "output", send: (data, at) => window.sent.push({ data: [...data], at }) };
-    const access = { inputs: new Map([["in", input]]), outputs: new Map([["out", output]]) };
-    navigator.requestMIDIAccess = async () => access;
-    window.midi = (...data) => input.onmidimessage({ data: Uint8Array.from(data) });
-"""
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +50,11 @@ def place(piano, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
     with playwright.sync_playwright() as driver:
-        found = found or driver.chromium.executable_path
-        if not Path(found).exists():
-            pytest.skip(
-                "no Chromium or Chrome here: apt-get install chromium, or python -m playwright install chromium"
-            )
+        try:
+            found = executable(driver)
+        except ConfigError as error:
+            pytest.skip(str(error))
         context = driver.chromium.launch_persistent_context(
             tmp_path_factory.mktemp("profile"),
             executable_path=found,
@@ -100,7 +90,7 @@ def tab(browser, place):
 def opened(tab, address: str):
     tab.goto("about:blank")
     tab.goto(address)
-    tab.wait_for_selector("html[data-ready=yes]", state="attached")
+    tab.wait_for_selector(READY, state="attached")
     return tab
 
 
@@ -512,3 +502,30 @@ def test_everything_can_be_done_by_keyboard_alone(tab):
     tab.keyboard.press("Enter")
     idle(tab)
     assert len(stored(tab)) == 1
+
+
+# ---------------------------------------------------------------------- what is measured and drawn
+
+
+def in_a_thread(act):
+    """Playwright allows one driver a thread, and the tests' own runs in this one."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(act).result()
+
+
+def test_the_benchmark_measures_size_speed_and_latency(browser, piano, monkeypatch, capsys):
+    monkeypatch.setattr(measure, "write_page", lambda path, model: page.write_page(path, piano))
+    monkeypatch.setattr(measure, "TONES", 0)
+    assert in_a_thread(lambda: cli.main(["bench", "page", "--turns", "1", "--json"])) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["bytes"] == 1e6 * told["megabytes"] > 100_000
+    assert told["notes_per_core_s"] > 0 and told["notes_per_s"] > 0 and told["latency_ms"] > 0
+
+
+def test_the_picture_of_the_readme_can_be_drawn_again(browser, piano, tmp_path, monkeypatch):
+    monkeypatch.setattr(picture, "write_page", lambda path, model: page.write_page(path, piano))
+    size = in_a_thread(lambda: picture.draw(tmp_path / "page.png"))
+    data = (tmp_path / "page.png").read_bytes()
+    assert size == len(data) <= picture.LARGEST and data.startswith(b"\x89PNG")
+    drawn = ROOT / "notebooks" / "page.png"
+    assert drawn.stat().st_size <= picture.LARGEST and "notebooks/page.png" in (ROOT / "README.md").read_text()
