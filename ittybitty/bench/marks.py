@@ -35,6 +35,7 @@ MARKS: dict[str, tuple[Mark, ...]] = {
         Mark("ratio_to_floor", 1.5, "x the time of reading the float32 weights"),
         Mark("int8_ratio_to_floor", 1.0, "x that time with 8-bit weights"),
         Mark("int8_change", 0.005, "relative change of bits per note with 8-bit weights"),
+        Mark("tiny_notes_per_s", 2000, "notes a second of the shipped `tiny`", at_least=True),
     ),
     "busy": (
         Mark("share_of_two", 0.5, "of one continuation's speed, for each of two at once", at_least=True),
@@ -79,6 +80,8 @@ def derived(result: dict) -> dict:
         result["memory_share"] = result["peak_mb"] / result["transformers_peak_mb"]
     if "rows" in result:
         result["notes_hybrid_notes_per_s"] = result["rows"].get("notes-hybrid", {}).get("notes_per_s")
+    if "events" in result:
+        result["tiny_notes_per_s"] = result["events"]["tiny_notes_per_s"]
     if "int8_bits_per_note_change" in result:
         result["int8_change"] = abs(result["int8_bits_per_note_change"])
     return result

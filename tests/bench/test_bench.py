@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from ittybitty.bench import busy, decode, marks, named, scan, stream, tokenize, train
+from ittybitty.bench import busy, decode, events, marks, named, scan, stream, tokenize, train
 from ittybitty.config import SCALE_PRESETS
 from ittybitty.errors import ResultError
 from ittybitty.models.decode import decoder
@@ -26,6 +26,7 @@ def small(monkeypatch):
             child=lambda *a, **k: 10,
             matmul_rate=lambda **k: 1e9,
         ),
+        events: dict(TOKENS=40),
         decode: dict(SEED=8, BLOCK=4, preset=lambda name: SCALE_PRESETS["nano"], BUFFER=2**20, PIECES=1, CONTEXT=64),
         train: dict(LENGTH=16, matmul_rate=lambda **k: 1e9),
         stream: dict(EARLY=20, BLOCK=5),
@@ -68,6 +69,9 @@ def test_decode_floor_is_the_bytes_of_the_weights_over_the_bandwidth(small):
     assert result["floor_ms"] == pytest.approx(1e3 * 4 * result["parameters"] / (1e9 * result["read_gb_per_s"]))
     assert result["ratio_to_floor"] == pytest.approx(result["ms_per_token"] / result["floor_ms"])
     assert abs(result["int8_bits_per_note_change"]) < 0.05
+    rows = result["events"]
+    assert all(rows[f"{name}_notes_per_s"] > 0 for name in ("tiny", "tiny_int8", "tiny_model", "tiny_remi"))
+    assert marks.derived(result)["tiny_notes_per_s"] == rows["tiny_notes_per_s"]
 
 
 def test_stream_times_the_early_and_the_late_state(small):
