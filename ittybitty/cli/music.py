@@ -18,6 +18,12 @@ ENDINGS = {
 
 def add_verbs(verbs) -> None:
     """Adds this module's verbs."""
+    _add_continue(verbs)
+    _add_playground(verbs)
+    _add_page(verbs)
+
+
+def _add_continue(verbs) -> None:
     parser = add_verb(
         verbs,
         "continue",
@@ -28,11 +34,6 @@ def add_verbs(verbs) -> None:
         "ittybitty continue seed.mid -o other.mid --from 20 --seconds 30",
         "ittybitty continue -o new.mid --seconds 30",
     )
-    drawn, given = GenerationConfig(), DataConfig()
-    usual = {
-        name: f" ({getattr(drawn, name)}, unless the model's system sets another)"
-        for name in ("temperature", "top_k", "top_p")
-    }
     parser.add_argument(
         "seed_file",
         metavar="SEED.mid",
@@ -46,6 +47,17 @@ def add_verbs(verbs) -> None:
         metavar="NAME|RUN_DIR",
         help="a model that ships with the package, or a run folder (%(default)s)",
     )
+    _add_beginning_and_end(parser)
+    _add_sampling(parser)
+    add_device(parser, "cpu, which is faster for one piece at a time")
+    parser.add_argument("--only-new", action="store_true", help="write the continuation without the seed")
+    parser.add_argument("--wav", metavar="OUT.wav", help="also as sound")
+    parser.add_argument("--plot", metavar="OUT.png", help="also draw a piano roll (png, pdf or svg)")
+
+
+def _add_beginning_and_end(parser: argparse.ArgumentParser) -> None:
+    """What of the seed is read, where the new music begins, how long it is, and how it ends."""
+    drawn, given = GenerationConfig(), DataConfig()
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--tokens", type=int, metavar="N", help=f"how many tokens to write ({drawn.max_new_tokens})")
     length.add_argument("--seconds", type=float, metavar="S", help="how much music to write, in seconds")
@@ -54,7 +66,7 @@ def add_verbs(verbs) -> None:
         "--prompt-seconds",
         type=float,
         metavar="S",
-        help=f"seconds of the seed's end that the model is given ({given.prompt_seconds:g})",
+        help=f"seconds of the seed's end that the model is given ({given.prompt_seconds:g}, or as the model was trained)",
     )
     parser.add_argument(
         "--prompt-tokens", type=int, metavar="N", help="and at most N tokens (default: as the model was trained)"
@@ -71,18 +83,29 @@ def add_verbs(verbs) -> None:
     parser.add_argument(
         "--no-ending", action="store_true", help="with --seconds: cut the piece there, in place of closing it nearby"
     )
-    parser.add_argument("--only-new", action="store_true", help="write the continuation without the seed")
+    parser.add_argument("--stop-at-end", action="store_true", help="let the model end the piece early")
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    """How the next token is drawn."""
+    drawn = GenerationConfig()
+
+    def usual(name: str) -> str:
+        return f" ({getattr(drawn, name)}, unless the model's system sets another)"
+
     parser.add_argument(
-        "--temperature", type=float, help=f"below 1 more predictable, above 1 more surprising{usual['temperature']}"
+        "--temperature",
+        type=float,
+        help=f"below 1 more predictable, above 1 more surprising{usual('temperature')}",
     )
     parser.add_argument(
-        "--top-k", type=int, metavar="K", help=f"draw from the K likeliest tokens, 0 for all{usual['top_k']}"
+        "--top-k", type=int, metavar="K", help=f"draw from the K likeliest tokens, 0 for all{usual('top_k')}"
     )
     parser.add_argument(
         "--top-p",
         type=float,
         metavar="P",
-        help=f"draw from the likeliest tokens whose probabilities add up to P{usual['top_p']}",
+        help=f"draw from the likeliest tokens whose probabilities add up to P{usual('top_p')}",
     )
     for part, what in (("time", "times between notes"), ("expression", "durations and velocities")):
         parser.add_argument(
@@ -102,17 +125,15 @@ def add_verbs(verbs) -> None:
         default=drawn.precision,
         help="int8 is quicker and may play other notes (%(default)s)",
     )
-    add_device(parser, "cpu, which is faster for one piece at a time")
-    parser.add_argument("--stop-at-end", action="store_true", help="let the model end the piece early")
     parser.add_argument(
         "--seed",
         type=int,
         metavar="N",
         help="random seed: the same number gives the same music (drawn and printed if not given)",
     )
-    parser.add_argument("--wav", metavar="OUT.wav", help="also as sound")
-    parser.add_argument("--plot", metavar="OUT.png", help="also draw a piano roll (png, pdf or svg)")
 
+
+def _add_playground(verbs) -> None:
     parser = add_verb(
         verbs,
         "playground",
@@ -129,6 +150,8 @@ def add_verbs(verbs) -> None:
     )
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
 
+
+def _add_page(verbs) -> None:
     parser = add_verb(
         verbs,
         "page",
@@ -180,7 +203,7 @@ def continue_(options: argparse.Namespace) -> Result:
         from .. import devices
         from ..generation import Piano
 
-        piano = Piano.load(options.model, options.device or "cpu")
+        piano = Piano.for_playing(options.model, options.device or "cpu", options.precision)
         with bar(options.tokens, "tokens") as tick:
             made = piano.continue_(seed, out=midi, progress=tick, **choices)
         if wav:
