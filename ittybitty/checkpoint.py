@@ -21,19 +21,23 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 
-from . import config, devices, paths, systems
+from . import config, paths, systems
 from .errors import CheckpointError, ConfigError, OutputError, TokenizerError
 from .jsonable import dumps
-from .models.lm import LanguageModel
 from .tokenizers.protocol import Tokenizer
+
+if TYPE_CHECKING:  # PyTorch is imported where tensors are read or written: a piece can be continued without it
+    import torch
+
+    from .models.lm import LanguageModel
 
 FORMAT = 1
 MODEL, INDEX = "model.safetensors", "model.safetensors.index.json"  # the index as Hugging Face writes it
@@ -94,16 +98,10 @@ def load(name: str | Path, device: str = "cpu") -> Loaded:
     CheckpointError if a file is missing, damaged or of another version, or if the tokenizer is not the one that the
     weights were trained with.
     """
-    from .tokenizers import load_tokenizer
+    from . import devices
 
     place = devices.device(device)
-    folder = find(name)
-    header = read_config(folder)
-    try:
-        tokenizer = load_tokenizer(folder / "tokenizer.json")
-    except (TokenizerError, OSError) as error:
-        raise CheckpointError(f"{folder}: its tokenizer cannot be read: {error}") from None
-    check_tokenizer(header["tokenizer_hash"], tokenizer, folder)
+    folder, header, tokenizer = opened(name)
     model = systems.build_model(header["configs"])
     put_weights(model, read_weights(folder), folder)
     return Loaded(
@@ -115,6 +113,20 @@ def load(name: str | Path, device: str = "cpu") -> Loaded:
         header.get("metrics", {}),
         header.get("trained_on"),
     )
+
+
+def opened(name: str | Path) -> tuple[Path, dict, Tokenizer]:
+    """Folder, content of config.json and tokenizer of a run folder or shipped model; errors as for `load`."""
+    from .tokenizers import load_tokenizer
+
+    folder = find(name)
+    header = read_config(folder)
+    try:
+        tokenizer = load_tokenizer(folder / "tokenizer.json")
+    except (TokenizerError, OSError) as error:
+        raise CheckpointError(f"{folder}: its tokenizer cannot be read: {error}") from None
+    check_tokenizer(header["tokenizer_hash"], tokenizer, folder)
+    return folder, header, tokenizer
 
 
 def read_config(folder: Path) -> dict:
@@ -186,9 +198,31 @@ def save_model(folder: Path, model: torch.nn.Module) -> None:
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     """Read weights as float32: the best ones, else sharded ones, else the last. Removes the prefix "module." of DataParallel."""
-    folder = Path(folder)
+    tensors = _all_of(Path(folder), read_tensors)
+    return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """`read_weights` as NumPy arrays, without importing PyTorch; ValueError for a type that NumPy does not know (bfloat16)."""
+    from safetensors.numpy import load_file
+
+    def read(path: Path) -> dict[str, np.ndarray]:
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, TypeError, KeyError) as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    arrays = _all_of(Path(folder), read)
+    return {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in arrays.items()}
+
+
+T = TypeVar("T")
+
+
+def _all_of(folder: Path, read: Callable[[Path], dict[str, T]]) -> dict[str, T]:
+    """The tensors of the best weights, else of sharded ones, else of the last, each file read by `read`."""
     if (folder / MODEL).is_file():
-        tensors = read_tensors(folder / MODEL)
+        tensors = read(folder / MODEL)
     elif (folder / INDEX).is_file():
         tensors = {}
         for shard in sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values())):
@@ -196,12 +230,12 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
                 raise CheckpointError(
                     f"{folder / INDEX}: names a file outside its folder ({shard}); take the folder as it was exported"
                 )
-            tensors.update(read_tensors(folder / shard))
+            tensors.update(read(folder / shard))
     elif last := newest(folder):
-        tensors = read_tensors(last.path / MODEL)
+        tensors = read(last.path / MODEL)
     else:
         raise CheckpointError(f"{folder}: holds no weights ({MODEL}); train it, or take a complete run folder")
-    return {name.removeprefix("module."): t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 
 def put_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], where: Path) -> None:
@@ -326,6 +360,8 @@ def _read_json(path: Path) -> dict:
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file; CheckpointError where it is damaged or missing."""
+    from safetensors.torch import load_file
+
     try:
         with safe_open(path, "pt"):  # the header is checked before anything is read
             return load_file(path)
@@ -346,6 +382,8 @@ def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file with the file mode of this process's umask; safetensors itself would write mode 0600."""
+    from safetensors.torch import save_file
+
     path.touch()  # with the umask's mode, which can be read without setting it for all threads
     mode = path.stat().st_mode & 0o777
     save_file(dict(tensors), path, metadata=dict(metadata) if metadata else None)

@@ -9,18 +9,21 @@ Left out: training over several devices (train/parallel.py).
 from __future__ import annotations
 
 import os
-
-import torch
+from typing import TYPE_CHECKING
 
 from .errors import ConfigError
-from .models.mamba import Mamba
-from .models.scan import chosen
+from .models.decode import Decoder
+
+if TYPE_CHECKING:
+    import torch
 
 NAMES = "auto, cpu, cuda or cuda:N"
 
 
 def device(name: str = "auto") -> torch.device:
     """The device of that name; ConfigError in one line for a name that means nothing and a card that is not there."""
+    import torch
+
     if name == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
@@ -40,17 +43,27 @@ def device(name: str = "auto") -> torch.device:
 
 def title(place: torch.device) -> str:
     """The name of a device for a record: of the card, or how many cores and threads the CPU has."""
+    import torch
+
     if place.type == "cuda":
         return torch.cuda.get_device_name(place)
     return f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
 
-def ran_on(model: torch.nn.Module, precision: str = "") -> dict[str, object]:
+def ran_on(model: torch.nn.Module | Decoder, precision: str = "") -> dict[str, object]:
     """What a record says about where and how a model ran, as resolved: never "auto".
 
     {"device", "threads", "precision"}, and "scan_path" where the model holds a selective scan. `precision` is given
     where it is not that of the weights (int8 decoding, autocast).
     """
+    if isinstance(model, Decoder):
+        place = f"CPU, {os.cpu_count()} cores, {model.threads} threads"
+        return {"device": place, "threads": model.threads, "precision": model.precision, "scan_path": "native"}
+    import torch
+
+    from .models.mamba import Mamba
+    from .models.scan import chosen
+
     weight = next(model.parameters())
     found = {
         "device": title(weight.device),
@@ -64,6 +77,8 @@ def ran_on(model: torch.nn.Module, precision: str = "") -> dict[str, object]:
 
 def _precision(weight: torch.Tensor) -> str:
     """The type of the weights; of float32 on a card, whether its matrix products may be rounded to TF32."""
+    import torch
+
     name = str(weight.dtype).removeprefix("torch.")
     rounded = weight.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
     return f"{name} (TF32 products)" if rounded and name == "float32" else name
@@ -72,4 +87,6 @@ def _precision(weight: torch.Tensor) -> str:
 def wait(place: torch.device) -> None:
     """Return when the work given to a device is done: CUDA's is asynchronous."""
     if place.type == "cuda":
+        import torch
+
         torch.cuda.synchronize(place)

@@ -1,15 +1,12 @@
 """A seed MIDI goes in, its continuation comes out: whole, or note by note as it is played.
 
-The end of the seed is encoded from a bar line of its own clock on (2 s at 120 beats a minute), up to its last note and
-with the pedal as it stands there. New tokens are drawn one at a time from the model within the grammar of the
-tokenizer and decoded on the same clock, so the new music follows without a gap or a jump in tempo. A code whose clock is
-not the seed's (pitch strings: one event a step) is moved as a whole, so that its last onset of the prompt falls on the
-seed's. The seed itself goes into the result as it was read, not as its tokens say it.
+The model is given the end of the seed (prompts.py); new tokens are drawn within the grammar of the tokenizer (drawing.py) and
+decoded on the same clock, so the new music follows without a gap or a jump in tempo. The seed itself goes into the result
+as it was read, not as its tokens say it.
 
 The model's memory has a fixed size (models/), so a continuation may be many times longer than the training window.
-By default its end token is never drawn: whoever asks for 512 tokens gets them (`GenerationConfig.stop_at_end`).
 
-Left out: how one id is drawn (sampling.py), which ids are allowed (tokenizers/grammar.py), and several takes at once.
+Left out: how a piece closes (endings.py), and several takes at once.
 """
 
 from __future__ import annotations
@@ -18,43 +15,44 @@ import contextlib
 import dataclasses
 import math
 import secrets
+import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from . import checkpoint, endings, sampling, seeds, systems
+from . import checkpoint, drawing, endings, seeds, systems
 from .config import DataConfig, GenerationConfig
+from .drawing import generate_tokens
 from .errors import CheckpointError, ConfigError, OutputError
 from .midi import read_midi, write_midi
-from .models.decode import decoder
-from .models.decode_events import Choice, EventDecoder
-from .models.events import G
-from .models.lm import LanguageModel
+from .models.decode import Decoder, decoder, native_decoder, playable
 from .notes import NOTE, PEDAL, Note, Performance, between, join, shift
 from .paths import atomic_path
-from .tokenizers.events.grammar import TIME
+from .prompts import Prompt, make_prompt
 from .tokenizers.protocol import NoteReader, Tokenizer
 
-BAR_SECONDS = 2.0  # the clock's bar; prompts start on one
-PENALTY_WINDOW = 256  # tokens back that the repetition penalty looks
+if TYPE_CHECKING:
+    from .models.lm import LanguageModel
+
+__all__ = [
+    "Continuation",
+    "Piano",
+    "Prompt",
+    "continuation",
+    "generate_continuation",
+    "generate_tokens",
+    "make_prompt",
+    "stream",
+]
+
 TOKENS_PER_SECOND = 400  # of music: more than any performance has; bounds a request in seconds
 MOST_TOKENS_PER_NOTE = 32  # more than any encoding needs, rests and pedal included; bounds a request in notes
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What the model is given of a seed."""
-
-    ids: np.ndarray  # (L,)
-    performance: Performance  # the notes it stands for, at the seed's own times
-    start: float  # s, what the ids' clock is behind the seed's
-    join: float  # s, onset of the seed's last note: new music begins there or later
+Progress = Callable[[int], None]  # is told how many tokens were drawn so far
+Listen = Callable[[list[Note]], bool]  # is told the notes that each token completes; True ends the piece
 
 
 @dataclass(frozen=True)
@@ -76,113 +74,6 @@ class Continuation:
         return self.tokens / max(self.seconds, 1e-9)
 
 
-def make_prompt(seed: Performance, tokenizer: Tokenizer, config: DataConfig) -> Prompt:
-    """The last `prompt_seconds` of a seed or its last `prompt_tokens` tokens, whichever is shorter; at least its last note.
-
-    A seed that is taken whole begins with BOS, a cut one does not: the model has met both in training.
-    """
-    seed = tokenizer.prepare(seed)
-    if not len(seed):
-        return Prompt(np.array([tokenizer.bos_id]), seed, 0.0, 0.0)
-    onsets = np.unique(seed.notes["onset"])
-    join_at = float(onsets[-1])
-    end = min(
-        seed.end, join_at + config.prompt_seconds / 2
-    )  # a last chord held for long leaves room for what led to it
-    first = min(int(np.searchsorted(onsets, end - config.prompt_seconds)), len(onsets) - 1)
-
-    def cut(index: int) -> Prompt:
-        start = math.floor(float(onsets[index]) / BAR_SECONDS) * BAR_SECONDS if index else 0.0
-        part = between(seed, float(onsets[index]) if index else -math.inf, math.inf)
-        return Prompt(_encode(shift(part, -start), tokenizer, bos=index == 0), part, start, join_at)
-
-    low, high = first, len(onsets) - 1  # the earliest cut that keeps within prompt_tokens; tokens fall as cuts move on
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if len(cut(middle).ids) <= config.prompt_tokens else (middle + 1, high)
-    prompt = cut(low)
-    if tokenizer.exact_clock:
-        return prompt
-    onsets = tokenizer.decode(prompt.ids).notes["onset"]
-    return dataclasses.replace(prompt, start=join_at - float(onsets.max(initial=0.0)))
-
-
-def _encode(part: Performance, tokenizer: Tokenizer, bos: bool) -> np.ndarray:
-    """Ids up to the last note: a pedal that is down there stays down, and its end is left to the continuation."""
-    last = float(part.notes["onset"][-1])
-    pedals = part.pedals[part.pedals["onset"] <= last].copy()
-    held = pedals["onset"] + pedals["duration"] > last
-    pedals["duration"][held] = last - pedals["onset"][held] + 4 * BAR_SECONDS
-    ids = tokenizer.encode(dataclasses.replace(part, pedals=pedals), bos=bos, eos=False)
-    notes = len(tokenizer.decode(ids))
-    low, high = 0, len(ids)  # the shortest beginning that holds every note
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if len(tokenizer.decode(ids[:middle])) == notes else (middle + 1, high)
-    return ids[: max(low, int(bos))]
-
-
-def generate_tokens(model, tokenizer, prompt_ids, config: GenerationConfig) -> Iterator[int]:
-    """New ids as they are drawn, at most `max_new_tokens`; EOS only with `stop_at_end`, and then it is the last.
-
-    `model` is anything with init_state, prefill and step. The prompt may be as long as memory allows.
-    """
-    generator = torch.Generator().manual_seed((secrets.randbits(32) if config.seed is None else config.seed) % 2**63)
-    ids = torch.tensor([[int(i) for i in prompt_ids] or [tokenizer.bos_id]])
-    if hasattr(model, "parameters"):
-        ids = ids.to(next((p.device for p in model.parameters()), ids.device))
-    in_parts = getattr(tokenizer, "ids_per_event", 1) > 1
-    if config.by_part and not in_parts:
-        raise ConfigError(
-            "time_… and expression_… are for models that write a note in parts (notes-*): leave them out here"
-        )
-    grammar = tokenizer.grammar()
-    rules = grammar.start(ids[0].tolist())
-    history = deque(ids[0].tolist(), maxlen=PENALTY_WINDOW)
-    state = model.init_state(1)
-    with torch.no_grad():
-        logits = model.prefill(ids, state)
-    if isinstance(model, EventDecoder) and rules.place == TIME and config.repetition_penalty == 1:
-        yield from islice(_whole_events(model, grammar, rules, state, generator, config), config.max_new_tokens)
-        return
-    for count in range(config.max_new_tokens):
-        mask = grammar.mask(rules)
-        if not config.stop_at_end:
-            mask[tokenizer.eos_id] = False
-        settings = config.of_part(rules.place if in_parts else -1)
-        drawn = _draw(logits, mask, history, generator, config.repetition_penalty, settings)
-        id = int(drawn)
-        yield id
-        if id == tokenizer.eos_id or count + 1 == config.max_new_tokens:
-            return
-        rules = grammar.advance(rules, id)
-        history.append(id)
-        with torch.no_grad():
-            logits = model.step(drawn, state)
-
-
-def _whole_events(model: EventDecoder, grammar, rules, state, generator, config: GenerationConfig) -> Iterator[int]:
-    """The ids that would be drawn one by one, drawn event by event in native code."""
-    settings = zip(*(config.of_part(part) for part in range(G)))  # temperatures, top-k and top-p of the four
-    choice = Choice(grammar.times, grammar.longest, grammar.pedals, config.stop_at_end, *settings)
-    try:
-        for event in model.events(state, rules, choice, generator):
-            yield from event
-    except ValueError as error:
-        raise CheckpointError(f"no token can be drawn: {error}; take other weights") from None
-
-
-def _draw(logits: torch.Tensor, mask: np.ndarray, history: deque, generator, penalty: float, settings) -> torch.Tensor:
-    """One id (1,); `settings` are temperature, top-k and top-p."""
-    if penalty != 1:
-        past = torch.tensor([list(history)], device=logits.device)
-        logits = sampling.repetition_penalty(logits.float(), past, penalty)
-    try:
-        return sampling.sample(logits, generator, *settings, mask)
-    except ValueError as error:
-        raise CheckpointError(f"no token can be drawn: {error}; take other weights") from None
-
-
 def stream(
     model, tokenizer, prompt: Performance, config: DataConfig, generation_config: GenerationConfig
 ) -> Iterator[Note]:
@@ -190,27 +81,9 @@ def stream(
     _check_fit(model, tokenizer)
     prompt = seeds.chosen(prompt, generation_config.start, generation_config.before_ending)
     given = make_prompt(prompt, tokenizer, config)
-    reader = _Listener(tokenizer, given)
-    limit = math.inf if generation_config.seconds is None else given.join + generation_config.seconds
-    left = math.inf if generation_config.notes is None else generation_config.notes
     with _evaluating(model, generation_config.precision) as player:
-        for id in generate_tokens(player, tokenizer, given.ids, generation_config):
-            for note in _heard(reader.feed(id), given, limit):
-                yield note
-                left -= 1
-                if left <= 0:
-                    return
-            if reader.clock + given.start >= limit:
-                return
-    yield from islice(
-        _heard(reader.feed(tokenizer.eos_id), given, limit), None if left == math.inf else left
-    )  # what still sounds
-
-
-def _heard(notes: list[Note], prompt: Prompt, limit: float) -> list[Note]:
-    """Notes of a reader at the seed's own times, without those that begin too late."""
-    placed = (note._replace(onset=note.onset + prompt.start) for note in notes)
-    return [note._replace(onset=max(note.onset, prompt.join)) for note in placed if note.onset < limit]
+        for _, notes in _played(player, tokenizer, given, generation_config):
+            yield from notes
 
 
 def continuation(
@@ -219,8 +92,8 @@ def continuation(
     seed: Performance,
     config: DataConfig,
     generation_config: GenerationConfig,
-    progress: Callable[[int], None] | None = None,
-    listen: Callable[[list[Note]], bool] | None = None,
+    progress: Progress | None = None,
+    listen: Listen | None = None,
 ) -> Continuation:
     """The continuation of a seed that is already read; `progress` is called with the number of tokens drawn so far.
 
@@ -232,43 +105,70 @@ def continuation(
     settled = dataclasses.replace(generation_config, seed=number)
     seed = seeds.chosen(seed, settled.start, settled.before_ending)
     prompt = make_prompt(seed, tokenizer, config)
-    reader = _Listener(tokenizer, prompt)
-    limit = math.inf if settled.seconds is None else prompt.join + settled.seconds
+    limit = _limit(prompt, settled)
     closes = settled.ending and limit < math.inf and settled.notes is None and listen is None
-    until = limit - endings.BEFORE if closes else limit
-    began, new, count = time.perf_counter(), [], 0
+    began, new = time.perf_counter(), []
     with _evaluating(model, settled.precision) as player:
-        for id in generate_tokens(player, tokenizer, prompt.ids, settled):
+        for id, notes in _played(player, tokenizer, prompt, settled, endings.BEFORE if closes else 0.0):
+            if id is None:  # what still sounds is in the ids already
+                break
             new.append(id)
-            heard = _heard(reader.feed(id), prompt, limit)
-            count += len(heard)
             if progress:
                 progress(len(new))
-            enough = count >= (settled.notes or math.inf) or reader.clock + prompt.start >= until
-            if (listen and listen(heard)) or enough:
+            if listen and listen(notes):
                 break
-        if closes and (closed := _closed(model, player, tokenizer, prompt, new, limit, settled)):
+        if closes and (closed := _closed(player, tokenizer, prompt, new, limit, settled)):
             new, limit = closed, math.inf
     elapsed = time.perf_counter() - began
     music, joined = _joined(seed, prompt, new, tokenizer, limit, settled.notes)
     return Continuation(seed, prompt.performance, music, joined, len(new), elapsed, number, tuple(new))
 
 
-def _closed(
-    model, player, tokenizer, prompt: Prompt, new: list[int], limit: float, config: GenerationConfig
-) -> list[int]:
+def _played(
+    player, tokenizer, prompt: Prompt, config: GenerationConfig, before: float = 0.0
+) -> Iterator[tuple[int | None, list[Note]]]:
+    """Each id as it is drawn, with the notes that it completes; with None at the end, those that still sound.
+
+    It ends where the music is as long as `config` asks for, or `before` that many seconds earlier.
+    """
+    reader, limit = _Listener(tokenizer, prompt), _limit(prompt, config)
+    left = sys.maxsize if config.notes is None else config.notes
+
+    def heard(id: int) -> list[Note]:
+        placed = (note._replace(onset=note.onset + prompt.start) for note in reader.feed(id))
+        return [n._replace(onset=max(n.onset, prompt.join)) for n in placed if n.onset < limit][:left]
+
+    for id in generate_tokens(player, tokenizer, prompt.ids, config):
+        notes = heard(id)
+        yield id, notes
+        left -= len(notes)
+        if left <= 0 or reader.clock + prompt.start >= limit - before:
+            break
+    yield None, heard(tokenizer.eos_id)
+
+
+def _limit(prompt: Prompt, config: GenerationConfig) -> float:
+    """Second of the seed's clock at which new music ends."""
+    return math.inf if config.seconds is None else prompt.join + config.seconds
+
+
+def _closed(player, tokenizer, prompt: Prompt, new: list[int], limit: float, config: GenerationConfig) -> list[int]:
     """`new` with an ending near `limit`; empty where there is none to be had, and the piece must be cut."""
     kept = endings.whole(tokenizer, prompt.ids.tolist(), new)
+    if not kept:
+        return []
     past = [*prompt.ids.tolist(), *kept]
     reader = tokenizer.reader()
     for id in past:
         reader.feed(id)
+    begun = drawing.begin(player, tokenizer, past[-endings.CONTEXT :])
+
+    def draw(take: int) -> Iterator[tuple[int, float]]:
+        number = (config.seed or 0) + 1 + take
+        return drawing.drawn(begun.copy(), dataclasses.replace(config, seed=number), ends=True)
+
     span = (limit - prompt.start - endings.BEFORE, limit - prompt.start + endings.AFTER)
-
-    def draw(ids: list[int], take: int) -> Iterator[int]:
-        return generate_tokens(player, tokenizer, ids, dataclasses.replace(config, seed=config.seed + 1 + take))
-
-    ending = endings.close(model, tokenizer, past, reader, span, draw) if kept else None
+    ending = endings.close(tokenizer, past[-endings.CONTEXT :], reader, span, draw)
     return [*kept, *ending.ids] if ending else []
 
 
@@ -317,8 +217,8 @@ def generate_continuation(
     output_path: str | Path | None,
     config: DataConfig,
     generation_config: GenerationConfig,
-    progress: Callable[[int], None] | None = None,
-    listen: Callable[[list[Note]], bool] | None = None,
+    progress: Progress | None = None,
+    listen: Listen | None = None,
 ) -> Continuation:
     """Continue a MIDI file and write seed + continuation (`only_new`: the continuation alone, at the same times).
 
@@ -382,13 +282,13 @@ def _check_fit(model, tokenizer) -> None:
 
 
 @contextlib.contextmanager
-def _evaluating(model, precision: str):
+def _evaluating(model, precision: str) -> Iterator[Any]:
     """What decodes fastest with this model's weights, without dropout; the model's mode is put back afterwards."""
     training = getattr(model, "training", False)
     if training:
         model.eval()
     try:
-        yield decoder(model, precision) if isinstance(model, LanguageModel) else model
+        yield decoder(model, precision) if hasattr(model, "backbone") else model
     finally:
         if training:
             model.train()
@@ -398,7 +298,7 @@ def _evaluating(model, precision: str):
 class Piano:
     """A trained model with its tokenizer, ready to play: `ittybitty.load()`."""
 
-    model: LanguageModel
+    model: LanguageModel | Decoder
     tokenizer: Tokenizer
     data: DataConfig
     name: str
@@ -417,6 +317,19 @@ class Piano:
             found.model, found.tokenizer, found.configs["data"], str(name), found.path, systems.sampling(found.system)
         )
 
+    @classmethod
+    def for_playing(cls, name: str | Path = "tiny", device: str = "cpu", precision: str = "float32") -> Piano:
+        """As `load`, to play in one precision and for nothing else: PyTorch is not imported where native code plays the model."""
+        folder, header, tokenizer = checkpoint.opened(name)
+        config = header["configs"]["model"]
+        if device == "cpu" and playable(config):
+            with contextlib.suppress(KeyError, ValueError):  # of weights that do not fit: `load` says which
+                player = native_decoder(config, checkpoint.read_arrays(folder), precision)
+                return cls(
+                    player, tokenizer, header["configs"]["data"], str(name), folder, systems.sampling(header["system"])
+                )
+        return cls.load(name, device)
+
     def continue_(
         self,
         seed_file: str | Path | Performance,
@@ -424,8 +337,8 @@ class Piano:
         seconds: float | None = None,
         tokens: int | None = None,
         out: str | Path | None = None,
-        progress: Callable[[int], None] | None = None,
-        listen: Callable[[list[Note]], bool] | None = None,
+        progress: Progress | None = None,
+        listen: Listen | None = None,
         **options,
     ) -> Continuation:
         """Continue a MIDI file or a performance by `seconds` of music or `tokens` (512), and write it to `out` if given.

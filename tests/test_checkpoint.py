@@ -168,7 +168,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(run, monkeypatch):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OutputError, match="No space left"):
         checkpoint.save_last(folder, model, optimizer, {"step": 4})
     with pytest.raises(OutputError):

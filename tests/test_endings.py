@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ittybitty import endings, systems
+from ittybitty import drawing, endings, systems
 from ittybitty.config import GenerationConfig
 from ittybitty.generation import continuation
 from ittybitty.notes import Performance
@@ -56,34 +56,39 @@ def test_the_same_number_gives_the_same_ending():
 
 
 def test_the_likeliest_place_is_chosen():
-    """A model that finds an end likely after one key alone: the piece ends with that key."""
+    """The end is likely after one key alone: the piece ends with that key."""
     _, tokenizer, _ = row("notes-mamba")
     key = tokenizer.first_ids[1] + 40
-
-    class EndsAfterTheKey(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.unused = torch.nn.Parameter(torch.zeros(1))
-
-        def forward(self, ids):
-            logits = torch.zeros(*ids.shape, tokenizer.vocab_size)
-            last = torch.nn.functional.pad(ids, (2, 0))[:, : ids.shape[1]]  # two ids back: the key of the event
-            logits[..., tokenizer.eos_id] = torch.where(last == key, 9.0, -9.0)
-            return logits
-
     phrase = Performance.of([(0.5 * i, 0.4, 50 + i, 64) for i in range(20)])
     ids = tokenizer.encode(phrase, bos=False, eos=False).tolist()
+    after_the_key = ids.index(key) + 3
+
+    def draw(take):
+        return ((id, -1.0 if i == after_the_key else -9.0) for i, id in enumerate(ids))
+
     reader = tokenizer.reader()
-    found = endings.close(
-        EndsAfterTheKey(), tokenizer, [tokenizer.bos_id], reader, (0.0, 20.0), lambda past, k: iter(ids)
-    )
-    assert found.ids[-3] == key and reader.clock == 0.0
+    found = endings.close(tokenizer, [tokenizer.bos_id], reader, (0.0, 20.0), draw)
+    assert found.ids[-3] == key and found.log_probability == -1.0 and reader.clock == 0.0
 
 
 def test_no_place_within_the_span_is_no_ending():
-    model, tokenizer, _ = row("notes-mamba")
+    _, tokenizer, _ = row("notes-mamba")
     ids = tokenizer.encode(Performance.of([(0.0, 0.4, 60, 64)]), bos=False, eos=False).tolist()
     found = endings.close(
-        model, tokenizer, [tokenizer.bos_id], tokenizer.reader(), (5.0, 9.0), lambda past, k: iter(ids)
+        tokenizer, [tokenizer.bos_id], tokenizer.reader(), (5.0, 9.0), lambda take: ((id, -1.0) for id in ids)
     )
     assert found is None and np.isfinite(endings.BEFORE)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_takes_are_drawn_with_the_models_own_probability_of_the_end(name):
+    """The same numbers as from logits of the whole sequence at once."""
+    model, tokenizer, _ = row(name)
+    prompt = [tokenizer.bos_id]
+    config = GenerationConfig(max_new_tokens=60, temperature=1.0, top_k=0, top_p=1.0, seed=5)
+    pairs = list(drawing.drawn(drawing.begin(model, tokenizer, prompt), config, ends=True))
+    whole = torch.tensor([[*prompt, *(id for id, _ in pairs)]])
+    with torch.no_grad():
+        expected = model(whole)[0].log_softmax(-1)[:-1, tokenizer.eos_id].tolist()
+    told = [(mine, truth) for (_, mine), truth in zip(pairs, expected) if np.isfinite(mine)]
+    assert len(told) >= 5 and np.allclose(*zip(*told), atol=1e-4)

@@ -19,7 +19,7 @@ midi metrics seeds
 plots audio
 corpora
 tokenizers models sampling endings
-devices
+devices drawing prompts
 systems
 checkpoint
 train generation

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ittybitty.sampling import filter_logits, greedy, mask_logits, repetition_penalty, sample
+from ittybitty.sampling import Chance, draw, filter_logits, greedy, log_probability, mask_logits, penalized, sample
 
 
 def chance(seed: int = 0) -> torch.Generator:
@@ -94,10 +94,29 @@ def test_numbers_that_are_none_are_refused():
 
 
 def test_penalty_lowers_seen_ids_only():
-    row = torch.tensor([2.0, -2.0, 1.0, -1.0])
-    assert torch.equal(repetition_penalty(row, torch.tensor([0, 1, 1]), 2.0), torch.tensor([1.0, -4.0, 1.0, -1.0]))
-    assert torch.equal(repetition_penalty(row, torch.tensor([0, 1]), 1.0), row)
-    assert torch.equal(row, torch.tensor([2.0, -2.0, 1.0, -1.0]))
+    row = np.array([2.0, -2.0, 1.0, -1.0], np.float32)
+    assert penalized(row, np.array([0, 1, 1]), 2.0).tolist() == [1.0, -4.0, 1.0, -1.0]
+    assert penalized(row, np.array([0, 1]), 1.0).tolist() == row.tolist() == [2.0, -2.0, 1.0, -1.0]
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**32 + 5, 2**63 - 1])
+def test_chance_is_that_of_pytorchs_generator(seed):
+    mine = Chance(seed)
+    expected = torch.rand(1000, generator=chance(seed), dtype=torch.float64).numpy()
+    assert np.array_equal(np.concatenate([mine(1), mine(700), mine(299)]), expected)
+
+
+def test_a_number_that_is_none_is_refused_wherever_it_stands():
+    row = np.zeros(5, np.float32)
+    row[3] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        draw(row, np.array(0.5))
+    assert draw(row, np.array(0.5), mask=np.arange(5) < 3) in (0, 1, 2)
+
+
+def test_the_probability_of_an_id_is_softmax():
+    row = logits(9)
+    assert log_probability(row.numpy(), 4) == pytest.approx(float(row.log_softmax(-1)[4]), abs=1e-6)
 
 
 def test_one_number_a_draw():

@@ -24,8 +24,8 @@ from torch.nn import functional as F
 from .. import systems
 from ..errors import IttyBittyError
 from ..models import scan
-from ..models.events import BOS, EOS, KEYS
 from ..models.mamba import Mamba
+from ..models.parts import BOS, EOS, KEYS
 from ..models.scan import forced_path
 
 SIZES = {"short": (2, 37, 48, 16), "long": (1, 300, 24, 16), "odd states": (1, 21, 10, 5)}  # B, L, E, N

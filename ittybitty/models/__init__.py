@@ -1,13 +1,36 @@
-"""Models: ids -> logits. One language model around every backbone; stacks of blocks, and the published rivals."""
+"""Models: ids -> logits. One language model around every backbone; stacks of blocks, and the published rivals.
 
-from torch import nn
+PyTorch is imported with the first name that needs it: decoding (decode.py) does not.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 from ..config import ModelConfig, nearest
 from ..errors import ConfigError
-from .hybrid import PianoHybridModel, Stack
-from .lm import IGNORED, LanguageModel
+
+if TYPE_CHECKING:
+    from .hybrid import PianoHybridModel, Stack
+    from .lm import IGNORED, LanguageModel
 
 __all__ = ["FAMILIES", "IGNORED", "LanguageModel", "PianoHybridModel", "Stack", "build"]
+
+_HOME = {"PianoHybridModel": "hybrid", "Stack": "hybrid", "IGNORED": "lm", "LanguageModel": "lm"}
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    return value
+
+
+def _stack(config: ModelConfig) -> LanguageModel:
+    from .hybrid import PianoHybridModel
+
+    return PianoHybridModel(config)
 
 
 def _lstm(config: ModelConfig) -> LanguageModel:
@@ -24,6 +47,8 @@ def _llama(config: ModelConfig) -> LanguageModel:
 
 def _events(config: ModelConfig) -> LanguageModel:
     """The backbone of any family between embeddings and heads of events."""
+    from torch import nn
+
     from .events import EventModel
 
     if config.family == "lstm":
@@ -35,10 +60,12 @@ def _events(config: ModelConfig) -> LanguageModel:
         from .llama import LlamaLayers
 
         return EventModel(LlamaLayers(config), config, nn.Identity(), config.d_model, config.d_model)
+    from .hybrid import Stack
+
     return EventModel(Stack(config), config, None, config.d_model, config.d_model)
 
 
-FAMILIES = {"stack": PianoHybridModel, "lstm": _lstm, "llama": _llama}
+FAMILIES = {"stack": _stack, "lstm": _lstm, "llama": _llama}
 
 
 def build(config: ModelConfig) -> LanguageModel:

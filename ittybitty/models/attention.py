@@ -14,25 +14,13 @@ as the straight lines of ALiBi (Press et al. 2021, section 3) and is learned fro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
 from ..config import ModelConfig
 from ..errors import ConfigError
 from .layers import Mixer, exempt_from_decay
-
-
-@dataclass
-class AttentionState:
-    """Rings of the last w keys and of the last r / s + 1 landmarks."""
-
-    keys: torch.Tensor  # (B, H, w, D / H)
-    values: torch.Tensor
-    landmark_keys: torch.Tensor  # (B, H, r / s + 1, D / H)
-    landmark_values: torch.Tensor
-    position: int = 0  # tokens seen
+from .states import AttentionState
 
 
 def alibi_slopes(heads: int) -> torch.Tensor:

@@ -1,11 +1,15 @@
-"""Decoding one token at a time at the speed of reading the weights, in float32 or int8.
+"""Decoding one token at a time at the speed of reading the weights, in float32 or int8, without PyTorch.
 
 A step of `LanguageModel` is some two hundred small PyTorch calls, and half of its time lies between them. A `Decoder`
-runs the same step in one native call (native/decode.cpp) on the same states, so both can take turns on one piece.
-`decoder(model)` gives the fastest that this machine has; without a compiler that is the model itself.
+runs the same step in one native call (native/decode.cpp). It is made of a configuration and a state dict of NumPy arrays,
+so a piece can be continued in a process that never imports PyTorch; `decoder(model)` makes one of a PyTorch model, or gives
+that model itself where there is no compiler. Ids may be arrays of either library, and logits are of the same one; states
+too may be the decoder's or the model's own, so both can take turns on one piece.
 
+    float16: a matrix whose float32 values are all float16 numbers, as those of the shipped models are, is kept as float16. Each
+    is widened to the same float32 number when it is read, so nothing changes but the bytes.
     int8: each row of a matrix is rounded to 255 levels of its own scale (Dettmers et al. 2022, section 2.1,
-    absmax quantization per row); states and activations stay float32. It reads a quarter of the bytes.
+    absmax quantization per row); states and activations stay float32. It reads a quarter of the bytes of float32.
     Its music may differ from float32's, and its bits per note are measured by `ittybitty bench decode`.
 
     Threads: every row of a matrix is the work of one thread, so the logits are the same bits in one thread and in many.
@@ -18,31 +22,36 @@ from __future__ import annotations
 import contextlib
 import copy
 import ctypes
+import math
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import torch
-from torch import nn
+import numpy as np
 
+from ..config import ModelConfig
 from ..errors import ConfigError
 from . import native
-from .attention import SparseAttention
-from .events import EventModel
-from .layers import FeedForward
-from .lm import LanguageModel
-from .mamba import Mamba
+from .states import AttentionState, MambaState
 from .team import Team
+
+if TYPE_CHECKING:
+    import torch
+
+    from .lm import LanguageModel
 
 PRECISIONS = ("float32", "int8")
 SMALL = (
     16 * 2**20
 )  # bytes of weights up to which one thread decodes: a second one would gain less than its meetings cost
+CHUNK = 64  # tokens of a prompt that are read at once
+LETTERS = "MFA"  # the blocks that native code knows
+Array = TypeVar("Array", np.ndarray, "torch.Tensor")
 
 
 class _Matrix(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_void_p) for n in ("weight", "packed", "scale", "bias")] + [
+    _fields_ = [(n, ctypes.c_void_p) for n in ("weight", "half", "packed", "scale", "bias")] + [
         (n, ctypes.c_int64) for n in ("rows", "columns")
     ]
 
@@ -67,27 +76,32 @@ class _Ends(ctypes.Structure):
     _fields_ = [("embedding", ctypes.c_void_p), ("norm", ctypes.c_void_p)]
 
 
-def rounded(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def numpy_of(array: np.ndarray | torch.Tensor) -> np.ndarray:
+    """The same numbers as a NumPy array, in the same memory where they lie on the CPU."""
+    return array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()
+
+
+def like(other: Array, array: np.ndarray) -> Array:
+    """`array`, in the same memory, as an array of the library that `other` is of."""
+    if isinstance(other, np.ndarray):
+        return array
+    import torch
+
+    return torch.from_numpy(array)
+
+
+def rounded(weight: Array) -> tuple[Array, Array]:
     """(rows, columns) -> int8 of the same shape and (rows,) scales, with weight ≈ int8 * scale."""
-    scale = weight.abs().amax(1).clamp(min=1e-12) / 127
-    return (weight / scale[:, None]).round().to(torch.int8), scale
-
-
-def _arena(size: int) -> torch.Tensor:
-    """(size,) bytes of memory, in pages of 2 MB where the system has them: a step reads all weights once, and with pages
-    of 4 KB it would look up some 25,000 addresses on the way."""
-    page = 2**21
-    memory = torch.empty(size + page, dtype=torch.uint8)
-    start = -memory.data_ptr() % page
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # no such call here: small pages
-        ctypes.CDLL(None).madvise(
-            ctypes.c_void_p(memory.data_ptr() + start), ctypes.c_size_t(size), 14
-        )  # MADV_HUGEPAGE
-    return memory[start : start + size]
+    exact = numpy_of(weight)
+    scale = np.abs(exact).max(1).clip(min=1e-12) / np.float32(127)
+    return like(weight, np.rint(exact / scale[:, None]).astype(np.int8)), like(weight, scale)
 
 
 def quantized(model: LanguageModel) -> LanguageModel:
     """A copy in float32 whose matrices hold exactly the values that int8 decoding uses: for measuring what rounding costs."""
+    import torch
+    from torch import nn
+
     model = copy.deepcopy(model)
     with torch.no_grad():
         for module in model.modules():
@@ -98,50 +112,54 @@ def quantized(model: LanguageModel) -> LanguageModel:
     return model
 
 
+def playable(config: ModelConfig) -> bool:
+    """Does native code exist here, and for models of this configuration: stacks of M, F and A with a tied head or heads of events?"""
+    known = config.family == "stack" and set(config.pattern.replace(" ", "")) <= set(LETTERS)
+    return known and bool(config.events or config.tied_head) and native.status()[0]
+
+
+def native_decoder(config: ModelConfig, weights: Mapping[str, np.ndarray], precision: str = "float32") -> Decoder:
+    """The decoder of a `playable` configuration; KeyError or ValueError where weights are missing or of another shape."""
+    if config.events:
+        from .decode_events import EventDecoder
+
+        return EventDecoder(config, weights, precision)
+    return Decoder(config, weights, precision)
+
+
 def decoder(model: LanguageModel, precision: str = "float32") -> LanguageModel | Decoder:
     """The fastest thing with `init_state`, `prefill` and `step` that gives this model's logits here.
 
-    Native code knows stacks of M, F and A with a tied head, or with the heads of an EventModel; any other model takes its own
-    step, in int8 with rounded weights.
+    A model that native code does not know takes its own step, in int8 with rounded weights.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}: give one of {', '.join(PRECISIONS)}")
-    if precision == "int8":
-        model = quantized(model)
-    on_cpu = all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
-    blocks = getattr(model.backbone, "blocks", None)
-    events = isinstance(model, EventModel)
-    known = (
-        blocks is not None
-        and all(isinstance(b.mixer, (Mamba, FeedForward, SparseAttention)) for b in blocks)
-        and (events or model.tied)
-    )
-    if not (on_cpu and known and native.status()[0]):
-        return model
-    if events:
-        from .decode_events import EventDecoder
-
-        return EventDecoder(model, precision)
-    return Decoder(model, precision)
+    here = all(p.device.type == "cpu" and str(p.dtype) == "torch.float32" for p in model.parameters())
+    if here and playable(model.config):
+        weights = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+        return native_decoder(model.config, weights, precision)
+    return quantized(model) if precision == "int8" else model
 
 
 class Decoder:
-    """A frozen copy of a stack's weights, laid out for `step`. States are the model's own: see LanguageModel.init_state."""
+    """A frozen copy of a stack's weights, laid out for `step`."""
 
-    _widest = 0  # floats that a step needs side by side beyond what its blocks need
-
-    def __init__(self, model: LanguageModel, precision: str = "float32"):
+    def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray], precision: str = "float32"):
         library = native.loaded()
         if (library.block_size(), library.matrix_size()) != (ctypes.sizeof(_Block), ctypes.sizeof(_Matrix)):
             raise RuntimeError("decode.py and decode.cpp disagree about the layout of a block")
-        self.model, self.precision, self.config = model, precision, model.config
+        self.config, self.precision = config, precision
+        self._given, self._halves = weights, bool(library.halves())
         self._library, self._turn = library, threading.Lock()
-        self._bound_to, self._batch, self._bound = None, 0, ()
+        self._bound_to: list | None = None  # the state that the blocks point at, …
+        self._bound: tuple[Any, ...] = ()  # … its arrays, …
+        self._pieces, self._rows = 0, 0  # … of how many pieces, and room for how many rows
+        self._letters = config.pattern.replace(" ", "")
         self._team = Team(1)
-        self._blocks, self._head = (_Block * len(model.backbone.blocks))(), _Matrix()
-        self._ends = _Ends()
-        with torch.no_grad():
-            self._arena = _laid_out(self._parts())
+        self._blocks, self._head = (_Block * len(self._letters))(), _Matrix()
+        self._ends, self._widest = _Ends(), self._most_side_by_side()
+        self._arena = _laid_out(self._parts())
+        self._given = {}  # all of it has been copied
         self._weights = (
             self._blocks,
             ctypes.c_int64(len(self._blocks)),
@@ -151,138 +169,226 @@ class Decoder:
         if self._arena.nbytes > SMALL:
             self._team = Team(library.thread_count())
 
+    @property
+    def threads(self) -> int:
+        """How many threads decode at most."""
+        return self._team.most
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of all that one step reads, states apart."""
+        return self._arena.nbytes
+
+    # ------------------------------------------------------------------ weights
+
     def _parts(self) -> Iterator[_Part]:
         """All that a step reads, in the order of its use. A tied head in float32 is the embedding itself."""
         yield from self._stack()
-        yield from self._matrix(self._head, self.model.embedding.weight, shape=self._vocabulary)
+        yield from self._matrix(self._head, "embedding.weight", shape=self._vocabulary)
 
     def _stack(self) -> Iterator[_Part]:
         """Embedding, blocks and norm."""
         D = self.config.d_model
-        yield _Part(self._ends, "embedding", self.model.embedding.weight, self._vocabulary)
-        for made, block in zip(self._blocks, self.model.backbone.blocks, strict=True):
-            yield _Part(made, "norm", block.norm.weight, (D,))
-            yield from self._mixer(made, block.mixer)
-        yield _Part(self._ends, "norm", self.model.norm.weight, (D,))
+        yield _Part(self._ends, "embedding", self._table("embedding.weight"), self._vocabulary)
+        for i, (made, letter) in enumerate(zip(self._blocks, self._letters)):
+            made.kind = ord(letter)
+            yield _Part(made, "norm", self._given[f"backbone.blocks.{i}.norm.weight"], (D,))
+            mixer = {"M": self._mamba, "F": self._feed_forward, "A": self._attention_block}[letter]
+            yield from mixer(made, f"backbone.blocks.{i}.mixer")
+        yield _Part(self._ends, "norm", self._given["norm.weight"], (D,))
 
     @property
     def _vocabulary(self) -> tuple[int, int]:
         return self.config.vocab_size, self.config.d_model
 
-    def _matrix(
-        self, made: _Matrix, weight: torch.Tensor, bias: torch.Tensor | None = None, shape=None
-    ) -> Iterator[_Part]:
-        made.rows, made.columns = shape = shape or tuple(weight.shape)
+    def _table(self, name: str) -> np.ndarray:
+        """A matrix of which single rows are looked up."""
+        if self.precision == "float32":
+            return self._given[name]
+        levels, scale = rounded(self._given[name])
+        return levels * scale[:, None]
+
+    def _matrix(self, made: _Matrix, name: str, shape: tuple[int, int], bias: str = "") -> Iterator[_Part]:
+        made.rows, made.columns = shape
+        weight = self._given[name]
         if self.precision == "int8":
             levels, scale = rounded(weight)
             yield _Part(made, "packed", levels, shape)
             yield _Part(made, "scale", scale, shape[:1])
+        elif self._halves and (half := _in_half_the_bytes(weight)) is not None:
+            yield _Part(made, "half", half, shape)
         else:
             yield _Part(made, "weight", weight, shape)
-        if bias is not None:
-            yield _Part(made, "bias", bias, shape[:1])
+        if bias:
+            yield _Part(made, "bias", self._given[bias], shape[:1])
 
-    def _mixer(self, made: _Block, mixer: nn.Module) -> Iterator[_Part]:
-        D = self.config.d_model
-        if isinstance(mixer, Mamba):
-            E, N, K, R = mixer.E, mixer.N, mixer.K, mixer.R
-            made.kind, made.N, made.K, made.R = ord("M"), N, K, R
-            yield from self._matrix(made.in_, mixer.in_proj.weight, shape=(2 * E, D))
-            yield _Part(made, "conv", mixer.conv1d.weight[:, 0].T, (K, E))
-            yield _Part(made, "conv_bias", mixer.conv1d.bias, (E,))
-            yield from self._matrix(made.x_proj, mixer.x_proj.weight, shape=(R + 2 * N, E))
-            yield from self._matrix(made.dt_proj, mixer.dt_proj.weight, mixer.dt_proj.bias, (E, R))
-            yield _Part(made, "A", -torch.exp(mixer.A_log), (E, N))
-            yield _Part(made, "D", mixer.D, (E,))
-            yield from self._matrix(made.out, mixer.out_proj.weight, shape=(D, E))
-        elif isinstance(mixer, FeedForward):
-            made.kind, F = ord("F"), mixer.up.out_features
-            yield from self._matrix(made.in_, mixer.up.weight, shape=(F, D))
-            yield from self._matrix(made.out, mixer.down.weight, shape=(D, F))
-        else:
-            made.kind, made.H, made.window, made.stride, made.reach = ord("A"), mixer.H, mixer.w, mixer.s, mixer.r
-            made.marks, made.most = mixer.r // mixer.s + 1, mixer.r
-            yield from self._matrix(made.in_, mixer.qkv.weight, shape=(3 * D, D))
-            yield _Part(made, "bias", mixer.relative_bias(torch.arange(mixer.r + 1)), (mixer.H, mixer.r + 1))
-            yield from self._matrix(made.out, mixer.out.weight, shape=(D, D))
+    def _mamba(self, made: _Block, at: str) -> Iterator[_Part]:
+        D, (E, N, K, R) = self.config.d_model, self._mamba_sizes
+        made.N, made.K, made.R = N, K, R
+        yield from self._matrix(made.in_, f"{at}.in_proj.weight", (2 * E, D))
+        yield _Part(made, "conv", self._given[f"{at}.conv1d.weight"][:, 0].T, (K, E))
+        yield _Part(made, "conv_bias", self._given[f"{at}.conv1d.bias"], (E,))
+        yield from self._matrix(made.x_proj, f"{at}.x_proj.weight", (R + 2 * N, E))
+        yield from self._matrix(made.dt_proj, f"{at}.dt_proj.weight", (E, R), f"{at}.dt_proj.bias")
+        yield _Part(made, "A", -np.exp(self._given[f"{at}.A_log"]), (E, N))
+        yield _Part(made, "D", self._given[f"{at}.D"], (E,))
+        yield from self._matrix(made.out, f"{at}.out_proj.weight", (D, E))
 
-    def init_state(self, batch_size: int = 1):
-        return self.model.init_state(batch_size)
+    @property
+    def _mamba_sizes(self) -> tuple[int, int, int, int]:
+        """E, N, K and R of a Mamba block."""
+        c = self.config
+        return c.expand * c.d_model, c.d_state, c.d_conv, c.dt_rank or math.ceil(c.d_model / 16)
 
-    def prefill(self, ids: torch.Tensor, state) -> torch.Tensor:
-        """The seed is read in parallel by the model itself."""
-        with torch.no_grad():
-            return self.model.prefill(ids, state)
+    def _feed_forward(self, made: _Block, at: str) -> Iterator[_Part]:
+        D, F = self.config.d_model, self.config.d_ff
+        yield from self._matrix(made.in_, f"{at}.up.weight", (F, D))
+        yield from self._matrix(made.out, f"{at}.down.weight", (D, F))
 
-    def step(self, ids: torch.Tensor, state) -> torch.Tensor:
-        """(B,) tokens -> logits (B, V), written anew at every step: copy what you keep."""
-        with self._turn:  # the scratch memory serves one step at a time
-            batch, ids = len(ids), ids.to(torch.int64).contiguous()
-            self._turn_to(state, batch)
-            began = time.perf_counter()
-            wrong = self._library.decode_step(
-                *self._weights,
-                ctypes.byref(self._head),
-                native.address("ids", ids, torch.int64, (batch,)),
-                ctypes.c_void_p(self._logits.data_ptr()),
-                ctypes.c_int64(batch),
-                ctypes.c_int64(self.config.d_model),
-                *self._scratch,
-                ctypes.c_int64(self._team.size),
-            )
-            self._team.took(time.perf_counter() - began)
-            if wrong:
-                raise ValueError(f"an id of {ids.tolist()} lies outside the vocabulary of {self.config.vocab_size}")
-            self._move_on()
-            return self._logits
+    def _attention_block(self, made: _Block, at: str) -> Iterator[_Part]:
+        c, D = self.config, self.config.d_model
+        made.H, made.window, made.stride, made.reach = c.n_heads, c.attn_window, c.attn_stride, c.attn_reach
+        made.marks, made.most = c.attn_reach // c.attn_stride + 1, c.attn_reach
+        yield from self._matrix(made.in_, f"{at}.qkv.weight", (3 * D, D))
+        yield _Part(made, "bias", self._relative_bias(at), (c.n_heads, c.attn_reach + 1))
+        yield from self._matrix(made.out, f"{at}.out.weight", (D, D))
 
-    def _turn_to(self, state: list, batch: int) -> None:
-        """Make this state of the blocks the one that the next step reads and moves on."""
-        if self._bound_to is not state or self._batch != batch or self._bound != _addresses(state):
-            self._bind(state, batch)
+    def _relative_bias(self, at: str) -> np.ndarray:
+        """(H, r + 1) what is added to a score at each distance: SparseAttention.relative_bias."""
+        c, distance = self.config, np.arange(self.config.attn_reach + 1)
+        if c.attn_bias == "learned":
+            return self._given[f"{at}.bias"][:, distance.clip(max=c.attn_window)]
+        if c.attn_bias == "none":
+            return np.zeros((c.n_heads, len(distance)), np.float32)
+        slopes = np.exp2(np.float32(-8 / c.n_heads) * np.arange(1, c.n_heads + 1, dtype=np.float32))
+        return -slopes[:, None] * distance.astype(np.float32)
+
+    # ------------------------------------------------------------------ states
+
+    def init_state(self, batch_size: int = 1) -> Any:
+        """An empty past for `batch_size` pieces, in NumPy arrays."""
+        return self._empty_past(batch_size)
+
+    def _empty_past(self, batch: int) -> list:
+        c, (E, N, K, _) = self.config, self._mamba_sizes
+        marks = c.attn_reach // c.attn_stride + 1
+
+        def zeros(*shape: int) -> np.ndarray:
+            return np.zeros((batch, *shape), np.float32)
+
+        def of(letter: str) -> MambaState | AttentionState | None:
+            if letter == "M":
+                return MambaState(zeros(K - 1, E), zeros(E, N))
+            if letter == "F":
+                return None
+            ring, far = (c.n_heads, c.attn_window, c.d_model // c.n_heads), (c.n_heads, marks, c.d_model // c.n_heads)
+            return AttentionState(zeros(*ring), zeros(*ring), zeros(*far), zeros(*far))
+
+        return [of(letter) for letter in self._letters]
+
+    def _turn_to(self, state: list, pieces: int, rows: int) -> None:
+        """Make this state of the blocks the one that the next call reads and moves on, and room for so many rows."""
+        same = self._bound_to is state and self._pieces == pieces and rows <= self._rows
+        if not same or not all(a is b for a, b in zip(self._bound, _arrays(state), strict=True)):
+            self._bind(state, pieces, rows)
         for made, past in self._attention:
             made.position = past.position
 
-    def _move_on(self) -> None:
-        """The blocks have read one more token."""
+    def _move_on(self, tokens: int = 1) -> None:
+        """The blocks have read so many tokens more."""
         for _, past in self._attention:
-            past.position += 1
+            past.position += tokens
 
-    def _bind(self, state, batch: int) -> None:
-        """Point the blocks at this state's tensors, once they are what C++ expects, and make room for such a batch."""
+    def _bind(self, state: list, pieces: int, rows: int) -> None:
+        """Point the blocks at this state's arrays, once they are what C++ expects, and make room for so many rows."""
         self._bound_to, attention = None, []  # bound to nothing while a check may fail
-        wide, small, scores, D = max(self._widest, self.config.d_model), 1, 1, self.config.d_model
-        mid = D
-        for made, block, past in zip(self._blocks, self.model.backbone.blocks, state, strict=True):
-            mixer = block.mixer
-            if isinstance(mixer, Mamba):
-                made.s0 = _state("conv", past.conv, (batch, mixer.K - 1, mixer.E))
-                made.s1 = _state("ssm", past.ssm, (batch, mixer.E, mixer.N))
-                wide, mid, small = max(wide, 2 * mixer.E), max(mid, mixer.E), max(small, mixer.R + 2 * mixer.N)
-            elif isinstance(mixer, SparseAttention):
-                ring, marks = ((batch, mixer.H, n, D // mixer.H) for n in (made.window, made.marks))
+        c, (E, N, K, _) = self.config, self._mamba_sizes
+        for made, letter, past in zip(self._blocks, self._letters, state, strict=True):
+            if letter == "M":
+                made.s0 = _state("conv", past.conv, (pieces, K - 1, E))
+                made.s1 = _state("ssm", past.ssm, (pieces, E, N))
+            elif letter == "A":
+                ring, marks = ((pieces, c.n_heads, n, c.d_model // c.n_heads) for n in (made.window, made.marks))
                 made.s0, made.s1 = _state("keys", past.keys, ring), _state("values", past.values, ring)
                 made.s2 = _state("landmark_keys", past.landmark_keys, marks)
                 made.s3 = _state("landmark_values", past.landmark_values, marks)
-                scores = max(scores, mixer.H * (made.window + made.marks))
                 attention.append((made, past))
+        self._make_room(pieces, rows)
+        self._bound_to, self._pieces, self._bound, self._attention = state, pieces, tuple(_arrays(state)), attention
+
+    def _make_room(self, pieces: int, rows: int) -> None:
+        """Scratch memory for so many rows of activations, and logits of so many pieces."""
+        D, (wide, mid, small, scores) = self.config.d_model, self._widest
+        self._rows = rows
+        self._buffers = [np.empty(rows * n, np.float32) for n in (D, self._team.most * D, wide, mid, small, scores)]
+        self._scratch = [ctypes.c_void_p(b.ctypes.data) for b in self._buffers]
+        self._logits = np.empty((pieces, self.config.vocab_size), np.float32)
+
+    def _most_side_by_side(self) -> tuple[int, int, int, int]:
+        """Floats a row that a step holds at once: wide, mid, small and scores of decode.cpp."""
+        c, D, (E, N, _, R) = self.config, self.config.d_model, self._mamba_sizes
+        marks = c.attn_reach // c.attn_stride + 1
+        return max(2 * E, 3 * D, c.d_ff), max(E, D), R + 2 * N, c.n_heads * (c.attn_window + marks)
+
+    # ------------------------------------------------------------------ playing
+
+    def prefill(self, ids: Array, state: Any) -> Array:
+        """Read (B, L) tokens; `state` moves on in place; logits (B, V) of what follows the last one, written anew at every call."""
+        given = np.ascontiguousarray(numpy_of(ids), np.int64)
+        with self._turn:
+            if len(given) == 1:  # one piece: many tokens at once
+                for first in range(0, given.shape[1], CHUNK):
+                    logits = self._run(given[0, first : first + CHUNK], state, in_time=True)
             else:
-                wide = max(wide, mixer.up.out_features)
-        self._buffers = [torch.empty(batch * n) for n in (D, self._team.most * D, wide, mid, small, scores)]
-        self._scratch = [ctypes.c_void_p(t.data_ptr()) for t in self._buffers]
-        self._logits = torch.empty(batch, self.config.vocab_size)
-        self._bound_to, self._batch, self._bound, self._attention = state, batch, _addresses(state), attention
+                for column in np.ascontiguousarray(given.T):
+                    logits = self._run(column, state, in_time=False)
+        return like(ids, logits)
+
+    def step(self, ids: Array, state: Any) -> Array:
+        """(B,) tokens -> logits (B, V), written anew at every step: copy what you keep."""
+        with self._turn:  # the scratch memory serves one step at a time
+            return like(ids, self._run(np.ascontiguousarray(numpy_of(ids), np.int64), state, in_time=False))
+
+    def _run(self, ids: np.ndarray, state: list, in_time: bool) -> np.ndarray:
+        rows = len(ids)
+        self._turn_to(state, 1 if in_time else rows, rows)
+        began = time.perf_counter()
+        wrong = self._library.decode_step(
+            *self._weights,
+            ctypes.byref(self._head),
+            native.address("ids", ids, "int64", (rows,)),
+            ctypes.c_void_p(self._logits.ctypes.data),
+            ctypes.c_int64(rows),
+            ctypes.c_int64(self.config.d_model),
+            *self._scratch,
+            ctypes.c_int64(self._team.size),
+            ctypes.c_int64(in_time),
+        )
+        if rows == 1:
+            self._team.took(time.perf_counter() - began)
+        if wrong:
+            raise ValueError(f"an id of {ids.tolist()} lies outside the vocabulary of {self.config.vocab_size}")
+        self._move_on(rows if in_time else 1)
+        return self._logits
 
 
-def _state(name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> int | None:
-    return native.address(f"the state's {name}", tensor, torch.float32, shape).value
+def _state(name: str, array: np.ndarray | torch.Tensor, shape: tuple[int, ...]) -> int | None:
+    return native.address(f"the state's {name}", array, "float32", shape).value
 
 
-def _addresses(state) -> list[int]:
-    """Where the tensors of a state lie: whoever puts another tensor into it is noticed before C++ reads the former one."""
-    return [
-        t.data_ptr() for past in state if past is not None for t in vars(past).values() if isinstance(t, torch.Tensor)
-    ]
+def _arrays(state: list) -> list:
+    """The arrays of a state: whoever puts another one into it is noticed before C++ reads the former."""
+    return [a for past in state if past is not None for a in vars(past).values() if not isinstance(a, int)]
+
+
+def _in_half_the_bytes(weight: np.ndarray) -> np.ndarray | None:
+    """The same numbers as float16, as bits; None where some are none."""
+    with np.errstate(over="ignore"):
+        for part in (weight[:1], weight):  # most weights that do not fit show it in their first row
+            half = part.astype(np.float16)
+            if not np.array_equal(half.astype(np.float32), part) or not np.isfinite(half).all():
+                return None
+    return half.view(np.uint16)
 
 
 class _Part(NamedTuple):
@@ -290,25 +396,41 @@ class _Part(NamedTuple):
 
     owner: ctypes.Structure
     field: str
-    tensor: torch.Tensor
+    array: np.ndarray
     shape: tuple[int, ...]  # what decode.cpp takes it to be
 
 
-def _laid_out(parts: Iterable[_Part]) -> torch.Tensor:
+KINDS = {"packed": "int8", "half": "uint16"}  # of a part, by its field; float32 for all others
+
+
+def _laid_out(parts: Iterable[_Part]) -> np.ndarray:
     """Copy all parts into one arena in their order, each once, and write their addresses; the arena must outlive these."""
-    places: dict[tuple, int] = {}  # of a tensor -> its place
+    places: dict[tuple, int] = {}  # of an array -> its place
     parts, size = list(parts), 0
     for part in parts:
-        if _key(part.tensor) not in places:
-            places[_key(part.tensor)], size = size, size + -(-part.tensor.nbytes // 64) * 64
+        if _key(part.array) not in places:
+            places[_key(part.array)], size = size, size + -(-part.array.nbytes // 64) * 64
     arena = _arena(size)
-    for owner, field, tensor, shape in parts:
-        first = places[_key(tensor)]
-        copied = arena[first : first + tensor.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor.detach())
-        kind = torch.int8 if field == "packed" else torch.float32
-        setattr(owner, field, native.address(f"the model's {field}", copied, kind, shape).value)
+    for owner, field, array, shape in parts:
+        first = places[_key(array)]
+        copied = arena[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+        copied[...] = array
+        setattr(owner, field, native.address(f"the model's {field}", copied, KINDS.get(field, "float32"), shape).value)
     return arena
 
 
-def _key(tensor: torch.Tensor) -> tuple:
-    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+def _key(array: np.ndarray) -> tuple:
+    return array.ctypes.data, array.dtype, array.shape, array.strides
+
+
+def _arena(size: int) -> np.ndarray:
+    """(size,) bytes of memory, in pages of 2 MB where the system has them: a step reads all weights once, and with pages
+    of 4 KB it would look up some 25,000 addresses on the way."""
+    page = 2**21
+    memory = np.empty(size + page, np.uint8)
+    start = -memory.ctypes.data % page
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # no such call here: small pages
+        ctypes.CDLL(None).madvise(
+            ctypes.c_void_p(memory.ctypes.data + start), ctypes.c_size_t(size), 14
+        )  # MADV_HUGEPAGE
+    return memory[start : start + size]

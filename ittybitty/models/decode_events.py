@@ -3,7 +3,7 @@
     step(ids, state)                     one id, as EventModel.step
     events(state, rules, choice, …)      whole events of one piece, endlessly: what generation plays
 
-`events` draws what `sampling.sample` draws from the logits of `step` within the rules of tokenizers/events/grammar.py, with
+`events` draws what `sampling.draw` draws from the logits of `step` within the rules of tokenizers/events/grammar.py, with
 the same random numbers: one for each id. Both are written twice, in Python and in C++, and a test holds them together.
 
 Left out: repetition penalties and drawing for a batch; `step` gives logits for both.
@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
 
+from ..config import ModelConfig
 from . import native
-from .decode import Decoder, _Matrix, _Part
-from .events import BOS, PAD, VELOCITY, EventModel, EventState, G
+from .decode import CHUNK, Array, Decoder, _Matrix, _Part, like, numpy_of
+from .parts import BOS, DURATION, KEYS, NONE, PAD, VELOCITY, WHAT, G, classes_of, ids_before_an_event, starts_of
+from .states import EventState
 
 AHEAD = 64  # events whose random numbers are drawn at once
 
@@ -30,11 +31,16 @@ AHEAD = 64  # events whose random numbers are drawn at once
 class PastRules(Protocol):
     """What the past of a piece forbids, at the beginning of an event: EventState of the grammar."""
 
-    waited: bool
-    highest: int
-    pedal: bool
-    fresh: bool
-    silent: int
+    @property
+    def waited(self) -> bool: ...
+    @property
+    def highest(self) -> int: ...
+    @property
+    def pedal(self) -> bool: ...
+    @property
+    def fresh(self) -> bool: ...
+    @property
+    def silent(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,13 @@ class Choice:
     temperature: Sequence[float] = (1.0,) * G
     top_k: Sequence[int] = (0,) * G
     top_p: Sequence[float] = (1.0,) * G
+
+
+class Drawn(NamedTuple):
+    """One event, or the end of the piece."""
+
+    ids: list[int]  # G of them; one for the end
+    log_end: float  # logarithm of the probability that the model gave to the end of the piece in its place
 
 
 class _Head(ctypes.Structure):
@@ -73,75 +86,122 @@ class _Choice(ctypes.Structure):
 
 
 class EventDecoder(Decoder):
-    """A frozen copy of an EventModel's weights; states are the model's own."""
+    """A frozen copy of an EventModel's weights."""
 
-    def __init__(self, model: EventModel, precision: str = "float32"):
+    def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray], precision: str = "float32"):
         if native.loaded().head_size() != ctypes.sizeof(_Head):
             raise RuntimeError("decode_events.py and events.cpp disagree about the layout of a head")
-        self._heads, self._widest = (_Head * G)(), 2 * model.config.d_model
-        super().__init__(model, precision)
-        self._told, self._written = torch.empty(model.config.d_model), torch.empty(G, dtype=torch.int64)
-        self._one = torch.empty(max(model.classes))  # logits of one part
+        self._heads = (_Head * G)()
+        self.starts, self.classes = starts_of(config.events), classes_of(config.events)
+        self._conditions: list[np.ndarray] = []  # (classes, D) of each part but the last
+        super().__init__(config, weights, precision)
+        self._told, self._written = np.empty(config.d_model, np.float32), np.empty(G, np.int64)
+        self._one, self._end = (
+            np.empty(max(self.classes), np.float32),
+            ctypes.c_double(),
+        )  # logits of one part; of the end
 
     def _parts(self) -> Iterator[_Part]:
         yield from self._stack()
-        D, heads = self.config.d_model, self.model.head
+        D = self.config.d_model
         for part, made in enumerate(self._heads):
-            norm, up, _, down = heads.inner[part]
-            out, made.start = heads.out[part], self.model.starts[part]
-            yield _Part(made, "norm", norm.weight, (D,))
-            yield from self._matrix(made.up, up.weight, shape=(2 * D, D))
-            yield from self._matrix(made.down, down.weight, shape=(D, 2 * D))
-            yield from self._matrix(made.out, out.weight, out.bias, (self.model.classes[part], D))
+            made.start = self.starts[part]
+            yield _Part(made, "norm", self._given[f"head.inner.{part}.0.weight"], (D,))
+            yield from self._matrix(made.up, f"head.inner.{part}.1.weight", (2 * D, D))
+            yield from self._matrix(made.down, f"head.inner.{part}.3.weight", (D, 2 * D))
+            shape = self.classes[part], D
+            yield from self._matrix(made.out, f"head.out.{part}.weight", shape, f"head.out.{part}.bias")
             if part < VELOCITY:
-                yield _Part(made, "condition", heads.condition[part].weight, (self.model.classes[part], D))
+                self._conditions.append(self._table(f"head.condition.{part}.weight").copy())
+                yield _Part(made, "condition", self._conditions[part], shape)
 
-    @torch.no_grad()
-    def step(self, ids: torch.Tensor, state: EventState) -> torch.Tensor:
-        """Read one id (B,); `state` moves on in place; logits (B, V)."""
+    def init_state(self, batch_size: int = 1) -> EventState:
+        """An empty past for `batch_size` pieces, in NumPy arrays."""
+        h = np.zeros((batch_size, self.config.d_model), np.float32)
+        return EventState(self._empty_past(batch_size), h, h)
+
+    # ------------------------------------------------------------------ id by id
+
+    def prefill(self, ids: Array, state: EventState) -> Array:
+        """Read (B, L) ids; `state` moves on in place; logits (B, V) of what follows the last one."""
+        given = np.ascontiguousarray(numpy_of(ids), np.int64)
         with self._turn:
-            model, row = self.model, int(ids[0])
-            if row == BOS or len(state.ids) == VELOCITY:
-                event = [*state.ids, ids] if row != BOS else [ids]
-                whole = torch.stack([torch.full_like(ids, PAD)] * (G - len(event)) + event, dim=1)
-                state.h = self._read(whole.to(torch.int64).contiguous(), state)
-                state.told, state.ids = state.h, []
-            else:
-                part = len(state.ids)
-                state.told = model.head.tell(state.told, part, model._class(ids, part))
-                state.ids = [*state.ids, ids]
-            part = len(state.ids)
-            return model._full(self._predict(part, state.told.contiguous(), state), part, state.ids)
+            if state.ids:
+                given = np.concatenate([np.stack([numpy_of(one) for one in state.ids], 1), given], 1)
+            elif len(given[0]):
+                shift = -ids_before_an_event(given[0, :2].tolist(), self.starts) % G
+                given = np.pad(given, ((0, 0), (shift, 0)), constant_values=PAD)
+            whole = given.shape[1] // G * G
+            if whole:
+                state.h = like(ids, self._read_events(given[:, :whole].reshape(len(given), -1, G), state))
+            state.ids, told = [], numpy_of(state.h)
+            for part, column in enumerate(given[:, whole:].T):
+                told = self._tell(told, part, column)
+                state.ids.append(like(ids, column.copy()))
+            state.told = like(ids, told)
+            return like(ids, self._logits_of_next(state))
 
-    def _read(self, events: torch.Tensor, state: EventState) -> torch.Tensor:
-        """(B, G) ids of whole events -> (B, D) what the norm makes of the blocks' output."""
-        batch, D = len(events), self.config.d_model
-        self._turn_to(state.backbone, batch)
-        h = torch.empty(batch, D)
+    def step(self, ids: Array, state: EventState) -> Array:
+        """Read one id (B,); `state` moves on in place; logits (B, V)."""
+        given = np.ascontiguousarray(numpy_of(ids), np.int64)
+        with self._turn:
+            if given[0] == BOS or len(state.ids) == VELOCITY:
+                event = [given] if given[0] == BOS else [*map(numpy_of, state.ids), given]
+                whole = np.stack([np.full_like(given, PAD)] * (G - len(event)) + event, axis=1)
+                state.h = state.told = like(ids, self._read(whole, state, in_time=False))
+                state.ids = []
+            else:
+                state.told = like(ids, self._tell(numpy_of(state.told), len(state.ids), given))
+                state.ids = [*state.ids, like(ids, given)]
+            return like(ids, self._logits_of_next(state))
+
+    def _read_events(self, events: np.ndarray, state: EventState) -> np.ndarray:
+        """(B, T, G) ids of whole events -> (B, D) after the last one."""
+        if len(events) == 1:  # one piece: many events at once
+            chunks = [events[0, first : first + CHUNK] for first in range(0, events.shape[1], CHUNK)]
+            return [self._read(chunk, state, in_time=True) for chunk in chunks][-1][-1:].copy()
+        return [self._read(events[:, i], state, in_time=False) for i in range(events.shape[1])][-1]
+
+    def _read(self, events: np.ndarray, state: EventState, in_time: bool) -> np.ndarray:
+        """(rows, G) ids of whole events -> (rows, D) what the norm makes of the blocks' output."""
+        rows, D, events = len(events), self.config.d_model, np.ascontiguousarray(events)
+        self._turn_to(state.backbone, 1 if in_time else rows, rows)
+        h = np.empty((rows, D), np.float32)
         wrong = self._library.event_read(
             *self._weights,
             ctypes.c_int64(self.config.vocab_size),
-            native.address("ids", events, torch.int64, (batch, G)),
-            native.address("h", h, torch.float32, (batch, D)),
-            ctypes.c_int64(batch),
+            native.address("ids", events, "int64", (rows, G)),
+            ctypes.c_void_p(h.ctypes.data),
+            ctypes.c_int64(rows),
             ctypes.c_int64(D),
             *self._scratch,
             ctypes.c_int64(self._team.size),
+            ctypes.c_int64(in_time),
         )
         if wrong:
             raise ValueError(f"an id of {events.tolist()} lies outside the vocabulary of {self.config.vocab_size}")
-        self._move_on()
+        self._move_on(rows if in_time else 1)
         return h
 
-    def _predict(self, part: int, told: torch.Tensor, state: EventState) -> torch.Tensor:
+    def _tell(self, told: np.ndarray, part: int, ids: np.ndarray) -> np.ndarray:
+        """(B, D) told the parts before, and (B,) ids of this part -> (B, D) that knows it too."""
+        classes = (ids - self.starts[part]).clip(0, self.classes[part] - 1)
+        return told + self._conditions[part][classes]
+
+    def _logits_of_next(self, state: EventState) -> np.ndarray:
+        """(B, V) logits of the next id; -inf where an id cannot stand."""
+        part, known = len(state.ids), [numpy_of(one) for one in state.ids]
+        return self._full(self._predict(part, numpy_of(state.told), state), part, known)
+
+    def _predict(self, part: int, told: np.ndarray, state: EventState) -> np.ndarray:
         """(B, D) told the parts before -> logits (B, classes) of a part."""
         batch, D = told.shape
-        self._turn_to(state.backbone, batch)
-        logits = torch.empty(batch, self.model.classes[part])
+        self._turn_to(state.backbone, batch, batch)
+        logits, told = np.empty((batch, self.classes[part]), np.float32), np.ascontiguousarray(told)
         self._library.event_head(
             ctypes.byref(self._heads[part]),
-            native.address("h", told, torch.float32, (batch, D)),
-            native.address("logits", logits, torch.float32, (batch, self.model.classes[part])),
+            native.address("h", told, "float32", (batch, D)),
+            ctypes.c_void_p(logits.ctypes.data),
             ctypes.c_int64(batch),
             ctypes.c_int64(D),
             *self._scratch,
@@ -149,13 +209,28 @@ class EventDecoder(Decoder):
         )
         return logits
 
-    def events(
-        self, state: EventState, past: PastRules, choice: Choice, generator: torch.Generator | None = None
-    ) -> Iterator[list[int]]:
-        """The next events of one piece, G ids each, endlessly; or its end, one id, and nothing after it.
+    def _full(self, logits: np.ndarray, part: int, known: list[np.ndarray]) -> np.ndarray:
+        """(B, classes) of a part -> (B, V): EventModel._full."""
+        start = self.starts[part]
+        full = np.full((len(logits), self.config.vocab_size), -np.inf, np.float32)
+        full[:, start : start + self.classes[part]] = logits
+        if part >= DURATION:
+            pedal = known[WHAT] - self.starts[WHAT] >= KEYS
+            if part == VELOCITY:  # also where a window begins within the event
+                pedal |= known[DURATION] == NONE
+            full[pedal] = -np.inf
+            full[pedal, NONE] = 0.0
+        return full
 
-        `state` stands behind a whole event, and moves on with each that is given. ValueError if the logits are not finite
-        numbers, or the rules allow nothing.
+    # ------------------------------------------------------------------ event by event
+
+    def events(
+        self, state: EventState, past: PastRules, choice: Choice, chances: Callable[[int], np.ndarray]
+    ) -> Iterator[Drawn]:
+        """The next events of one piece, endlessly; or its end, and nothing after it.
+
+        `chances(n)` gives n random numbers in [0, 1). `state` stands behind a whole event, and moves on with each that is
+        given. ValueError if the logits are not finite numbers, or the rules allow nothing.
         """
         if not min(choice.temperature) > 0:
             raise ValueError(f"temperature is {choice.temperature}: give more than 0")
@@ -166,35 +241,33 @@ class EventDecoder(Decoder):
         drawn = _Choice(ctypes.addressof(times), choice.longest, choice.pedals, choice.end)
         for name in ("temperature", "top_p", "top_k"):
             setattr(drawn, name, type(getattr(drawn, name))(*getattr(choice, name)))
-        state.told = state.h = (
-            state.h.detach().clone()
-        )  # it may be the end of a whole prompt's, which could not be freed
+        state.told = state.h = like(state.h, np.array(numpy_of(state.h), np.float32))  # this one is written to
         while True:
-            chances = torch.rand(AHEAD, G, generator=generator, dtype=torch.float64).numpy()
-            for row in chances:
-                written = self._draw(state, rules, drawn, row)
-                yield written
-                if len(written) < G:
+            for row in chances(AHEAD * G).reshape(AHEAD, G):
+                event = self._draw(state, rules, drawn, row)
+                yield event
+                if len(event.ids) < G:
                     return
 
-    def _draw(self, state: EventState, rules: _Rules, choice: _Choice, chances: np.ndarray) -> list[int]:
+    def _draw(self, state: EventState, rules: _Rules, choice: _Choice, chances: np.ndarray) -> Drawn:
         """One event, drawn and read."""
         D = self.config.d_model
         with self._turn:
             if state.ids:
                 raise ValueError("the state stands within an event: go on with step() up to its end")
-            self._turn_to(state.backbone, 1)
+            self._turn_to(state.backbone, 1, 1)
             began = time.perf_counter()
             count = self._library.event_draw(
                 *self._weights,
                 self._heads,
-                native.address("h", state.h, torch.float32, (1, D)),
+                native.address("h", numpy_of(state.h), "float32", (1, D)),
                 ctypes.byref(rules),
                 ctypes.byref(choice),
                 ctypes.c_void_p(chances.ctypes.data),
-                ctypes.c_void_p(self._written.data_ptr()),
-                ctypes.c_void_p(self._told.data_ptr()),
-                ctypes.c_void_p(self._one.data_ptr()),
+                ctypes.c_void_p(self._written.ctypes.data),
+                ctypes.c_void_p(self._told.ctypes.data),
+                ctypes.c_void_p(self._one.ctypes.data),
+                ctypes.byref(self._end),
                 ctypes.c_int64(D),
                 *self._scratch,
                 ctypes.c_int64(self._team.size),
@@ -207,4 +280,4 @@ class EventDecoder(Decoder):
             if count == G:
                 self._move_on()
                 state.told = state.h
-            return self._written[:count].tolist()
+            return Drawn(self._written[:count].tolist(), self._end.value)

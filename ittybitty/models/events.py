@@ -21,7 +21,6 @@ Letters as in layers.py; G = 4 ids an event, T events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -32,21 +31,8 @@ from ..config import ModelConfig
 from ..errors import ConfigError
 from .layers import Backbone
 from .lm import IGNORED, LanguageModel, _CrossEntropy
-
-G = 4  # ids an event
-TIME, WHAT, DURATION, VELOCITY = range(G)
-PAD, NONE, BOS, EOS = range(4)  # ids below the first time; a pedal movement has NONE for duration and velocity
-KEYS = 88  # `what` counts the keys first, then the movements of the pedal
-
-
-@dataclass
-class EventState:
-    """The backbone's memory, its last output, and the ids of the event that is being written."""
-
-    backbone: object
-    h: torch.Tensor  # (B, D) after the last whole event; zeros before the first
-    told: torch.Tensor  # (B, D) h and the conditions of the ids so far
-    ids: list[torch.Tensor] = field(default_factory=list)  # (B,) each; fewer than G
+from .parts import BOS, DURATION, KEYS, NONE, PAD, VELOCITY, WHAT, G, classes_of, ids_before_an_event, starts_of
+from .states import EventState
 
 
 class EventHeads(nn.Module):
@@ -54,7 +40,7 @@ class EventHeads(nn.Module):
 
     def __init__(self, sizes: tuple[int, ...], d_model: int):
         super().__init__()
-        classes = (sizes[TIME] + 1, *sizes[WHAT:])  # the end of the piece is one more class of time, the first
+        classes = classes_of(sizes)
         branches = [_inner(d_model) for _ in classes]
         outputs = [nn.Linear(d_model, n) for n in classes]
         conditions = [nn.Embedding(n, d_model) for n in classes[:-1]]
@@ -102,22 +88,13 @@ class EventModel(LanguageModel):
         super().__init__(backbone, config, nn.Embedding(config.vocab_size, d_in), norm, EventHeads(sizes, d_out))
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.d_out = d_out
-        starts = [EOS, *(EOS + 1 + sum(sizes[:i]) for i in range(1, G))]  # id of class 0 of each part
-        self.starts, self.classes = starts, (sizes[TIME] + 1, *sizes[WHAT:])
+        self.starts, self.classes = starts_of(sizes), classes_of(sizes)
 
     # ------------------------------------------------------------------ events and ids
 
     def _lead(self, ids: torch.Tensor) -> int:
         """How many ids of the first row stand before its first event boundary: 0 … 3. All rows must be alike."""
-        row = ids[0, :2].tolist()
-        first = row[0]
-        if first == BOS:
-            return 1
-        if first == NONE:
-            return 2 if row[1:] == [NONE] else 1
-        if first < self.starts[WHAT]:
-            return 0
-        return G - sum(first >= start for start in self.starts[WHAT:])
+        return ids_before_an_event(ids[0, :2].tolist(), self.starts)
 
     def _grouped(self, ids: torch.Tensor, lead: int) -> torch.Tensor:
         """(B, L) -> (B, T, G) whole events; what stands before the first boundary becomes an event with PAD in front."""

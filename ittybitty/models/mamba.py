@@ -13,7 +13,6 @@ Left out: the fused CUDA kernel for the whole block; the scan alone decides the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -24,6 +23,7 @@ from ..config import ModelConfig
 from . import native
 from .layers import Mixer, exempt_from_decay
 from .scan import chosen, selective_scan
+from .states import MambaState
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 0.1, 1e-4  # [1] section 3.6: Δ starts log-uniform between these
 
@@ -32,14 +32,6 @@ def start_of_dt(E: int) -> torch.Tensor:
     """(E,) whose softplus, the step Δ, is log-uniform between DT_MIN and DT_MAX."""
     dt = torch.exp(torch.rand(E) * math.log(DT_MAX / DT_MIN) + math.log(DT_MIN)).clamp(min=DT_FLOOR)
     return dt + torch.log(-torch.expm1(-dt))  # the inverse of softplus
-
-
-@dataclass
-class MambaState:
-    """All that Mamba remembers of the past, however long it was."""
-
-    conv: torch.Tensor  # (B, K - 1, E) the last inputs of the convolution
-    ssm: torch.Tensor  # (B, E, N) float32
 
 
 class GatedConvolution(Mixer):

@@ -17,14 +17,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 
 from ittybitty import systems
 from ittybitty.config import SCALE_PRESETS
 from ittybitty.models import PianoHybridModel, decode, native, scan
 from ittybitty.models.decode_events import Choice
-from ittybitty.models.events import BOS
 from ittybitty.models.mamba import Mamba
+from ittybitty.models.parts import BOS
+from ittybitty.sampling import Chance
 from ittybitty.tokenizers import make_tokenizer
 
 LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -130,11 +132,11 @@ def events() -> Iterator[str]:
         choice = Choice(grammar.times, 20, True, False, top_k=(0, 5, 0, 1), top_p=(1.0, 0.5, 0.9, 1.0))
         with torch.no_grad():
             compare([fast.step(torch.tensor([BOS]), state)], [truth.step(torch.tensor([BOS]), expected)], torch.float32)
-            for event in itertools.islice(fast.events(state, rules, choice), 40):
-                for id in event:
+            for event in itertools.islice(fast.events(state, rules, choice, Chance(0)), 40):
+                for id in event.ids:
                     logits = truth.step(torch.tensor([id]), expected)
             compare(
-                [state.h, fast._predict(0, state.h, state)[0]],
+                [torch.from_numpy(state.h), torch.from_numpy(fast._predict(0, state.h, state)[0])],
                 [expected.h, logits[0, 3:][: fast._heads[0].out.rows]],
                 torch.float32,
             )
@@ -142,19 +144,19 @@ def events() -> Iterator[str]:
 
 
 class Separate(list):
-    """Tensors that each lie in memory of their own, and the size of them all, as one arena has it."""
+    """Arrays that each lie in memory of their own, and the size of them all, as one arena has it."""
 
     @property
     def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self)
+        return sum(array.nbytes for array in self)
 
 
-def separate(parts) -> list[torch.Tensor]:
+def separate(parts) -> list[np.ndarray]:
     """In place of `decode._laid_out`: every part in memory of its own."""
     kept = []
-    for owner, field, tensor, _ in parts:
-        kept.append(tensor.detach().clone(memory_format=torch.contiguous_format))
-        setattr(owner, field, kept[-1].data_ptr())
+    for owner, field, array, _ in parts:
+        kept.append(np.array(array, order="C"))
+        setattr(owner, field, kept[-1].ctypes.data)
     return Separate(kept)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -56,6 +57,28 @@ def test_decoder_follows_every_setting(changes):
         whole, state = made(x), fast.init_state(2)
         steps = torch.stack([fast.step(x[:, t], state).clone() for t in range(x.shape[1])], dim=1)
     torch.testing.assert_close(steps, whole, atol=1e-4, rtol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("length", [1, 64, 150])
+def test_a_prompt_that_is_read_at_once_is_the_one_read_by_the_model(length):
+    made, x = model(), ids(1)
+    fast = decoder(made)
+    a, b = made.init_state(1), fast.init_state(1)
+    with torch.no_grad():
+        for first in (0, length):  # from the beginning, and from within a piece
+            part = x.repeat(1, 2)[:, first : first + length]
+            torch.testing.assert_close(fast.prefill(part, b), made.prefill(part, a), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(b[0].ssm), a[0].ssm, atol=1e-4, rtol=1e-4)
+
+
+@needs_compiler
+def test_arrays_of_either_library_give_the_same_logits():
+    fast, x = decoder(model()), ids(1)
+    a, b = fast.init_state(1), fast.init_state(1)
+    first, second = fast.prefill(x, a).clone(), fast.prefill(x.numpy(), b).copy()
+    assert isinstance(second, np.ndarray) and np.array_equal(first.numpy(), second)
+    assert np.array_equal(fast.step(x[:, 0], a).numpy(), fast.step(x[:, 0].numpy(), b))
 
 
 @needs_compiler

@@ -145,7 +145,7 @@ def test_a_tensor_that_is_put_into_a_state_is_the_one_that_is_read():
 def test_all_that_a_step_reads_lies_in_the_arena_and_a_tied_head_once(precision):
     made = model(pattern="MF MFA M")
     fast = decode.decoder(made, precision)
-    start, end = fast._arena.data_ptr(), fast._arena.data_ptr() + len(fast._arena)
+    start, end = fast._arena.ctypes.data, fast._arena.ctypes.data + len(fast._arena)
     matrices = [fast._head, *(b.in_ for b in fast._blocks), *(b.out for b in fast._blocks)]
     assert all(start <= (m.weight or m.packed) < end for m in matrices)
     assert (fast._head.weight == fast._ends.embedding) == (precision == "float32")

@@ -9,6 +9,7 @@ any C++17 compiler, and no version of torch can make their symbols undefined. `s
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -16,6 +17,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -88,7 +90,8 @@ def _build() -> Path:
     with scratch as work:
         made = Path(work) / library.name
         # First choice: compiled for OpenMP but linked without its library. The symbols resolve to the runtime that
-        # torch has already loaded, so there is one pool of threads and not two that fight for the cores.
+        # torch has already loaded, so there is one pool of threads and not two that fight for the cores; without torch
+        # to the one that `_load` has opened.
         for compile_flags, link_flags in ((["-fopenmp"], []), (["-fopenmp"], ["-fopenmp"]), ([], [])):
             objects = [str(Path(work) / f"{source.stem}.o") for source in SOURCES]
             steps = [[*_flags(), *compile_flags, "-c", str(source), "-o", o] for source, o in zip(SOURCES, objects)]
@@ -120,6 +123,9 @@ def _load() -> ctypes.CDLL | NativeError:
     try:
         if os.environ.get(VARIABLE) == "0":
             raise NativeError(f"switched off by {VARIABLE}=0")
+        if "torch" not in sys.modules:
+            with contextlib.suppress(OSError):
+                ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
         made = ctypes.CDLL(str(_build()))
     except (NativeError, OSError) as error:
         return error if isinstance(error, NativeError) else NativeError(str(error))
@@ -133,6 +139,7 @@ def _load() -> ctypes.CDLL | NativeError:
         "head_size",
         "event_read",
         "event_draw",
+        "halves",
     ):
         getattr(made, name).restype = ctypes.c_int64
     made.compiler = Path(_compiler()).name

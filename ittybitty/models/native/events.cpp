@@ -49,7 +49,7 @@ inline void predict(const Head& k, const float* told, float* logits, Scratch s, 
 
 // h (batch, D) = norm(blocks(sum of the embeddings of ids (batch, G))), PAD counting nothing; the threads have met at the end.
 inline void read(const Block* blocks, int64_t count, const float* embedding, const float* norm, const int64_t* ids, float* h,
-                 Scratch s, int64_t batch, int64_t D) {
+                 Scratch s, int64_t batch, int64_t D, bool in_time) {
 #pragma omp for schedule(static)
     for (int64_t b = 0; b < batch; b++) {
         std::fill(s.x + b * D, s.x + (b + 1) * D, 0.0f);
@@ -57,7 +57,7 @@ inline void read(const Block* blocks, int64_t count, const float* embedding, con
             if (ids[b * G + part] != PAD)
                 for (int64_t d = 0; d < D; d++) s.x[b * D + d] += embedding[ids[b * G + part] * D + d];
     }
-    for (int64_t i = 0; i < count; i++) block(blocks[i], s, batch, D);
+    for (int64_t i = 0; i < count; i++) block(blocks[i], s, batch, D, in_time);
     normalize(s.x, norm, s.normed, batch, D);
 #pragma omp single
     std::memcpy(h, s.normed, batch * D * sizeof(float));
@@ -90,24 +90,52 @@ inline void follow(Rules& rules, const Choice& c, int part, int64_t drawn) {
     }
 }
 
-// sampling.sample for one row: the class that `chance` in [0, 1) reads off the cumulated probabilities from the likeliest on,
+// sampling.draw for one row: the class that `chance` in [0, 1) reads off the cumulated probabilities from the likeliest on,
 // within the k likeliest and the nucleus p. -1 where logits are not finite, -2 where nothing is allowed.
+// The classes are a heap with the likeliest on top, for most draws need only a few of them in order.
 inline int64_t draw(const float* logits, std::vector<int64_t>& allowed, double temperature, int64_t k, double p, double chance) {
     if (allowed.empty()) return -2;
-    for (const int64_t a : allowed) if (!(logits[a] < INFINITY)) return -1;  // nor does NaN sort
-    std::stable_sort(allowed.begin(), allowed.end(), [&](int64_t a, int64_t b) { return logits[a] > logits[b]; });
-    if (k > 0 && k < (int64_t)allowed.size()) allowed.resize(k);
+    for (const int64_t a : allowed) if (!(logits[a] < INFINITY)) return -1;  // nor has NaN an order
+    const auto less = [&](int64_t a, int64_t b) { return logits[a] < logits[b] || (logits[a] == logits[b] && a > b); };
+    if (k > 0 && k < (int64_t)allowed.size()) {
+        std::partial_sort(allowed.begin(), allowed.begin() + k, allowed.end(), [&](int64_t a, int64_t b) { return less(b, a); });
+        allowed.resize(k);
+    }
+    std::make_heap(allowed.begin(), allowed.end(), less);
     const float first = logits[allowed[0]] / (float)temperature;
     if (!std::isfinite(first)) return -1;
-    std::vector<double> cumulated(allowed.size());
+    const auto probability = [&](int64_t a) { return std::exp((double)(logits[a] / (float)temperature) - (double)first); };
     double sum = 0;
-    for (size_t i = 0; i < allowed.size(); i++)
-        cumulated[i] = sum += std::exp((double)(logits[allowed[i]] / (float)temperature) - (double)first);
-    size_t last = 0;  // of the nucleus
-    while (last + 1 < allowed.size() && cumulated[last] < p * sum && cumulated[last + 1] > cumulated[last]) last++;
+    for (const int64_t a : allowed) sum += probability(a);
+    if (p >= 1) {  // the nucleus is all: as many are taken from the heap as the draw needs
+        double cumulated = 0;
+        for (auto end = allowed.end();; end--) {
+            const int64_t a = allowed[0];
+            const double more = probability(a);
+            cumulated += more;
+            if (cumulated > chance * sum || end - allowed.begin() == 1 || !(more > 0)) return a;
+            std::pop_heap(allowed.begin(), end, less);
+        }
+    }
+    std::sort_heap(allowed.begin(), allowed.end(), less);  // the likeliest last
+    std::reverse(allowed.begin(), allowed.end());
+    std::vector<double> cumulated;
+    for (double all = 0; cumulated.size() < allowed.size();) {
+        const double more = probability(allowed[cumulated.size()]);
+        if (!cumulated.empty() && (all >= p * sum || !(more > 0))) break;
+        cumulated.push_back(all += more);
+    }
     size_t rank = 0;
-    while (rank < last && cumulated[rank] <= chance * cumulated[last]) rank++;
+    while (rank + 1 < cumulated.size() && cumulated[rank] <= chance * cumulated.back()) rank++;
     return allowed[rank];
+}
+
+// Logarithm of the probability of class 0 among n.
+inline double log_first(const float* logits, int64_t n) {
+    const double top = *std::max_element(logits, logits + n);
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += std::exp((double)logits[i] - top);
+    return (double)logits[0] - top - std::log(sum);
 }
 
 }  // namespace
@@ -116,17 +144,17 @@ extern "C" {
 
 int64_t head_size() { return sizeof(Head); }
 
-// ids (batch, G) -> h (batch, D). Returns 0, or 1 with nothing read or written where an id lies outside the vocabulary.
+// ids (batch, G) -> h (batch, D): an event of each of as many pieces, or with `in_time` successive events of one. Returns 0, or 1 with nothing read or written where an id lies outside the vocabulary.
 // Scratch memory as for decode_step; `wide` holds the width of the heads too.
 int64_t event_read(const Block* blocks, int64_t count, const float* embedding, const float* norm, int64_t vocabulary,
                    const int64_t* ids, float* h, int64_t batch, int64_t D,
-                   float* x, float* normed, float* wide, float* mid, float* small, float* scores, int64_t team) {
+                   float* x, float* normed, float* wide, float* mid, float* small, float* scores, int64_t team, int64_t in_time) {
     for (int64_t i = 0; i < batch * G; i++)
         if (ids[i] < 0 || ids[i] >= vocabulary) return 1;
 #pragma omp parallel num_threads(team)
     {
         const Scratch s{x, normed + thread() * batch * D, wide, mid, small, scores};
-        read(blocks, count, embedding, norm, ids, h, s, batch, D);
+        read(blocks, count, embedding, norm, ids, h, s, batch, D, in_time);
     }
     return 0;
 }
@@ -139,10 +167,11 @@ void event_head(const Head* head, const float* told, float* logits, int64_t batc
 }
 
 // Draws the next event of one piece from h (D,), which comes after the last whole one, and reads it: ids (G,) are written, h
-// and the rules moved on. `chances` (G,) are in [0, 1), `logits` holds the most classes of a part. Returns how many ids were
+// and the rules moved on. `chances` (G,) are in [0, 1), `logits` holds the most classes of a part, `log_end` gets the logarithm of
+// the probability that the model gives to the end of the piece, before rules and temperature. Returns how many ids were
 // written: G, or 1 for the end of the piece, which is not read; -1 where logits are not finite, -2 where nothing is allowed.
 int64_t event_draw(const Block* blocks, int64_t count, const float* embedding, const float* norm, const Head* heads,
-                   float* h, Rules* rules, const Choice* choice, const double* chances, int64_t* ids, float* told, float* logits,
+                   float* h, Rules* rules, const Choice* choice, const double* chances, int64_t* ids, float* told, float* logits, double* log_end,
                    int64_t D, float* x, float* normed, float* wide, float* mid, float* small, float* scores, int64_t team) {
     int64_t written = 0;
     std::memcpy(told, h, D * sizeof(float));
@@ -155,6 +184,7 @@ int64_t event_draw(const Block* blocks, int64_t count, const float* embedding, c
             predict(k, told, logits, s, 1, D);
 #pragma omp single
             {
+                if (part == TIME) *log_end = log_first(logits, k.out.rows);
                 allow(*rules, *choice, part, k.out.rows, allowed);
                 const int64_t drawn = draw(logits, allowed, choice->temperature[part], choice->top_k[part], choice->top_p[part], chances[part]);
                 if (drawn < 0) written = drawn;
@@ -168,7 +198,7 @@ int64_t event_draw(const Block* blocks, int64_t count, const float* embedding, c
             }
             if (written != part + 1) break;
         }
-        if (written == G) read(blocks, count, embedding, norm, ids, h, s, 1, D);
+        if (written == G) read(blocks, count, embedding, norm, ids, h, s, 1, D, false);
     }
     rules->waited = 0;  // the next event begins at the instant of this one
     return written == -EOS ? 1 : written;

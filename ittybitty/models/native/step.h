@@ -1,8 +1,12 @@
 // What one decoding step of a stack of blocks is made of, for decode.cpp and events.cpp: every weight is read once, and nothing
 // allocated.
 //
-// All of it runs within one parallel region; threads meet at a barrier after each matrix. Weights are float32, or int8 with
-// one scale a row; activations and states are float32. States are those of mamba.py and attention.py, moved on in place.
+// All of it runs within one parallel region; threads meet at a barrier after each matrix. Weights are float32, float16 where that
+// holds exactly the same numbers in half the bytes, or int8 with one scale a row; activations and states are float32. States are
+// those of states.py, moved on in place.
+//
+// The `batch` rows of an activation are one token of each of several pieces, or, with `in_time`, successive tokens of one piece:
+// a prompt is read so, and every weight then serves all its tokens.
 #pragma once
 #include "lanes.h"
 
@@ -26,7 +30,8 @@ constexpr int W = Lanes<float>::W;
 constexpr int TILE = 4;  // sequences whose sums are held in registers while one row of weights passes by
 
 struct Matrix {
-    const float* weight;      // (rows, columns), or null when packed
+    const float* weight;      // (rows, columns), or null and one of the next two
+    const uint16_t* half;     // the same in float16
     const int8_t* packed;     // the same in int8
     const float* scale;       // (rows,) of packed
     const float* bias;        // (rows,) or null
@@ -59,6 +64,28 @@ inline V widen(const int8_t* p) {
 #endif
 }
 
+// A float16 number; weights are finite.
+struct Half { uint16_t bits; };
+
+inline float scalar(float x) { return x; }
+inline float scalar(int8_t x) { return x; }
+inline float scalar(Half x) {
+    const int exponent = x.bits >> 10 & 31, mantissa = x.bits & 1023;
+    const float size = exponent ? std::ldexp((float)(mantissa | 1024), exponent - 25) : std::ldexp((float)mantissa, -24);
+    return x.bits >> 15 ? -size : size;
+}
+
+#if defined(__AVX512F__)
+constexpr bool HALVES = true;
+inline V widen(const Half* p) { return (V)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+#elif defined(__AVX2__) && defined(__F16C__)
+constexpr bool HALVES = true;
+inline V widen(const Half* p) { return (V)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+#else
+constexpr bool HALVES = false;  // decode.py then keeps float32
+inline V widen(const Half* p) { V v; for (int i = 0; i < W; i++) v[i] = scalar(p[i]); return v; }
+#endif
+
 // sums[i] = one row of the weights times sequence i. One row at a time: a thread then reads its weights as one rising
 // stream, which is what memory is fastest at (two rows side by side halve the bandwidth). U registers a sequence hide the
 // latency of the additions.
@@ -77,12 +104,13 @@ template <int n, int U, typename S> inline void dot(const S* row, const float* x
     for (int i = 0; i < n; i++) {
         for (int u = 1; u < U; u++) a[i][0] += a[i][u];
         float sum = total(a[i][0]);
-        for (int64_t k = c; k < columns; k++) sum += (float)row[k] * x[i * columns + k];
+        for (int64_t k = c; k < columns; k++) sum += scalar(row[k]) * x[i * columns + k];
         sums[i] = sum;
     }
 }
 
-// `done(b, r, values, count)` receives (W x + bias)[r … r + count - 1] of sequence b, at most a register full of them.
+// `done(b, r, values, count)` receives (W x + bias)[r … r + count - 1] of row b, at most a register full of them; for each r
+// one thread calls it, with b rising.
 template <typename S, typename F>
 inline void rows_of(const Matrix& m, const S* weight, const float* x, int64_t batch, int64_t first, int64_t last, F done) {
 #pragma omp for schedule(static) nowait
@@ -110,7 +138,9 @@ inline void rows_of(const Matrix& m, const S* weight, const float* x, int64_t ba
 
 // Rows first … last - 1 of a matrix times x of every sequence, shared among the threads; no barrier at the end.
 template <typename F> inline void multiply(const Matrix& m, const float* x, int64_t batch, int64_t first, int64_t last, F done) {
-    if (m.packed) rows_of(m, m.packed, x, batch, first, last, done); else rows_of(m, m.weight, x, batch, first, last, done);
+    if (m.packed) rows_of(m, m.packed, x, batch, first, last, done);
+    else if (m.half) rows_of(m, (const Half*)m.half, x, batch, first, last, done);
+    else rows_of(m, m.weight, x, batch, first, last, done);
 }
 template <typename F> inline void multiply(const Matrix& m, const float* x, int64_t batch, F done) { multiply(m, x, batch, 0, m.rows, done); }
 
@@ -165,11 +195,11 @@ inline void add(const Matrix& m, const float* y, Scratch s, int64_t batch, int64
     barrier();
 }
 
-inline void mamba(const Block& k, Scratch s, int64_t batch, int64_t D) {
+inline void mamba(const Block& k, Scratch s, int64_t batch, int64_t D, bool in_time) {
     const int64_t E = k.out.columns, N = k.N, K = k.K;
     float *u = s.mid, *z = s.wide;  // (batch, E) each
     multiply(k.in, s.normed, batch, 0, E, [&](int64_t b, int64_t r, V v, int count) {
-        float* past = k.s0 + b * (K - 1) * E + r;
+        float* past = k.s0 + (in_time ? 0 : b * (K - 1) * E) + r;
         V sum = load<V>(k.conv_bias + r, count) + v * load<V>(k.conv + (K - 1) * E + r, count);
         for (int64_t i = 0; i < K - 1; i++) {
             const V before = load<V>(past + i * E, count);
@@ -192,7 +222,7 @@ inline void mamba(const Block& k, Scratch s, int64_t batch, int64_t D) {
         for (int j = 0; j < count; j++) {
             const int64_t e = r + j, job = b * E + e;
             const float *A = k.A + e * N, delta = deltas[j], input = delta * u[job];
-            float* h = k.s1 + job * N;
+            float* h = k.s1 + (in_time ? e : job) * N;
             V sum = {};
             int64_t n = 0;
             for (; n + W <= N; n += W) {
@@ -214,63 +244,78 @@ inline void feed_forward(const Block& k, Scratch s, int64_t batch, int64_t D) {
     add(k.out, s.wide, s, batch, D);
 }
 
-// What slot i of the rings holds at position t: its distance, or -1 when it may not be read.
-inline int64_t distance_of(const Block& k, int64_t i, int64_t t) {
-    if (i < k.window) {
-        const int64_t d = ((t - i) % k.window + k.window) % k.window;
-        return d <= t ? d : -1;
+// How far back each slot of the rings lies at position t; -1 where it may not be read.
+struct Distances {
+    const Block& k;
+    int64_t t, slot, newest, mark;
+    Distances(const Block& k, int64_t t) : k(k), t(t), slot(t % k.window), newest((t + 1) / k.stride - 1), mark(newest < 0 ? 0 : newest % k.marks) {}
+    int64_t operator()(int64_t i) const {
+        if (i < k.window) {
+            const int64_t d = i <= slot ? slot - i : slot - i + k.window;
+            return d <= t ? d : -1;
+        }
+        const int64_t m = i - k.window, index = newest - (m <= mark ? mark - m : mark - m + k.marks);
+        const int64_t d = t - (index * k.stride + k.stride - 1);
+        return index >= 0 && d >= k.window && d <= k.reach ? d : -1;
     }
-    const int64_t newest = (t + 1) / k.stride - 1, m = i - k.window;
-    const int64_t index = newest - ((newest - m) % k.marks + k.marks) % k.marks;
-    const int64_t d = t - (index * k.stride + k.stride - 1);
-    return index >= 0 && d >= k.window && d <= k.reach ? d : -1;
+};
+
+// One head of one token: its key and value go into the rings, and its query reads them. `head` counts the heads of all pieces.
+inline void attend(const Block& k, const float* qkv, float* out, float* score, int64_t head, int64_t t, int64_t D) {
+    const int64_t d = D / k.H, h = head % k.H, keys = k.window + k.marks;
+    const float *q = qkv + h * d, shrink = 1 / std::sqrt((float)d);
+    const size_t bytes = d * sizeof(float);
+    std::memcpy(k.s0 + (head * k.window + t % k.window) * d, q + D, bytes);
+    std::memcpy(k.s1 + (head * k.window + t % k.window) * d, q + 2 * D, bytes);
+    if (t % k.stride == k.stride - 1) {
+        const int64_t slot = (t / k.stride) % k.marks;
+        std::memcpy(k.s2 + (head * k.marks + slot) * d, q + D, bytes);
+        std::memcpy(k.s3 + (head * k.marks + slot) * d, q + 2 * D, bytes);
+    }
+    const Distances distance_of(k, t);
+    float top = -1e30f, sum = 0;
+    for (int64_t i = 0; i < keys; i++) {
+        const int64_t distance = distance_of(i);
+        if (distance < 0) { score[i] = -1e30f; continue; }
+        const float* key = i < k.window ? k.s0 + (head * k.window + i) * d : k.s2 + (head * k.marks + i - k.window) * d;
+        float dotted;
+        dot<1, 2>(key, q, d, &dotted);
+        score[i] = dotted * shrink + k.bias[h * (k.most + 1) + (distance < k.most ? distance : k.most)];
+        if (score[i] > top) top = score[i];
+    }
+    for (int64_t i = 0; i < keys; i += W) {
+        const int count = keys - i < W ? keys - i : W;
+        store(score + i, exponential(load<V>(score + i, count) - top), count);
+    }
+    for (int64_t i = 0; i < d; i++) out[h * d + i] = 0;
+    for (int64_t i = 0; i < keys; i++) {
+        if (score[i] < 1e-30f) continue;  // not to be read, or too far below the top to change a float
+        const float weight = score[i];
+        const float* value = i < k.window ? k.s1 + (head * k.window + i) * d : k.s3 + (head * k.marks + i - k.window) * d;
+        sum += weight;
+        for (int64_t j = 0; j < d; j++) out[h * d + j] += weight * value[j];
+    }
+    for (int64_t i = 0; i < d; i++) out[h * d + i] /= sum;
 }
 
-inline void attention(const Block& k, Scratch s, int64_t batch, int64_t D) {
-    const int64_t H = k.H, d = D / H, t = k.position, keys = k.window + k.marks;
-    const bool landmark = t % k.stride == k.stride - 1;
-    const int64_t slot = (t / k.stride) % k.marks;
-    multiply(k.in, s.normed, batch, [&](int64_t b, int64_t first, V v, int count) {
-        for (int j = 0; j < count; j++) {
-            const int64_t r = first + j, part = r / D, h = (r % D) / d, i = r % d, head = b * H + h;
-            if (part == 0) { s.wide[b * D + r] = v[j]; continue; }
-            (part == 1 ? k.s0 : k.s1)[(head * k.window + t % k.window) * d + i] = v[j];
-            if (landmark) (part == 1 ? k.s2 : k.s3)[(head * k.marks + slot) * d + i] = v[j];
-        }
-    });
+inline void attention(const Block& k, Scratch s, int64_t batch, int64_t D, bool in_time) {
+    const int64_t pieces = in_time ? 1 : batch, tokens = in_time ? batch : 1;
+    multiply(k.in, s.normed, batch, [&](int64_t b, int64_t r, V v, int count) { store(s.wide + b * 3 * D + r, v, count); });
     barrier();
 #pragma omp for schedule(static) nowait
-    for (int64_t head = 0; head < batch * H; head++) {
-        const int64_t b = head / H, h = head % H;
-        const float *q = s.wide + b * D + h * d, shrink = 1 / std::sqrt((float)d);
-        float *score = s.scores + head * keys, top = -1e30f, sum = 0, *out = s.mid + b * D + h * d;
-        for (int64_t i = 0; i < keys; i++) {
-            const int64_t distance = distance_of(k, i, t);
-            if (distance < 0) { score[i] = -1e30f; continue; }
-            const float* key = i < k.window ? k.s0 + (head * k.window + i) * d : k.s2 + (head * k.marks + i - k.window) * d;
-            float dotted;
-            dot<1, 2>(key, q, d, &dotted);
-            score[i] = dotted * shrink + k.bias[h * (k.most + 1) + (distance < k.most ? distance : k.most)];
-            if (score[i] > top) top = score[i];
+    for (int64_t head = 0; head < pieces * k.H; head++)
+        for (int64_t i = 0; i < tokens; i++) {
+            const int64_t b = head / k.H + i;
+            attend(k, s.wide + b * 3 * D, s.mid + b * D, s.scores + head * (k.window + k.marks), head, k.position + i, D);
         }
-        for (int64_t i = 0; i < d; i++) out[i] = 0;
-        for (int64_t i = 0; i < keys; i++) {
-            if (score[i] <= -1e30f) continue;
-            const float weight = std::exp(score[i] - top);
-            const float* value = i < k.window ? k.s1 + (head * k.window + i) * d : k.s3 + (head * k.marks + i - k.window) * d;
-            sum += weight;
-            for (int64_t j = 0; j < d; j++) out[j] += weight * value[j];
-        }
-        for (int64_t i = 0; i < d; i++) out[i] /= sum;
-    }
     add(k.out, s.mid, s, batch, D);
 }
 
-inline void block(const Block& k, Scratch s, int64_t batch, int64_t D) {
+inline void block(const Block& k, Scratch s, int64_t batch, int64_t D, bool in_time) {
     normalize(s.x, k.norm, s.normed, batch, D);
-    if (k.kind == 'M') mamba(k, s, batch, D);
+    if (k.kind == 'M') mamba(k, s, batch, D, in_time);
     else if (k.kind == 'F') feed_forward(k, s, batch, D);
-    else attention(k, s, batch, D);
+    else attention(k, s, batch, D, in_time);
 }
 
 }  // namespace
