@@ -15,7 +15,7 @@ In Python:
     browser     opens it without a window, for tests and for: measure (`ittybitty bench page`), picture (`make page-picture`)
 
 In js/, some modules have a counterpart in Python and use its names: numbers, weights, mamba, attention, model (models/);
-tokens, grammar (tokenizers/events/); sampling, generate (sampling.py, generation.py). The others belong to the page alone;
+tokens, grammar (tokenizers/events/); sampling, seeds, generate (sampling.py, seeds.py, generation.py). The others belong to the page alone;
 app.js is where it starts.
 """
 

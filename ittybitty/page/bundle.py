@@ -1,11 +1,12 @@
 """Puts plain ES modules into one script, so that a page needs no server: browsers load no module from a file on disk.
 
-Each module becomes a function that runs once, in the order of its imports, and returns what it exports. Understood are
+Each module becomes a function that runs once, in the order of its imports, and returns what it exports. These forms are
+supported:
 
     import { a, b as c } from "./other.js";
     export function f   export async function f   export class C   export const x   export { a, b };
 
-and nothing else; a default export, ``import *`` and imports while running are refused with the name of the file.
+Others, such as a default export, ``import *`` or a dynamic import, raise ConfigError with the name of the file.
 """
 
 from __future__ import annotations

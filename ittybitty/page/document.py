@@ -1,6 +1,6 @@
-"""What the page's script is told beside the weights: shape of the model, tables of the encoding, defaults, licences.
+"""The data that the page's script reads beside the weights: shape of the model, tables of the encoding, defaults, licences.
 
-All of it is JSON, and all of it is read from the model that the page is made of: nothing about a model stands in the script.
+It is JSON and is taken from the model of the page; the script itself contains nothing about a particular model.
 """
 
 from __future__ import annotations

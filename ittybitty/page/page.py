@@ -48,7 +48,7 @@ def page_html(model: str | Path | Piano = "tiny") -> str:
 
 
 def write_page(path: str | Path, model: str | Path | Piano = "tiny") -> int:
-    """Writes the page, atomically, and returns its size in bytes. The place is checked before the work begins."""
+    """Writes the page, atomically, and returns its size in bytes. The path is checked before the work begins."""
     with atomic_path(path) as temporary:
         text = page_html(model).encode()
         temporary.write_bytes(text)

@@ -1,4 +1,4 @@
-// The page's engine beside Python's: what tests/test_page.py wrote down is what must come out here.
+// Compares the page's engine with Python: tests/page/test_page.py writes Python's results, and the script must give the same.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -9,6 +9,7 @@ import { Continuation, Listener, makePrompt } from "../../ittybitty/page/js/gene
 import { EOS, EventModel } from "../../ittybitty/page/js/model.js";
 import { erf } from "../../ittybitty/page/js/numbers.js";
 import { generator, greedy } from "../../ittybitty/page/js/sampling.js";
+import { beforeEnding, ending } from "../../ittybitty/page/js/seeds.js";
 import { EventTokenizer } from "../../ittybitty/page/js/tokens.js";
 import { fromBase64, Weights } from "../../ittybitty/page/js/weights.js";
 
@@ -54,11 +55,18 @@ test("the error function is exact to float32", () => {
   told.erf.forEach(([x, y]) => assert.ok(Math.abs(erf(x) - y) < 2e-8, `erf(${x})`));
 });
 
-test("the source of chance is torch's", () => {
+test("uniform random numbers are those of torch", () => {
   told.uniform.forEach(({ seed, numbers }) => {
     const random = generator(seed);
     numbers.forEach((number) => assert.equal(random(), number));
   });
+});
+
+test("an ending is found where Python finds it", () => {
+  told.endings.forEach(({ music, begins }, i) => assert.equal(ending(performanceOf(music)), begins, `piece ${i}`));
+  assert.ok(told.endings.some(({ begins }) => begins === null) && told.endings.some(({ begins }) => begins > 0));
+  const piece = performanceOf(told.endings.find(({ begins }) => begins > 0).music);
+  assert.ok(beforeEnding(piece).notes.every(({ onset }) => onset < ending(piece)));
 });
 
 for (const { name, tables, pieces, slow } of told.encodings) {

@@ -38,7 +38,7 @@ test("what is written is read again, and a key is released before it is struck a
   assert.deepEqual(read.pedals, [{ onset: 0.5, duration: 1 }]);
 });
 
-test("a file that is cut short is read as far as it goes, and rubbish is refused in one line", () => {
+test("a file that is cut short is read as far as it goes, and other bytes are refused in one line", () => {
   const whole = writeMidi(music([note(0, 60), note(1, 62), note(2, 64)]));
   assert.ok(readMidi(whole.subarray(0, whole.length - 12)).notes.length >= 2);
   for (const bytes of [new Uint8Array(0), new Uint8Array(100), whole.subarray(0, 10), whole.subarray(0, 24)]) {

@@ -29,6 +29,7 @@ from ittybitty.page.bundle import bundle
 from ittybitty.page.document import document, model_name, tokenizer_tables
 from ittybitty.page.inline import PUBLISHED, show
 from ittybitty.page.weights import pack
+from ittybitty.seeds import ending
 from ittybitty.tokenizers import make_tokenizer
 from ittybitty.tokenizers.events.grid import KEYS
 from ittybitty.widget import seeds as own
@@ -95,6 +96,14 @@ def with_pedal(seed: int, notes: int = 60) -> Performance:
     late["onset"][notes // 2 :] += 9.37
     pedals = [(a, max(b - a, 0.004)) for a, b in zip(edges[0::2], edges[1::2])]
     return Performance.of(late.tolist(), pedals)
+
+
+def slowing(slow: int) -> Performance:
+    """Even notes, `slow` of them slower and slower, and a last chord that the pedal holds for six seconds."""
+    gaps = [0.25] * 60 + [0.5 + 0.1 * i for i in range(slow)]
+    onsets = np.concatenate([[0.0], np.cumsum(gaps)])
+    notes = [(float(onset), 0.2, 60 + i % 12, 70) for i, onset in enumerate(onsets)]
+    return Performance.of([*notes, (float(onsets[-1]), 0.2, 48, 70)], [(float(onsets[-1]), 6.0)])
 
 
 def encoded(name: str) -> dict:
@@ -227,6 +236,10 @@ def fixtures(tmp_path_factory) -> Path:
         "encodings": [encoded(name) for name in ENCODINGS],
         "models": [played(name, *row) for name, row in MODELS.items()],
         "shipped": shipped(),
+        "endings": [
+            {"music": rows(music), "begins": ending(music)}
+            for music in (random_performance(1), with_pedal(2), *map(slowing, (0, 3, 6)))
+        ],
     }
     place = tmp_path_factory.mktemp("page") / "fixtures.json"
     place.write_text(json.dumps(told), encoding="utf-8")

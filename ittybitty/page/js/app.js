@@ -7,6 +7,7 @@ import { checkSize, readMidi, writeMidi } from "./midi.js";
 import { between, endOf, performance as music, shift } from "./notes.js";
 import { Player } from "./player.js";
 import { Roll } from "./roll.js";
+import { beforeEnding, ending } from "./seeds.js";
 import { render, Sound } from "./sound.js";
 import { linkOf, loadSeed, loadTakes, readLink, saveSeed, saveTakes, unpack } from "./store.js";
 import { TakeList } from "./takes.js";
@@ -24,6 +25,7 @@ const MOST_TAKES = 12;
 const SEED_SECONDS = 30, SEED_NOTES = 1000; // of a file's end, as in the playground
 const STORE = `ittybitty ${told.name}`, STORED_SEED = `${STORE} beginning`;
 const NARROW = matchMedia("(max-width: 860px)"); // as in page.css
+const CORPORA = { maestro: "MAESTRO v3.0.0", asap: "ASAP", embedded: "works in the public domain" };
 const DRAWN = 10000; // seed numbers that the page draws are below this; any other can be typed
 const SLIDERS = ["temperature", "topK", "topP", "notes"];
 const MOST_CHOICES = Math.max(...told.tokenizer.sizes); // ids that are ever drawn from at once: a larger top-k changes nothing
@@ -172,15 +174,17 @@ async function readFile(file) {
     if (!file) return;
     checkSize(file.size, file.name);
     const bytes = new Uint8Array(await file.arrayBuffer());
-    choose({ title: file.name, licence: "your own file; it stays on this device", music: ending(readMidi(bytes, file.name)) });
-    say(`${file.name} is the beginning now.`);
+    const piece = readMidi(bytes, file.name), from = ending(piece);
+    choose({ title: file.name, licence: "your own file; it stays on this device", music: lastPart(beforeEnding(piece)) });
+    const words = from === null ? "" : ` It ends in an ending from ${from.toFixed(1)} s on; the new music begins before that.`;
+    say(`${file.name} is the beginning now.${words}`);
   } catch (error) {
     complain(error);
   }
 }
 
 /** The last 30 seconds, or 1,000 notes, of a piece; the first note is at second 0. */
-function ending(piece) {
+function lastPart(piece) {
   const last = piece.notes.at(-1).onset, onsets = piece.notes.map(({ onset }) => onset);
   const start = onsets.find((onset) => onset >= Math.max(last + 2 - SEED_SECONDS, onsets.at(-SEED_NOTES) ?? 0)) ?? last;
   return shift(between(piece, start, Infinity), -start);
@@ -228,7 +232,12 @@ function newTake(seed, source, chosen) {
 }
 
 async function grow(take, source) {
-  const job = engine.continue(source, take.settings, ({ joined, done }) => update(take, joined, !done));
+  let begun = false;
+  const job = engine.continue(source, take.settings, ({ joined, done }) => {
+    if (!begun) say(`${take.title} is being generated …`);
+    begun = true;
+    update(take, joined, !done);
+  });
   state.jobs.push(Object.assign(job, { take }));
   refresh();
   try {
@@ -398,7 +407,7 @@ function wire() {
 const usual = () => Object.fromEntries(SLIDERS.filter((name) => name !== "notes").map((name) => [name, engine.defaults[name]]));
 
 function about() {
-  const corpora = told.trained_on.map(({ corpus, licence }) => `${corpus} (${licence})`).join(", ");
+  const corpora = told.trained_on.map(({ corpus, licence }) => `${CORPORA[corpus] ?? corpus} (${licence})`).join(", ");
   const licences = [...new Set(told.trained_on.map(({ licence }) => licence))].join(", ");
   $("about-model").textContent =
     `The model “${told.name}” has ${(told.parameters / 1e6).toFixed(1)} million parameters, in blocks ${told.model.pattern} ` +

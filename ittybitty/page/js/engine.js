@@ -1,4 +1,4 @@
-// The page's end of the worker: continuations as promises that report how they grow.
+// The page's side of the worker: continuations as promises, with reports while they grow.
 
 /** Starts a worker from the script that the page carries; a blob, since a page on disk may load no other file. */
 export function startWorker(script) {

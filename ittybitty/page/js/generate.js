@@ -1,4 +1,4 @@
-// A seed goes in, its continuation comes out, note by note: generation.py, with its names.
+// Generates the continuation of a seed note by note; the counterpart of generation.py, with its names.
 
 import { between, endOf, join, performance, shift } from "./notes.js";
 import { BOS, copyOf, EOS } from "./model.js";
@@ -8,8 +8,9 @@ const BAR_SECONDS = 2; // prompts start on a bar of the clock
 const SNAPSHOTS = 6; // readings of a seed that are kept
 
 /**
- * What the model is given of a seed: {ids, start, join}. `start` is what the ids' clock is behind the seed's, `join` the onset
- * of the seed's last note. The last `promptSeconds` or `promptTokens`, whichever is shorter; at least the last note.
+ * The part of a seed that the model reads: {ids, start, join}. Second 0 of the ids is second `start` of the seed; `join` is the
+ * onset of the seed's last note. The part is the last `promptSeconds` or `promptTokens`, whichever is shorter, and at least
+ * the last note.
  */
 export function makePrompt(seed, tokenizer, { promptSeconds, promptTokens }) {
   if (!seed.notes.length) return { ids: [BOS], start: 0, join: 0 };
@@ -53,7 +54,7 @@ export class Listener {
     this.known = []; // {ids, state}, the newest last
   }
 
-  /** A state after `ids`, of the caller's own, and the logits that follow. */
+  /** A state after `ids` that the caller may change, and the logits that follow. */
   read(ids) {
     const state = copyOf(this.after(ids.slice(0, -1)));
     return { state, logits: this.model.step(ids.at(-1), state) };
@@ -82,7 +83,7 @@ export class Listener {
   }
 }
 
-/** New ids as they are drawn, without end; the end of a piece is never drawn. */
+/** Yields new ids without end; the end of a piece is never drawn. */
 export function* generateIds(model, tokenizer, { state, logits }, promptIds, grammar, options) {
   const random = generator(options.seed ?? 0);
   let rules = grammar.start(promptIds);
@@ -164,7 +165,7 @@ function check({ notes }, options) {
   if (wrong >= 0) throw new Error(`note ${wrong} lacks a number: give onset, duration, pitch and velocity`);
 }
 
-/** What tells notes apart whatever their length. */
+/** A key that identifies a note whatever its length. */
 function strike({ onset, pitch }) {
   return `${Math.round(1e4 * onset)} ${pitch}`;
 }

@@ -94,7 +94,7 @@ export class EventModel {
     this.logits = new Float32Array(config.vocab_size);
   }
 
-  /** An empty past: the backbone's memory, its last output h, h told the ids of the event so far, and these ids. */
+  /** The state before any id: the backbone's state, its last output h, `told` (h with the ids of the current event added), these ids. */
   initState() {
     const D = this.config.d_model;
     return { backbone: this.backbone.initState(), h: new Float32Array(D), told: new Float32Array(D), ids: [] };
@@ -151,7 +151,7 @@ export class EventModel {
   }
 }
 
-/** A state that moves on alone: several takes go on from one reading of the seed. */
+/** A copy of a state, so that several takes can continue from one reading of the seed. */
 export function copyOf(state) {
   return structuredClone(state);
 }

@@ -44,7 +44,7 @@ function addPartial(samples, frequency, strength, life, phase) {
   }
 }
 
-/** The hammer's knock: a breath of filtered noise, the same for a key each time. */
+/** The hammer's knock: a short burst of filtered noise, always the same for one key. */
 function addKnock(samples, layer, height) {
   let word = 12345 + Math.round(1000 * height), low = 0;
   const level = (layer ? 0.11 : 0.05) * (0.7 + height), life = 0.012 * RATE;

@@ -1,4 +1,4 @@
-// The piano roll on a canvas: seed and new notes in two colours, the pedal below, the seam, a cursor. A click seeks.
+// The piano roll on a canvas: seed and new notes in two colours, the pedal below, the place where the new music begins (seam), a cursor. A click seeks.
 
 import { endOf } from "./notes.js";
 
@@ -105,8 +105,11 @@ export class Roll {
   }
 
   pedals(context, ink, x, floor) {
+    const { notes } = this.music;
+    let last = 0; // the note before the pedal moves, or the first one: the pedal has its colour
     for (const { onset, duration } of this.music.pedals) {
-      context.fillStyle = ink(onset + 1e-6 < this.seam ? "seed" : "new");
+      while (last + 1 < notes.length && notes[last + 1].onset <= onset + 1e-6) last++;
+      context.fillStyle = ink(notes[last]?.isNew ? "new" : "seed");
       context.globalAlpha = 0.45;
       const high = this.small ? 3 : PEDAL - 5;
       context.fillRect(x(onset), floor + 3, Math.max(1, x(onset + duration) - x(onset) - 1), high);

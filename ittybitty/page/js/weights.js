@@ -1,4 +1,4 @@
-// The tensors of a model by the names of its PyTorch state dict, as weights.py packs them: an index, and one stretch of bytes.
+// The tensors of a model by the names of its PyTorch state dict, as weights.py packs them: an index and one sequence of bytes.
 
 export class Weights {
   /** `index`: name -> {shape, at, scale}; `at` and `scale` count bytes. A tensor with a scale is an int8 matrix. */

@@ -13,14 +13,14 @@ import { tone } from "./piano.js";
 import { EventTokenizer } from "./tokens.js";
 import { fromBase64, Weights } from "./weights.js";
 
-const TURN = 30; // ms that a job computes before others have their turn
+const TURN = 30; // ms that a job computes before messages are read again
 const REPORT = 120; // ms between two reports of one job
 
 let parts = null; // {model, tokenizer, grammar, listener}
 const jobs = []; // {id, seed, options, began, reported, made}, the current one first
 const tones = [];
 
-// A message to oneself: unlike a timer it is not slowed down in a tab in the background.
+// A message of the worker to itself: unlike a timer, it is not slowed down in a tab in the background.
 const turns = new MessageChannel();
 let waiting = false;
 
