@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_page import random_piano
+from test_page import random_piano, slowing
 
 from ittybitty import cli
 from ittybitty.config import GenerationConfig
@@ -25,6 +25,7 @@ from ittybitty.midi import midi_bytes, read_midi_bytes
 from ittybitty.notes import Performance
 from ittybitty.page import measure, page, picture
 from ittybitty.page.browser import FLAGS, MIDI_DEVICE, PATIENCE, READY, executable
+from ittybitty.seeds import ending
 
 pytestmark = pytest.mark.slow
 
@@ -357,6 +358,24 @@ def test_call_and_response_over_midi(tab):
     count = tab.evaluate("sent.filter(({ data }) => data[0] === 0x90).length")
     tab.wait_for_timeout(700)
     assert tab.evaluate("sent.filter(({ data }) => data[0] === 0x90).length") == count
+
+
+def test_an_answer_does_not_wait_for_takes_that_are_generated(tab):
+    """A continuation that never ends occupies the model; the answer comes all the same."""
+    tab.evaluate("void ittybitty.continue([{onset: 0, duration: 1, pitch: 60, velocity: 64}], {notes: 1e9})")
+    for letter in "sdf":
+        tab.keyboard.press(letter)
+    tab.wait_for_function("Number(document.getElementById('keys').dataset.latency) > 0")
+
+
+def test_a_file_that_ends_in_an_ending_is_continued_from_before_it(tab, tmp_path):
+    piece = slowing(5)
+    (tmp_path / "whole.mid").write_bytes(midi_bytes(piece))
+    tab.set_input_files("#file", tmp_path / "whole.mid")
+    tab.wait_for_function("document.getElementById('status').textContent.includes('ends in an ending')")
+    (take,) = make(tab, notes=10)
+    old = [note for note in take["music"]["notes"] if not note[4]]
+    assert 0 < len(old) < len(piece) and max(note[0] for note in old) < ending(piece)
 
 
 def test_a_refused_or_a_missing_keyboard_is_told(tab):
