@@ -81,7 +81,7 @@ class ModelConfig:
         _at_least(
             1, "model", self, "d_model", "d_state", "d_conv", "expand", "d_ff", "n_heads", "attn_window", "attn_stride", "attn_reach",
             "n_layers", "d_embedding",
-        )  # fmt: skip
+        )  # fmt: skip  # a list of names, read as one sentence
         _at_least(0, "model", self, "vocab_size", "dt_rank", "d_cfc", "cfc_sweeps")
         _below_one("model", self, "dropout")
         if not self.lstm_sizes or min(self.lstm_sizes) < 1:
@@ -162,7 +162,7 @@ class TrainConfig:
         _at_least(
             0, "train", self, "epochs", "learning_rate", "min_learning_rate", "warmup", "weight_decay", "validate_every",
             "validation_windows", "patience", "seed",
-        )  # fmt: skip
+        )  # fmt: skip  # a list of names, read as one sentence
         _below_one("train", self, "beta1", "beta2", "label_smoothing", "momentum")
         _at_least(0, "train", self, "minutes", "muon_learning_rate")
         if self.optimizer not in OPTIMIZERS:

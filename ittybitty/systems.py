@@ -2,8 +2,8 @@
 
 To add a system, add one `System(...)` to TABLE. Nothing else in the package depends on a system's name. At the presets of
 config.py (nano … large) all systems share one recipe and have about the same number of parameters, so that they can be
-compared. The preset "published" is a system's own size and recipe, as far as its source states them; what the source does
-not state is noted here. `published` holds figures that the source reports, which are shown beside our measurements.
+compared. The preset "published" is a system's own size and recipe, as far as its source states them (published.py).
+`published` holds figures that the source reports, which are shown beside our measurements.
 
 Numbers in brackets are SOURCES.
 Left out: settings that all systems share at a preset (config.py), and trained weights (checkpoint.py).
@@ -19,6 +19,18 @@ from typing import Any
 
 from .config import SCALE_PRESETS, GenerationConfig, nearest, override, preset
 from .errors import ConfigError
+from .published import (
+    BEATS,
+    BEATS_PUBLISHED,
+    BEATS_SIZES,
+    EIGHT_SAMPLING,
+    HYBRID_RECIPE,
+    HYBRID_SAMPLING,
+    LLAMA_RECIPE,
+    LSTM_RECIPE,
+    MAMBA_RECIPE,
+    NO_AUGMENTATION,
+)
 
 PUBLISHED = "published"  # the preset of a system's own size and recipe
 SOURCES = {
@@ -38,16 +50,15 @@ class System:
     name: str
     summary: str
     tokenizer: str  # a name of ittybitty.tokenizers.VARIANTS
-    changes: Mapping[str, object] = field(default_factory=dict)  # settings at every preset, "published" too
-    sizes: Mapping[str, tuple] = field(
-        default_factory=dict
-    )  # setting -> value at each of SIZES; None: the preset's own
-    recipe: Mapping[str, object] = field(
-        default_factory=dict
-    )  # settings of the preset "published", over those of `small`
-    sampling: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # fields of GenerationConfig that differ from its defaults
+    # settings at every preset, "published" too
+    changes: Mapping[str, object] = field(default_factory=dict)
+    # setting -> its value at each of SIZES; None: the preset's own
+    sizes: Mapping[str, tuple] = field(default_factory=dict)
+    # settings of the preset "published", over those of `small`
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    # fields of GenerationConfig that differ from its defaults
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    # figures that the source reports
     published: Mapping[str, object] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     corpus: str = ""  # "asap": the corpus to read where a folder holds several
@@ -56,62 +67,6 @@ class System:
         """The settings of `sizes` at a preset."""
         at = SIZES.index(size)
         return {setting: values[at] for setting, values in self.sizes.items() if values[at] is not None}
-
-
-# ---------------------------------------------------------------------- recipes as published
-
-_NO_AUGMENTATION = {"data.pitch_shift": 0, "data.velocity_shift": 0, "data.tempo_stretch": 0.0}
-
-# [1]: 6 groups, width 512, 8 heads, 2,000 tokens, context 1,024, smoothing 0.1, cosine after 200 steps of warm-up, batch 64 on
-# two T4, about 235 epochs: all of it `small`. Augmentation is not mentioned.
-_HYBRID_RECIPE = {"data.tokenizer": "remi-published", **_NO_AUGMENTATION, "train.epochs": 235}
-
-# [2] and the runs behind it. Length of the windows and warm-up are not stated.
-_MAMBA_RECIPE = {
-    "model.pattern": "MMMMMM", "model.d_model": 2048, "model.d_state": 128, "model.d_conv": 4, "model.expand": 2,
-    "model.vocab_size": 20_000, "model.tied_head": False,
-    **_NO_AUGMENTATION,
-    "train.epochs": 60, "train.patience": 5, "train.batch_size": 1, "train.learning_rate": 1e-4, "train.warmup": 0,
-    "train.schedule": "stairs", "train.decay": 0.1, "train.decay_epochs": 3, "train.label_smoothing": 0.0,
-    "train.weight_decay": 0.0, "train.beta2": 0.999,  # Adam
-}  # fmt: skip  # settings grouped by the part they belong to
-
-# [3], all rows: two transposed copies of each piece within ±6 semitones, AdamW, clip 1.0, cosine. Weight decay and betas are not
-# stated: PyTorch's defaults. Epochs are V8's; of V2-V6 they are not stated.
-_EIGHT_MODELS = {
-    "data.copies": 2, "data.pitch_shift": 6, "data.velocity_shift": 0, "data.tempo_stretch": 0.0,
-    "train.epochs": 100, "train.clip": 1.0, "train.min_learning_rate": 0.0, "train.label_smoothing": 0.0,
-    "train.weight_decay": 0.01, "train.beta2": 0.999,
-}  # fmt: skip  # settings grouped by the part they belong to
-_LSTM_RECIPE = {
-    **_EIGHT_MODELS,
-    "data.context": 100, "data.stride": 1,
-    "train.batch_size": 256, "train.learning_rate": 4e-3, "train.warmup": 0, "train.patience": 10,
-}  # fmt: skip  # settings grouped by the part they belong to
-_LLAMA_RECIPE = {
-    **_EIGHT_MODELS,
-    "model.d_model": 512, "model.n_layers": 8, "model.n_heads": 8, "model.d_ff": 2048,
-    "model.attn_reach": 512,  # "512 max context at inference", of windows of 256
-    "data.context": 256, "data.stride": 64,
-    "train.batch_size": 128, "train.accumulation": 2,  # 64 x 2
-    "train.learning_rate": 3e-4, "train.patience": 15,
-}  # fmt: skip  # settings grouped by the part they belong to
-_EIGHT_SAMPLING = {"temperature": 0.8, "top_k": 50, "top_p": 0.95}
-_HYBRID_SAMPLING = {"temperature": 0.9, "top_k": 50, "top_p": 0.95}  # of the model card's call
-
-# [4], both modes.
-_BEATS = {"model.family": "llama", "model.vocab_size": 4789, **_NO_AUGMENTATION}
-_BEATS_SIZES = {
-    "model.n_layers": (2, 4, 8, 10, 12),
-    "model.d_ff": (64, 584, 1200, 2080, 2584),
-    "model.d_model": (16, None, None, None, None),  # 4,789 embeddings alone are a nano model
-}
-_BEATS_PUBLISHED = {
-    "parameters": None,
-    "vocabulary": 4789,
-    "velocity_mae": 0.54,
-    "status": "size, context and losses not stated",
-}
 
 
 # ---------------------------------------------------------------------- settings of our own rows on events
@@ -156,12 +111,12 @@ TABLE = (
         name="hybrid",
         summary="Mamba, feed-forward and sparse attention [1]",
         tokenizer="remi",
-        recipe=_HYBRID_RECIPE,
+        recipe=HYBRID_RECIPE,
         published={
             "parameters": 25_600_000,
             "vocabulary": 2000,
             "context": 1024,
-            "sampling": _HYBRID_SAMPLING,
+            "sampling": HYBRID_SAMPLING,
             "licence": "CC BY 4.0 and MIT (wrong)",
         },
         aliases=("itty-bitty-piano", "ittybitty"),
@@ -171,7 +126,7 @@ TABLE = (
         summary="CfC in place of feed-forward, announced as the hybrid's successor [1]",
         tokenizer="remi",
         sizes={"model.pattern": tuple(pattern.replace("F", "C") for pattern in HYBRID)},
-        recipe={**_HYBRID_RECIPE, "model.pattern": HYBRID[SIZES.index("small")].replace("F", "C")},
+        recipe={**HYBRID_RECIPE, "model.pattern": HYBRID[SIZES.index("small")].replace("F", "C")},
         published={"parameters": None, "status": "announced, never published"},
         aliases=("cfc",),
     ),
@@ -180,7 +135,7 @@ TABLE = (
         summary="Mamba alone, as deep as the hybrid's parameters allow [2]",
         tokenizer="remi",
         sizes={"model.pattern": ("M" * 4, "M" * 10, "M" * 15, "M" * 22, "M" * 27)},
-        recipe=_MAMBA_RECIPE,
+        recipe=MAMBA_RECIPE,
         # its sampler divided by a repetition penalty of 0.9, which rewards repetition; GenerationConfig refuses that
         published={"parameters": 249_000_000, "vocabulary": 20_000, "d_model": 2048, "layers": 6, "d_state": 128},
         aliases=("pure-mamba", "mamba-paper"),
@@ -190,7 +145,7 @@ TABLE = (
         summary="Mamba's block without selection: constant Δ, B, C [2]",
         tokenizer="remi",
         sizes={"model.pattern": ("S" * 4, "S" * 10, "S" * 15, "S" * 23, "S" * 28)},
-        recipe={**_MAMBA_RECIPE, "model.pattern": "SSSSSS"},
+        recipe={**MAMBA_RECIPE, "model.pattern": "SSSSSS"},
         published={"parameters": None, "status": "a column of table 1, without a figure"},
         aliases=("plain-ssm",),
     ),
@@ -209,8 +164,8 @@ TABLE = (
             ),
             "model.vocab_size": (512, None, None, None, None),
         },
-        recipe={**_LSTM_RECIPE, "model.lstm_sizes": (256, 512, 256)},
-        published={"parameters": None, "vocabulary": (59, 635, 1279), "context": 100, "sampling": _EIGHT_SAMPLING},
+        recipe={**LSTM_RECIPE, "model.lstm_sizes": (256, 512, 256)},
+        published={"parameters": None, "vocabulary": (59, 635, 1279), "context": 100, "sampling": EIGHT_SAMPLING},
         aliases=("V2", "V3", "V4"),
     ),
     System(
@@ -222,8 +177,8 @@ TABLE = (
             "model.lstm_sizes": ((56,) * 3, (348,) * 3, (1096,) * 3, (1688,) * 3, (2240,) * 3),
             "model.vocab_size": (512, None, None, None, None),
         },
-        recipe={**_LSTM_RECIPE, "model.lstm_sizes": (512, 512, 512), "model.vocab_size": 629},
-        published={"parameters": None, "vocabulary": 629, "context": 100, "sampling": _EIGHT_SAMPLING},
+        recipe={**LSTM_RECIPE, "model.lstm_sizes": (512, 512, 512), "model.vocab_size": 629},
+        published={"parameters": None, "vocabulary": 629, "context": 100, "sampling": EIGHT_SAMPLING},
         aliases=("V5",),
     ),
     System(
@@ -235,13 +190,13 @@ TABLE = (
             "model.lstm_sizes": ((54,) * 3, (356,) * 3, (1108,) * 3, (1704,) * 3, (2248,) * 3),
             "model.d_embedding": (32, None, None, None, None),
         },
-        recipe={**_LSTM_RECIPE, "model.lstm_sizes": (512, 512, 512), "model.d_embedding": 128},
+        recipe={**LSTM_RECIPE, "model.lstm_sizes": (512, 512, 512), "model.d_embedding": 128},
         published={
             "parameters": None,
             "vocabulary": 362,
             "context": 100,
             "validation_loss": 0.3491,
-            "sampling": _EIGHT_SAMPLING,
+            "sampling": EIGHT_SAMPLING,
         },
         aliases=("V6",),
     ),
@@ -251,12 +206,12 @@ TABLE = (
         tokenizer="remi",
         changes={"model.family": "llama", "model.vocab_size": 512},
         sizes={"model.n_layers": (2, 6, 6, 9, 11), "model.d_ff": (176, 544, 2064, 2560, 3040)},
-        recipe={**_LLAMA_RECIPE, "train.warmup": 2000},
+        recipe={**LLAMA_RECIPE, "train.warmup": 2000},
         published={
             "parameters": 33_825_280,
             "vocabulary": 512,
             "context": 256,
-            "sampling": _EIGHT_SAMPLING,
+            "sampling": EIGHT_SAMPLING,
             "validation_loss": 0.0952,
         },
         aliases=("V7",),
@@ -267,12 +222,12 @@ TABLE = (
         tokenizer="remi",
         changes={"model.family": "llama", "model.vocab_size": 1024},
         sizes={"model.n_layers": (2, 6, 6, 9, 11), "model.d_ff": (80, 512, 2032, 2544, 3024)},
-        recipe={**_LLAMA_RECIPE, "train.warmup": 4000},
+        recipe={**LLAMA_RECIPE, "train.warmup": 4000},
         published={
             "parameters": 34_087_424,
             "vocabulary": 1024,
             "context": 256,
-            "sampling": _EIGHT_SAMPLING,
+            "sampling": EIGHT_SAMPLING,
             "validation_loss": 0.9201,
         },
         aliases=("V8",),
@@ -282,10 +237,10 @@ TABLE = (
         summary="LLaMA-style Transformer on patterns of keys within beats [4]",
         tokenizer="beat-base",
         corpus="asap+scores",
-        changes=_BEATS,
-        sizes=_BEATS_SIZES,
-        recipe=_NO_AUGMENTATION,
-        published=_BEATS_PUBLISHED,
+        changes=BEATS,
+        sizes=BEATS_SIZES,
+        recipe=NO_AUGMENTATION,
+        published=BEATS_PUBLISHED,
         aliases=("backbone-base-kmeans",),
     ),
     System(
@@ -293,10 +248,10 @@ TABLE = (
         summary="the same with a velocity code for each pattern; starts from beat-base [4]",
         tokenizer="beat-velocity",  # one vocabulary with beat-base, so that it can start from its weights
         corpus="asap+scores",
-        changes=_BEATS,
-        sizes=_BEATS_SIZES,
-        recipe=_NO_AUGMENTATION,
-        published=_BEATS_PUBLISHED,
+        changes=BEATS,
+        sizes=BEATS_SIZES,
+        recipe=NO_AUGMENTATION,
+        published=BEATS_PUBLISHED,
         aliases=("backbone-velocity-kmeans",),
     ),
     # ------------------------------------------------------------------ the hybrid with one thing changed
@@ -309,7 +264,7 @@ TABLE = (
             "model.d_ff": (144, 960, 2344, 2984, 3072),
         },
         recipe={
-            **_HYBRID_RECIPE,
+            **HYBRID_RECIPE,
             "model.pattern": HYBRID[SIZES.index("small")].replace("A", ""),
             "model.d_ff": 2344,
         },
@@ -324,7 +279,7 @@ TABLE = (
             "model.d_ff": (256, 1232, 2976, 3760, 3984),
         },
         recipe={
-            **_HYBRID_RECIPE,
+            **HYBRID_RECIPE,
             "model.pattern": HYBRID[SIZES.index("small")].replace("A", "").replace("M", "A"),
             "model.d_ff": 2976,
         },
@@ -335,7 +290,7 @@ TABLE = (
         summary="ablation: attention without a relative bias",
         tokenizer="remi",
         changes={"model.attn_bias": "none"},
-        recipe=_HYBRID_RECIPE,
+        recipe=HYBRID_RECIPE,
         published=_ABLATION_PUBLISHED,
     ),
     System(
@@ -343,7 +298,7 @@ TABLE = (
         summary="ablation: attention with fixed ALiBi slopes",
         tokenizer="remi",
         changes={"model.attn_bias": "alibi"},
-        recipe=_HYBRID_RECIPE,
+        recipe=HYBRID_RECIPE,
         published=_ABLATION_PUBLISHED,
     ),
     System(
@@ -351,7 +306,7 @@ TABLE = (
         summary="ablation: no logit scaling, no label smoothing: the published collapse",
         tokenizer="remi",
         changes={"model.logit_scaling": False, "train.label_smoothing": 0.0},
-        recipe=_HYBRID_RECIPE,
+        recipe=HYBRID_RECIPE,
         published=_ABLATION_PUBLISHED,
     ),
     # ------------------------------------------------------------------ ours: one step per event

@@ -8,12 +8,17 @@ import signal
 import socket
 import sys
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import torch
 
-from ittybitty import systems
+from ittybitty import checkpoint, systems
+from ittybitty.config import preset
 from ittybitty.corpora import Corpus
+from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance, transpose
 from ittybitty.tokenizers import PianoTokenizer
 from ittybitty.tokenizers.store import TokenStore, tokenize_corpus
@@ -55,6 +60,23 @@ def small_configs(**changes) -> dict:
     train = {"steps": 12, "batch_size": 3, "warmup": 2, "checkpoint_every": 4, "validate_every": 4}
     overrides = {f"model.{k}": v for k, v in model.items()} | {f"train.{k}": v for k, v in train.items()}
     return systems.build("hybrid", "nano", {**overrides, "data.context": 32, **changes})
+
+
+def untrained_run(folder: Path, pieces: Iterable[Performance]) -> Path:
+    """A run folder of random weights, whose tokenizer has learnt from these pieces."""
+    tokenizer = PianoTokenizer().train(pieces, 380)
+    torch.manual_seed(0)
+    configs = {**preset("nano"), "model": replace(preset("nano")["model"], vocab_size=tokenizer.vocab_size)}
+    checkpoint.write_config(folder, configs, "hybrid", "nano", tokenizer.content_hash, {})
+    checkpoint.save_model(folder, PianoHybridModel(configs["model"]))
+    tokenizer.save(folder / "tokenizer.json")
+    return folder
+
+
+def random_notes() -> Performance:
+    """300 notes, one every tenth of a second, at random pitches."""
+    pitches = np.random.default_rng(0).integers(40, 90, 300)
+    return Performance.of((0.1 * i, 0.2, int(pitch), 80) for i, pitch in enumerate(pitches))
 
 
 def train_process(

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "ittybitty"
 # One line a layer, low to high; modules on one line never import each other. A subpackage counts as one module.
 LAYERS = """
 errors jsonable
-config notes paths
+config notes paths published
 midi metrics seeds
 plots audio
 corpora

@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> Result:
     result = run.run(
         options.tokens, options.out, options.seconds, options.preset, rows, options.start, settings, options.work,
         options.cpu, _say(),
-    )  # fmt: skip
+    )  # fmt: skip  # options in the order of the command line
     shown = [
         {"step": s["step"], "ok": s["ok"], "seconds": s["seconds"], "why": s.get("why", "")} for s in result["steps"]
     ]

@@ -58,7 +58,7 @@ def check(rows: Sequence[str], device: torch.device, seconds: float, tokens: int
         report["scans"][path] = found = {
             str(kind).removeprefix("torch."): _tried(lambda path=path, kind=kind: scan_errors(path, kind, device), TOLERANCE[kind])
             for kind in (torch.float32, half)
-        }  # fmt: skip
+        }  # fmt: skip  # one measurement a line
         if not all(one["ok"] for one in found.values()):
             report["off"].append(path)
     report["convolution"] = _tried(lambda: convolution_errors(device), TOLERANCE[torch.float32])

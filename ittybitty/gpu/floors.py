@@ -85,7 +85,7 @@ def kernels(configs: Mapping, batch: int) -> list[Kernel]:
         _passes("norms and residuals", len(letters) + 1, n * D * FULL, 2, 2),
         *_heads(model, n, D),
         _optimizer(configs, letters),
-    ]  # fmt: skip
+    ]  # fmt: skip  # one part of the step a line
     return [kernel for kernel in found if kernel.count]
 
 

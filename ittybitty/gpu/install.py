@@ -71,7 +71,7 @@ def install(
                 "row": row, "run": str(run), "out": str(out), "bits_per_note": results["bits_per_note"], "bytes": size,
                 "visit": listed["reports"].get(f"train-{row}", {}),
             }
-        )  # fmt: skip
+        )  # fmt: skip  # fields in groups
     return made
 
 

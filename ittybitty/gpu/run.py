@@ -62,7 +62,7 @@ def run(
         "work": str(work), "out": str(out), "tokens": str(Path(pack).expanduser().absolute()), "rows": list(rows),
         "preset": preset, "settings": dict(settings or {}), "from": _origins(start, rows, work, pack, names),
         **({"greedy": 32, "batches": [4]} if cpu else {}),
-    }  # fmt: skip
+    }  # fmt: skip  # fields in groups
     with _Visit(work, job, began + seconds, cpu, say) as visit:
         for step in steps:
             visit.take(step, steps)
@@ -235,7 +235,7 @@ class _Visit:
             "out": self.job["out"], "device": check.get("device"), "off": check.get("off", []), "steps": self.done,
             "rows": {row: {k: r.get(k) for k in ("steps", "tokens", "epoch", "bits_per_note")} for row, r in trained.items() if r},
             "files": home.get("files", {}), "left_out": home.get("left_out", []), "stopped": self.stopped,
-        }  # fmt: skip
+        }  # fmt: skip  # fields in groups
 
 
 def _last_line(log: Path) -> str:

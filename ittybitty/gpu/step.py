@@ -110,7 +110,7 @@ def train(job: dict, end: float) -> dict:
     return learn(
         row, own, store, work / "runs" / row, end, fastest, job["from"].get(row), job["preset"],
         saved=lambda: _bring_home(job), say=lambda line: print(line, file=sys.stderr, flush=True),
-    )  # fmt: skip
+    )  # fmt: skip  # arguments in groups
 
 
 def home(job: dict, end: float) -> dict:

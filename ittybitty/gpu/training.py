@@ -64,7 +64,7 @@ def learn(
                 row, now, store, run_dir, resume=resume, progress=True, preset=preset,
                 init_from=None if resume else start, on_step=seen, deadline=deadline - LAST_SECONDS[device],
                 prepare=_prepare(now, fastest, micro),
-            )  # fmt: skip
+            )  # fmt: skip  # arguments in groups
         except torch.OutOfMemoryError:
             if micro == 1:
                 raise

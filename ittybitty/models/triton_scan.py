@@ -47,7 +47,7 @@ def _put(x, t, L, apart, at, size, values):
 def _forward(
     u, delta, A, B, C, D, z, state, y, last, entries, L, E, apart,
     N: tl.constexpr, STATES: tl.constexpr, CHANNELS: tl.constexpr, CHUNK: tl.constexpr, GATED: tl.constexpr, KEPT: tl.constexpr,
-):  # fmt: skip
+):  # fmt: skip  # pointers in one line, constants in the next
     b = tl.program_id(1).to(tl.int64)
     e, n = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, STATES)
     here, cell, inside = e < E, e[:, None] * N + n[None, :], (e < E)[:, None] & (n < N)[None, :]
@@ -82,7 +82,7 @@ def _forward(
 def _backward(
     u, delta, A, B, C, D, z, entries, dy, dlast, du, ddelta, dA, dB, dC, dD, dz, dstate, L, E, apart,
     N: tl.constexpr, STATES: tl.constexpr, CHANNELS: tl.constexpr, CHUNK: tl.constexpr, GATED: tl.constexpr,
-):  # fmt: skip
+):  # fmt: skip  # pointers in one line, constants in the next
     b = tl.program_id(1).to(tl.int64)
     e, n = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, STATES)
     here, cell, inside = e < E, e[:, None] * N + n[None, :], (e < E)[:, None] & (n < N)[None, :]

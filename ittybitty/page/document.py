@@ -16,7 +16,7 @@ LETTERS = "MFA"  # the blocks that js/model.js knows
 SHAPE = (
     "pattern", "vocab_size", "d_model", "d_state", "d_conv", "expand", "d_ff", "n_heads",
     "attn_window", "attn_stride", "attn_reach", "attn_bias", "events",
-)  # fmt: skip
+)  # fmt: skip  # names in groups, as config.py has them
 PROMPT_TOKENS = 2048  # ids of a seed that the page reads at most, 512 events: some seconds on a phone
 
 

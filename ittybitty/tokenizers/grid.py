@@ -24,7 +24,7 @@ BEATS_PER_BAR = 4
 
 # Types of base tokens; a number of `Vocabulary.types` is an index into this tuple.
 TYPES = ("PAD", "BOS", "EOS", "Bar", "Position", "Pitch", "Velocity", "Duration", "Pedal", "PedalOff", "Tempo", "TimeSig",
-         "Rest", "Chord")  # fmt: skip
+         "Rest", "Chord")  # fmt: skip  # types in the order of their numbers
 PAD, BOS, EOS, BAR, POSITION, PITCH, VELOCITY, DURATION, PEDAL_ON, PEDAL_OFF, TEMPO, TIMESIG, REST, CHORD = range(
     len(TYPES)
 )

@@ -31,6 +31,7 @@ from ..config import nearest
 from ..errors import ConfigError
 from ..notes import HIGHEST_PITCH, LOWEST_PITCH, NOTE, Note, Performance
 from . import saved
+from .protocol import GrammarBase
 
 CLASSES = 12
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -269,18 +270,16 @@ class PitchStringReader:
         return [Note(self.clock, self._settings.step, pitch, self._settings.velocity) for pitch in pitches]
 
 
-class PitchStringGrammar:
+class PitchStringGrammar(GrammarBase):
     """A state is the last id (-1 before the first): BOS comes first or not at all, nothing comes after EOS, PAD never."""
+
+    first = -1
 
     def __init__(self, vocab_size: int):
         events = np.arange(vocab_size) >= len(SPECIALS)
         self._after_event = events | (np.arange(vocab_size) == SPECIALS.index("EOS"))
         self._first = events | (np.arange(vocab_size) == SPECIALS.index("BOS"))
         self._nothing = np.zeros(vocab_size, bool)
-
-    def start(self, prompt_ids: Iterable[int] = ()) -> int:
-        """The state after a prompt."""
-        return next((int(id) for id in reversed(list(prompt_ids))), -1)
 
     def mask(self, state: int) -> np.ndarray:
         """(V,) bool: True for each id that may come next."""

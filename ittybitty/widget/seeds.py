@@ -95,7 +95,7 @@ PIECES = (
             "Bb2:.5 F3 Bb3 G2:.5 D3 G3 | A2:.5 D3 F3 A2:.5 Cs3 G3 | D2:.5 A2 D3 F3:1.5",
         ),
     ),
-)  # fmt: skip
+)  # fmt: skip  # a score: a string is a line of music
 
 
 def titles() -> list[str]:

@@ -56,7 +56,7 @@ class Request:
         return (
             ("", self.model), ("", self.seed_name), ("temperature", f"{self.temperature:.2f}"), ("top-k", f"{self.top_k or 'off'}"),
             ("top-p", f"{self.top_p:.2f}"), ("", length), ("seed number", f"{self.number}"),
-        )  # fmt: skip
+        )  # fmt: skip  # pairs side by side
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,16 @@
 """The baselines price the same music on the same grid, losslessly, and are compared with the same interval."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-import torch
 
 from conftest import make_maestro
-from ittybitty import checkpoint, evaluation, open_corpus
-from ittybitty.config import preset
+from ittybitty import evaluation, open_corpus
 from ittybitty.errors import ConfigError, CorpusError
 from ittybitty.evaluation import baselines, notelist
 from ittybitty.midi import write_midi
-from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance
 from ittybitty.tokenizers import PianoTokenizer
+from runs import random_notes, untrained_run
 
 pytestmark = pytest.mark.slow
 
@@ -23,17 +19,8 @@ RATE = 48.0
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run folder of random weights: only its tokenizer is asked for."""
-    folder = tmp_path_factory.mktemp("run")
-    rng = np.random.default_rng(0)
-    pieces = [Performance.of((0.1 * i, 0.2, int(p), 80) for i, p in enumerate(rng.integers(40, 90, 300)))]
-    tokenizer = PianoTokenizer().train(pieces, 380)
-    configs = {**preset("nano"), "model": replace(preset("nano")["model"], vocab_size=380)}
-    torch.manual_seed(0)
-    checkpoint.write_config(folder, configs, "hybrid", "nano", tokenizer.content_hash, {})
-    checkpoint.save_model(folder, PianoHybridModel(configs["model"]))
-    tokenizer.save(folder / "tokenizer.json")
-    return folder
+    """A run folder of random weights."""
+    return untrained_run(tmp_path_factory.mktemp("run"), [random_notes()])
 
 
 @pytest.fixture

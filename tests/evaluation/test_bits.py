@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -11,13 +10,12 @@ import torch
 
 from conftest import make_maestro
 from ittybitty import checkpoint, evaluation, open_corpus
-from ittybitty.config import preset
 from ittybitty.corpora import Piece
 from ittybitty.errors import CheckpointError, ConfigError, CorpusError, MidiError, OutputError, ResultError
 from ittybitty.evaluation.likelihood import unbroken_bits
-from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance, join, shift, transpose
 from ittybitty.tokenizers import PianoTokenizer
+from runs import random_notes, untrained_run
 
 pytestmark = pytest.mark.slow
 
@@ -25,16 +23,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run folder of random weights."""
-    folder = tmp_path_factory.mktemp("run")
-    rng = np.random.default_rng(0)
-    pieces = [Performance.of((0.1 * i, 0.2, int(p), 80) for i, p in enumerate(rng.integers(40, 90, 300)))]
-    tokenizer = PianoTokenizer().train(pieces, 380)
-    torch.manual_seed(0)
-    configs = {**preset("nano"), "model": replace(preset("nano")["model"], vocab_size=tokenizer.vocab_size)}
-    checkpoint.write_config(folder, configs, "hybrid", "nano", tokenizer.content_hash, {})
-    checkpoint.save_model(folder, PianoHybridModel(configs["model"]))
-    tokenizer.save(folder / "tokenizer.json")
-    return folder
+    return untrained_run(tmp_path_factory.mktemp("run"), [random_notes()])
 
 
 @pytest.fixture

@@ -8,13 +8,12 @@ import torch
 
 from conftest import make_maestro
 from ittybitty import checkpoint, metrics, open_corpus
-from ittybitty.config import GenerationConfig, preset
+from ittybitty.config import GenerationConfig
 from ittybitty.corpora import Piece
 from ittybitty.errors import ConfigError, CorpusError, MidiError, ResultError
 from ittybitty.evaluation import continuation_metrics, memorisation, mgeval, trials
-from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance, shift
-from ittybitty.tokenizers import PianoTokenizer
+from runs import untrained_run
 
 pytestmark = pytest.mark.slow
 
@@ -35,14 +34,7 @@ def long_piece(seconds=60.0):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run folder of random weights."""
-    folder = tmp_path_factory.mktemp("run")
-    tokenizer = PianoTokenizer().train([long_piece()], 380)
-    torch.manual_seed(0)
-    configs = {**preset("nano"), "model": replace(preset("nano")["model"], vocab_size=tokenizer.vocab_size)}
-    checkpoint.write_config(folder, configs, "hybrid", "nano", tokenizer.content_hash, {})
-    checkpoint.save_model(folder, PianoHybridModel(configs["model"]))
-    tokenizer.save(folder / "tokenizer.json")
-    return folder
+    return untrained_run(tmp_path_factory.mktemp("run"), [long_piece()])
 
 
 @pytest.fixture(scope="module")

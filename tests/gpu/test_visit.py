@@ -54,7 +54,7 @@ def test_rehearsal_killed_once_and_gone_on_with_then_a_second_visit_from_weights
     assert {one["step"]: one.get("why") for one in summary["steps"]} == {
         "unpack": None, "check": "kept from before", "race": "kept from before", "train hybrid": None,
         "train notes-hybrid": None, "home": None,
-    }, second.stderr  # fmt: skip
+    }, second.stderr  # fmt: skip  # a command is read as a line
     assert step.result_file(tmp_path / "out.work", "race").read_bytes() == race
     assert summary["rows"]["hybrid"]["steps"] > before >= 1
     assert len(summary["files"]) <= parcel.FILES and max(summary["files"].values()) <= parcel.SHARD_BYTES
@@ -63,7 +63,7 @@ def test_rehearsal_killed_once_and_gone_on_with_then_a_second_visit_from_weights
     again = visits.ran(
         "run", pack, "--out", tmp_path / "again", "--preset", "nano", "--cpu", "--json", "--row", "notes-hybrid", "--from", out,
         "--seconds", round(60 * pace), "--set", "train.steps=12", "--set", "train.batch_size=4",
-    )  # fmt: skip
+    )  # fmt: skip  # a command is read as a line
     assert again.returncode == 0, again.stderr
     run = tmp_path / "again.work" / "runs" / "notes-hybrid"
     first = lines_of(run / "log.jsonl")[0]
@@ -77,7 +77,7 @@ def killed_while_training(command: list[str], out: Path, seconds: float) -> None
     """Start a visit, and kill all of it as soon as a first parcel is there."""
     process = subprocess.Popen(
         command, env=visits.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, text=True
-    )  # fmt: skip
+    )  # fmt: skip  # a command is read as a line
     end = time.monotonic() + seconds
     while not (out / parcel.FOLDER / parcel.LIST).exists():
         assert process.poll() is None and time.monotonic() < end, process.stderr.read()
@@ -102,7 +102,7 @@ def test_a_step_that_fails_does_not_end_the_rest(tmp_path, performance, pace):
     done = visits.ran(
         "run", pack, "--out", tmp_path / "out", "--work", work, "--preset", "nano", "--cpu", "--json", "--row", "notes-hybrid",
         "--seconds", round(60 * pace), "--set", "train.steps=8",
-    )  # fmt: skip
+    )  # fmt: skip  # a command is read as a line
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert [one["ok"] for one in summary["steps"]] == [True, False, False, True, True]

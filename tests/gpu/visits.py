@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from ittybitty import systems
@@ -14,22 +13,10 @@ from ittybitty.gpu import tokens
 from ittybitty.notes import Performance, transpose
 from ittybitty.tokenizers import make_tokenizer
 from ittybitty.tokenizers.store import TokenStore, tokenize_corpus
+from runs import Played
 
 REFUSING = Path(__file__).with_name("refusing")
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Played:
-    """A piece that is in memory."""
-
-    name: str
-    split: str
-    performance: Performance
-
-    def load(self) -> Performance:
-        """The performance."""
-        return self.performance
 
 
 def stores(folder: Path, performance: Performance) -> dict[str, TokenStore]:

@@ -253,7 +253,7 @@ def test_script_agrees_with_python(file, fixtures):
     run = subprocess.run(
         [NODE, "--test", "--test-reporter=tap", str(file)],
         capture_output=True, text=True, timeout=1200, env={**os.environ, "PAGE_FIXTURES": str(fixtures)},
-    )  # fmt: skip
+    )  # fmt: skip  # arguments in one line
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
     assert "# fail 0" in run.stdout and "# pass 0" not in run.stdout
 

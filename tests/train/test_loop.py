@@ -464,15 +464,17 @@ def test_a_finished_run_can_be_made_longer(store, straight, tmp_path):
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_before_it_is_saved(store, tmp_path):
-    run_dir = tmp_path / "run"
+    run_dir, model = tmp_path / "run", []
+
+    def spoil(step, _):
+        if step == 5:
+            next(model[0].parameters()).data.fill_(math.nan)
+
+    changes = {"train.validate_every": 100, "train.checkpoint_every": 1}
     with pytest.raises(ConfigError, match="not a number"):
-        train(
-            store,
-            run_dir,
-            {"train.learning_rate": 1e38, "train.warmup": 1, "train.validate_every": 100, "train.checkpoint_every": 1},
-        )
-    last = checkpoint.newest(run_dir)
-    assert last is None or all(bool(torch.isfinite(value).all()) for value in weights(run_dir).values())
+        train(store, run_dir, changes, prepare=model.append, on_step=spoil)
+    assert checkpoint.newest(run_dir).step == 5, "what was good is kept, and nothing after it"
+    assert all(bool(torch.isfinite(value).all()) for value in weights(run_dir).values())
 
 
 # ---------------------------------------------------------------- the recipe

@@ -23,7 +23,7 @@ SIX = Plan(pieces=6)
 def rolls(
     name: str | Path, data: str | Path | Corpus | None, split: str = "validation", plan: Plan = SIX, seed: int = 0,
     progress: bool = True, **sampling,
-):  # fmt: skip
+):  # fmt: skip  # arguments in two lines, not in eight
     """The figure of `plan.pieces` openings continued by a model; ConfigError for PIANISTS, who would stand below themselves."""
     if name == PIANISTS:
         raise ConfigError(f"{PIANISTS} stand beside every model already: name a row that plays a model")

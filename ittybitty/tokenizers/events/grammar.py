@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..protocol import GrammarBase
 from .grid import KEYS, PEDAL_DOWN, PEDAL_UP
 
 NONE, BOS, EOS = 1, 2, 3  # as in tokenizer.py
@@ -53,7 +53,7 @@ class EventState:
         return self.place in (BEGIN, TIME, END)
 
 
-class EventGrammar:
+class EventGrammar(GrammarBase):
     """The rules for one tokenizer: silences stay below `longest` ticks, and the pedal moves if there are `pedals`.
 
     >>> state = grammar.start(prompt_ids)
@@ -61,19 +61,14 @@ class EventGrammar:
     >>> state = grammar.advance(state, id)           # a new state; the old one stays good
     """
 
+    first = EventState()
+
     def __init__(self, tokenizer, max_silence: float | None = 4.0):
         self._first, self._sizes, self._size = tokenizer.first_ids, tokenizer.sizes, tokenizer.vocab_size
         self.times: list[int] = tokenizer.grid.times.tolist()  # ticks of each class, rising from 0
         seconds = max_silence if max_silence is not None else NO_LIMIT
         self.longest = math.ceil(seconds * tokenizer.grid.ticks_per_second)
         self.pedals = self._sizes[WHAT] > KEYS
-
-    def start(self, prompt_ids: Iterable[int] = ()) -> EventState:
-        """The state after a prompt, which is taken as it is: nothing in it is checked."""
-        state = EventState()
-        for id in prompt_ids:
-            state = self.advance(state, int(id))
-        return state
 
     def mask(self, state: EventState) -> np.ndarray:
         """(V,) bool: True for each id that may come next; none after EOS."""

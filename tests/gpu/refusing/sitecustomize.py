@@ -5,7 +5,7 @@ import sys
 # torch itself needs those of the last line
 THERE = {"torch", "torchgen", "functorch", "triton", "numpy", "safetensors", "tqdm", "ittybitty"} | {
     "typing_extensions", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec", "filelock", "setuptools",
-}  # fmt: skip
+}  # fmt: skip  # torch's own needs in a line of their own
 
 
 class Without:
