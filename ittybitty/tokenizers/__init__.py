@@ -1,7 +1,7 @@
-"""Tokenizers: a performance <-> numbers for a language model.
+"""Tokenizers convert a performance to ids for a language model, and ids back to a performance.
 
-`VARIANTS` lists what there is by name; `make_tokenizer(name)` makes one, `load_tokenizer(path)` reads a saved one of any
-kind, and all of them keep to `Tokenizer` (protocol.py). `PianoTokenizer` is the REMI encoding.
+`VARIANTS` lists them by name; `make_tokenizer(name)` returns an untrained one, and `load_tokenizer(path)` reads a saved one of
+any kind. All have the members of `Tokenizer` (protocol.py). `PianoTokenizer` is the REMI encoding.
 """
 
 from __future__ import annotations

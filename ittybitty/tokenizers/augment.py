@@ -1,10 +1,10 @@
-"""The same music a little higher, louder or slower, told in base tokens: augmentation without going back to MIDI.
+"""Augmentation on base tokens: transposes music, changes its velocity or its tempo, without going back to MIDI.
 
-Pitch and velocity are exact: a piece shifted here has the ids that the shifted piece would be given. Another tempo moves
-every event to the nearest step of the grid, as playing it slower and quantising again would, but for half a step.
-A window cut out of a piece keeps its meaning: what comes before its first position stays first.
+Pitch and velocity are exact: a piece that is shifted here gets the ids that encoding the shifted piece would give. A change of
+tempo moves every event to the nearest step of the grid. The result differs by half a step at most from a piece that is played
+slower and quantised again. In a window that is cut from a piece, what comes before the first position stays first.
 
-Left out: which amounts to take, and keeping notes on the keyboard: train/windows.py draws them within `pitch_range`.
+Left out: which amounts to draw, and that notes stay on the keyboard: train/windows.py draws amounts within `pitch_range`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def stretch(base: np.ndarray, vocabulary: Vocabulary, factor: float) -> np.ndarr
 
 
 def longer(base: np.ndarray, vocabulary: Vocabulary, factor: float) -> np.ndarray:
-    """Base ids with each duration `factor` times as long, as near as the tokens come."""
+    """Base ids with each duration `factor` times as long, rounded to the nearest duration token."""
     durations, ids = vocabulary.of_type(DURATION)
     here = vocabulary.types[base] == DURATION
     base = base.copy()

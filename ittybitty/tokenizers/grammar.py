@@ -1,4 +1,4 @@
-"""Which id may come next, so that every sampled sequence is music and no token of it is lost in decoding.
+"""Decides which id of REMI may come next, so that every sampled sequence is music and no token of it is lost in decoding.
 
 The rules are those of miditok's own encodings: bar lines, then positions that rise within the bar, at each position at
 most one movement of the pedal and then notes from low to high, each Pitch with its Velocity and Duration; the pedal
@@ -6,9 +6,9 @@ goes down only when up and up only when down. An id of the byte-pair vocabulary 
 it stands for are, one after the other. So one key is never struck twice at one instant, and every note that is written to a
 MIDI file is there when it is read again.
 
-All that can be known beforehand is in tables; a mask is three vector operations (some 10 µs for 2,000 ids).
+Tables hold what does not depend on the state, so a mask takes three vector operations (about 10 µs for 2,000 ids).
 
-Left out: taste. Any velocity, any duration and any interval is allowed.
+Left out: musical taste. Any velocity, any duration and any interval is allowed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _FOLLOWERS = {
 
 @dataclass(frozen=True)
 class State:
-    """All that the past forbids."""
+    """What the rules need to know of the ids so far."""
 
     last: int = NOT_BEGUN  # type of the last base token
     position: int = -1  # of the current instant within its bar

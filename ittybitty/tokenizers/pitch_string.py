@@ -1,12 +1,12 @@
 """Pitch strings: the names of notes and the integers of chords in order of onset, and nothing else.
 
-The oldest code of the comparison [1], known from many tutorials: "C#4" is a note, "0.4.7" a chord, told as the normal order
-of its pitch classes, its octaves forgotten. No time, no duration, no velocity: decoded music moves on by one fixed step
-an event (0.25 s: an eighth at 120 beats a minute), every note as long as the step and as loud as the next.
+The oldest encoding of the comparison [1], known from many tutorials: "C#4" is a note, "0.4.7" a chord, written as the normal
+order of its pitch classes, without octaves. Time, duration and velocity are not encoded: decoded music advances by one fixed step
+for each event (0.25 s, an eighth note at 120 beats a minute), and all notes have the length of the step and the same velocity.
 
-Ours differs from the published code where that had no answer:
+Ours differs from the published encoding where its rules leave a case open:
 - Notes within 50 ms of a group's first are one chord. Between the notes of a hand's chord and the notes of a run the
-  gaps in MAESTRO's training pieces are rarest at 45 to 60 ms (`gap_density`; notebook 02 shows the two hills).
+  gaps in MAESTRO's training pieces are rarest at 45 to 60 ms (`gap_density`; notebook 02 shows the two peaks).
 - The vocabulary is learnt from training pieces only, all 12 transpositions of a chord together, most frequent first. So
   a transposed piece has exactly the ids of the piece played higher.
 - A chord that is not in the vocabulary is written as its notes from low to high (published: cannot be written).

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..notes import Note, Performance
 
-KEPT = ("pitch", "onset", "duration", "velocity", "pedal", "tempo")  # what `keeps` may name
+KEPT = ("pitch", "onset", "duration", "velocity", "pedal", "tempo")  # what `Tokenizer.keeps` may name
 ATTRIBUTES = ("pitch", "time", "duration", "velocity", "pedal", "other")  # what a base token may say
 
 
@@ -80,7 +80,9 @@ class Tokenizer(Protocol):
     eos_id: int
     asked: int | None  # the size that `train` was told, None for what is not learnt
     ids_per_event: int  # windows begin at a multiple of it; 1 unless an event always has several ids
-    exact_clock: bool  # decoded seconds are the performance's own, up to the grid; otherwise a clock of the code's
+    exact_clock: (
+        bool  # decoded seconds are the performance's own, up to the grid; otherwise those of the encoding's own clock
+    )
 
     @property
     def vocab_size(self) -> int:
@@ -128,12 +130,12 @@ class Tokenizer(Protocol):
         """What each of those base tokens says, out of ATTRIBUTES: where the bits of an id go."""
 
     def train(self, performances: Iterable[Performance], vocab_size: int, progress: bool = False) -> Tokenizer:
-        """Learn at most `vocab_size` ids (a code of fixed size learns nothing) and return itself; ConfigError for too few."""
+        """Learn at most `vocab_size` ids (an encoding of fixed size learns nothing) and return itself; ConfigError for too few."""
 
     def augment(
         self, ids: Iterable[int], semitones: int = 0, velocity_steps: int = 0, stretch: float = 1.0
     ) -> np.ndarray:
-        """Ids of the same music transposed, louder, slower; what the code does not say is not changed."""
+        """Ids of the same music transposed, louder, slower; what the encoding does not represent is not changed."""
 
     def pitch_range(self, ids: Iterable[int]) -> tuple[int, int] | None:
         """Lowest and highest MIDI pitch among the notes of ids; None for no notes."""

@@ -1,6 +1,6 @@
 """PianoTokenizer: a performance <-> numbers for a language model, REMI with byte-pair encoding.
 
-The vocabulary and its JSON are miditok's; the work on arrays is done by grid.py (notes <-> base tokens) and bpe.py (base
+The vocabulary and its JSON are miditok's; the computation on arrays is done by grid.py (notes <-> base tokens) and bpe.py (base
 tokens <-> ids), so that a whole corpus takes a minute and `ittybitty continue` need not import miditok (3 s).
 Settings were chosen from a table of measured errors: tradeoffs.py and notebook 02.
 
@@ -148,7 +148,7 @@ class PianoTokenizer(saved.Saved):
 
     @property
     def exact_clock(self) -> bool:
-        """True unless tempo tokens bend the clock: then a decoded piece drifts from the performance."""
+        """False where tempo tokens change the clock: then a decoded piece drifts away from the performance."""
         return not self.settings.tempos
 
     @property

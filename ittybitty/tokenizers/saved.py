@@ -2,8 +2,8 @@
 
     {"format": 1, "kind": …, "variant": …, "vocab_size": …, "content_hash": …, and what the kind itself needs}
 
-The hash is computed anew from what was read: a file that was changed or cut short is never taken for a tokenizer.
-Left out: what a kind needs; each class writes it in `document` and reads it in `from_document`.
+The hash is computed again from what was read, so a file that was changed or cut short is refused.
+Left out: what each kind needs besides; its class writes it in `document` and reads it in `from_document`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Saved:
         return None
 
     def grown_from(self, other: Any) -> Any:
-        """None: this tokenizer takes over no other's ids."""
+        """None: this tokenizer does not extend another one."""
         return None
 
     def document(self) -> dict:

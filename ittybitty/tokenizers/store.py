@@ -1,11 +1,11 @@
-"""A corpus as one file of token ids, with an index of its pieces.
+"""Tokenizes a corpus into one file of token ids with an index of its pieces, and reads it.
 
     tokens/remi/tokenizer.json   what the ids mean
     tokens/remi/ids.u16          all pieces one after the other, each [BOS … EOS], little-endian uint16
     tokens/remi/store.json       the tokenizer's hash, and of each piece name, split, start, length, notes, seconds
 
 `tokenize_corpus` works on all cores and appends each piece to ids.part and a line to pieces.part, so that an interrupted
-run goes on where it stopped; store.json is written last and atomically: a folder without it is not finished.
+run continues where it stopped. store.json is written last and atomically: a folder without it is not finished.
 
 Left out: any choice among pieces; train/windows.py cuts a split into training windows.
 """

@@ -1,7 +1,7 @@
-"""What a code costs and what it keeps: `codes_table` for every code there is, `settings_table` for the settings of REMI.
+"""Measures what an encoding costs and what it keeps: `codes_table` for every encoding, `settings_table` for the settings of REMI.
 
-A finer grid and more attributes bring the music back more truly and take more tokens a note. MAESTRO has no metre, so
-nothing is gained by beats and bars as such. Notebook 02 shows both tables and says how they were read.
+A finer grid and more attributes reproduce the music more exactly and take more tokens per note. MAESTRO has no metre, so
+beats and bars themselves gain nothing. Notebook 02 shows both tables and explains what was concluded from them.
 
 Left out of the settings: byte pairs. They shorten all rows by a similar factor and lose nothing.
 """
@@ -45,7 +45,7 @@ class _Coded:
     tokens: int
 
 
-# The codes of the systems' table: a name of tokenizers.VARIANTS, and how many ids it learns (None: as it is made).
+# The encodings of the systems' table: a name of tokenizers.VARIANTS, and how many ids it learns (None: as it is made).
 CODES: tuple[tuple[str, int | None], ...] = (
     ("pitch-string", 629),
     ("pitch-string", 1279),
@@ -65,10 +65,10 @@ def codes_table(
     training: Sequence[Performance],
     codes: Iterable[tuple[str, int | None]] = CODES,
 ) -> list[dict]:
-    """One dict a code that learnt from `training`: its ids, tokens a note, what it keeps, and how truly, on `performances`.
+    """One dict for each encoding, trained on `training`: ids, tokens per note, what it keeps, and round-trip errors on `performances`.
 
     `keys_kept` is the share of notes that come back as the key that was struck. Errors are means over notes, None for what
-    the code does not keep: onset and duration in ms, velocity in MIDI steps, `late_at_end_s` how many seconds the last note
+    the encoding does not keep: onset and duration in ms, velocity in MIDI steps, `late_at_end_s` how many seconds the last note
     of a piece is off.
     """
     performances = [p for p in performances if len(p)]
@@ -108,7 +108,7 @@ def _code_row(tokenizer: Tokenizer, size: int | None, performances: list[Perform
 
 
 def settings_table(performances: Iterable[Performance], rows: dict[str, Settings] | None = None) -> list[dict]:
-    """One dict a row: its settings, base tokens, tokens a note, and mean round-trip errors over all notes.
+    """One dict for each row: its settings, base tokens, tokens a note, and mean round-trip errors over all notes.
 
     Errors are onset and duration in ms, velocity in MIDI steps, `notes_lost` a count, `late_at_end_s` how many seconds the
     last note of a piece is off (mean over pieces): where that is large, a decoded piece drifts.

@@ -1,8 +1,8 @@
-"""Training: one loop, and its parts.
+"""Trains a model: one loop, and its parts.
 
-    loop.py        the training loop; `train` is its one function for callers
+    loop.py        the training loop; `train` is what others call
     start.py       what a training starts from: nothing, the run in its folder, or the weights of another
-    windows.py     token files -> training batches, in an order that a resumed run finds again
+    windows.py     token files -> training batches, in an order that a resumed run repeats exactly
     optimizer.py   AdamW's parameter groups, learning rate, precision
     parallel.py    one device, DataParallel, or torchrun
     validation.py  held-out windows, measured while the model is trained

@@ -1,7 +1,7 @@
 """The training log: log.jsonl for machines, one live line for people.
 
 A terminal or a notebook sees a progress bar; a log file or a pipe gets a line a minute.
-A full disk costs the log, never the training. Left out: dashboards; log.jsonl is read by plots.training_curve.
+A full disk ends the log, not the training. Left out: dashboards; `plots.training_curve` draws what is in log.jsonl.
 """
 
 from __future__ import annotations

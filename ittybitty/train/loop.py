@@ -3,11 +3,11 @@
     ittybitty train hybrid --preset tiny --data DIR --out runs/tiny
 
 A step is a pure function of (weights, optimizer state, step number): windows come from (seed, epoch, step), dropout is
-reseeded from (seed, step, rank), the learning rate is computed from the step. So a checkpoint of weights and optimizer
-is all it takes to go on, and on a CPU the resumed run ends in the same bits.
+reseeded from (seed, step, rank), the learning rate is computed from the step. So weights and optimizer state
+are all that a resumed run needs, and on a CPU it ends with the same bits as a run that was not interrupted.
 
-The gradient is that of sum of losses / number of targets over the whole global batch, however it is cut into devices,
-processes and micro-batches: one device and many see the same curve.
+The gradient is that of the mean loss over all targets of the global batch, however it is split into devices, processes and
+micro-batches. So one device and several follow the same learning curve.
 
 Left out: parameter averaging, sharding, and any search over settings.
 """
@@ -60,7 +60,8 @@ def train(
 
     `resume` continues from the folder's newest checkpoint, on the same pieces, or starts a new run if there is none; on
     Kaggle also from the attached output of a former version. `init_from` starts from the weights of another run or shipped
-    model. Whoever has called `find_start` already gives its answer as `start`; then these two are not read. `parallel` is "none", "dp", "ddp", or None for what the machine offers.
+    model. A caller that has called `find_start` itself passes its result as `start`; then these two are not read.
+    `parallel` is "none", "dp", "ddp", or None for what the machine offers.
 
     After `max_hours`, on SIGTERM and on Ctrl-C, a checkpoint is written after the current step; Ctrl-C then raises
     KeyboardInterrupt. With a `deadline` (of time.monotonic) the schedule ends then, whatever `train.minutes` says.

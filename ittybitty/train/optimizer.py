@@ -1,4 +1,4 @@
-"""What one optimizer step is made of: which matrix is trained by which rule, learning rate, precision.
+"""The parts of an optimizer step: which parameter is trained by which rule, the learning rate, the precision.
 
 [1] Loshchilov and Hutter 2019, Decoupled weight decay regularization (AdamW).
 [2] Jordan et al. 2024, Muon: an optimizer for hidden layers in neural networks; its Newton-Schulz coefficients.
@@ -37,7 +37,7 @@ def learning_rate(step: int, config: TrainConfig, steps_per_epoch: int = 1, seco
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Decay on matrices only: not on embeddings, convolutions, vectors, or what carries `_no_weight_decay` (A_log, D)."""
+    """Weight decay on matrices only: not on embeddings, convolutions, vectors, or parameters marked `_no_weight_decay` (A_log, D)."""
     exempt = {
         id(p)
         for module in model.modules()
@@ -144,8 +144,9 @@ class MuonAdamW(torch.optim.AdamW):
 def orthogonal(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """(n, rows, columns) -> the same with all singular values near 1, by Newton-Schulz [2]; float32 and bfloat16 stay so.
 
-    In bfloat16 as written. In float32 on the Gram matrices, which half precision would be too coarse for: with X_0 = G / |G| and S_k = X_k X_k^T, each step is X_{k+1} = P_k X_k with P_k = a I + b S_k + c S_k^2, and all P_k commute
-    with S_k. So the products run on (rows, rows) matrices alone, and X is touched twice.
+    In bfloat16 as written. In float32 it runs on the Gram matrices, for which half precision would be too coarse. With
+    X_0 = G / |G| and S_k = X_k X_k^T, each step is X_{k+1} = P_k X_k with P_k = a I + b S_k + c S_k^2, and all P_k commute
+    with S_k. So all products but two are of (rows, rows) matrices.
     """
     a, b, c = NEWTON_SCHULZ
     X = matrices

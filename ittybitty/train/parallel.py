@@ -1,4 +1,4 @@
-"""Training on one device, with nn.DataParallel, or under torchrun: all that differs between the three.
+"""Training on one device, with nn.DataParallel, or under torchrun: what differs between the three.
 
     none   one process, one device (a CPU, or the first GPU)
     dp     one process, all GPUs: nn.DataParallel splits each batch; simple, one GIL
@@ -9,8 +9,8 @@
         --rdzv-backend=c10d --rdzv-endpoint=HOST:29400 -m ittybitty …
 
 All ranks read the same run folder when they resume, so hosts must share it. When a worker dies, torchrun restarts the
-group, and --resume goes on from the last checkpoint. The variable makes a restarted group meet at a new place: torchrun
-otherwise keeps one store, where it finds the addresses of the workers that died [1]; on one host we see to that here.
+group, and --resume goes on from the last checkpoint. The variable gives a restarted group a new store: otherwise torchrun keeps
+one, in which it finds the addresses of the workers that died [1]. On one host this module does the same.
 
 [1] https://github.com/pytorch/pytorch/issues/135712.  Left out: sharded models (FSDP); ours fit on any card.
 """

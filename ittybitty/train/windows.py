@@ -1,10 +1,10 @@
 """Cuts token files into windows and makes training batches (x, y), in an order decided by (seed, epoch, step) alone.
 
-Nothing is remembered from batch to batch, so resuming is exact: batch 7,001 of a run is the same whether 7,000 batches
-came before it or none. A piece of n tokens has n - 1 targets; they are cut into ceil((n - 1) / L) windows, as
-few as can be, so every epoch has the same number of steps. Where the cuts fall is drawn anew each epoch, within the
-slack of the two ends. With a `stride` windows overlap, as some published recipes have it: one begins every `stride`
-tokens, the last one ends with its piece, and each epoch reads the same ones in another order.
+No batch depends on the batches before it, so resuming is exact: batch 7,001 of a run is the same whether 7,000 batches came
+before it or none. A piece of n tokens has n - 1 targets; they are cut into ceil((n - 1) / L) windows, the smallest possible
+number, so every epoch has the same number of steps. The positions of the cuts are drawn again for each epoch. With a `stride`
+windows overlap, as in some published recipes: one begins every `stride` tokens, the last one ends with its piece, and each
+epoch reads the same ones in another order.
 
 Augmentation transposes each window anew, or (`copies`) gives each piece transposed copies that are drawn once.
 

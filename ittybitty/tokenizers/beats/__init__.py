@@ -1,4 +1,4 @@
-"""The beat-aligned code: patterns of a key within a beat, by a hierarchical k-means codebook, and velocity by a VQ-VAE.
+"""The beat-aligned encoding: patterns of a key within a beat, by a hierarchical k-means codebook, and velocity by a VQ-VAE.
 
     grid.py        a performance with beats <-> cells of 48 frames
     codebook.py    patterns of cells <-> ids, three levels of k-means

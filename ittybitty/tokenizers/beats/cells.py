@@ -1,11 +1,11 @@
-"""All cells of a split in one file: what the codebook and the velocity code learn from.
+"""Collects all cells of a split in one file, from which the codebook and the velocity codes are learnt.
 
     cells.npz       patterns (u, 48) uint8, the different patterns of states (grid.py)
                     pattern  (n,) int32, which of them each cell is
                     velocity (s,) uint8, of each run of each cell in turn: a run is one note's frames
                     pieces, ends (p,) names, and where the cells of each piece end; flat (p,) True where it has one velocity
                     split, corpus, hash
-    cells.use.npz   ids (4789,) int64: how often each id is used for these cells by the code they were counted with
+    cells.use.npz   ids (4789,) int64: how often each id is used for these cells, with the codebook that counted them
 
 A cell's velocity is constant within a run, so runs hold all of it in a seventieth of the space of frames. Pieces are read one
 after the other; only the different patterns and a few bytes a cell stay in memory.
@@ -60,7 +60,7 @@ class CellCache:
         return content.hexdigest()[:16]
 
     def expressive(self) -> np.ndarray:
-        """(n,) bool: cells of pieces with more than one velocity; an engraved score has nothing to teach of it."""
+        """(n,) bool: cells of pieces with more than one velocity; an engraved score teaches nothing about velocity."""
         return ~np.repeat(self.flat, np.diff(self.ends, prepend=0))
 
     def velocity_rows(self, chosen: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -161,7 +161,7 @@ def save_use(use: np.ndarray, cache_path: str | Path, cache: CellCache) -> None:
 
 
 def usage(use: np.ndarray) -> dict[str, dict[str, float]]:
-    """Of each kind of code: how many there are, how many are used, and their perplexity (so many used evenly say as much)."""
+    """Of each kind of code: how many there are, how many are used, and their perplexity (the number of codes that, used equally often, would carry as much information)."""
     result = {}
     for name, start, size in (
         ("L1", 0, LEVELS[0]),

@@ -4,14 +4,14 @@
     ids, exact = book.encode(cells.states)          # (n, 12) ids, -1 where a cell needs fewer; and (n,) bool
     book.decode(ids)                                # (n, 48) states
 
-A pattern takes the coarsest level that says it exactly: one full-beat code, else two half-beat codes, else four
-quarter-beat codes, of which each that is not exact either is the nearest, or with `escape` three ids that spell it out.
+A pattern is encoded at the coarsest level that is exact: one full-beat code, else two half-beat codes, else four quarter-beat
+codes. Where a quarter has no exact code, the nearest one is taken, or with `escape` three ids that spell it out.
 
 Each level is k-means [1] over different patterns as 96 bits (sustain, onset), weighted by how often they occur, that
-starts from the most frequent ones; the code of a cluster is its most frequent pattern, so that every code is a pattern
-that was played. The next level learns from halves of what is not exact at the one before. Started from k-means++ instead,
-the first level is exact for 47% of ASAP's training cells and not for 84%; the 2,048 most frequent patterns alone, which
-no clustering can pass, for 87%.
+starts from the most frequent ones. The code of a cluster is its most frequent pattern, so every code is a pattern that was
+played. The next level learns from the halves of patterns that the level before does not encode exactly. The first level is
+exact for 84% of ASAP's training cells. Started from k-means++ it would be exact for 47%; the upper bound, the 2,048 most
+frequent patterns, is 87%.
 
 [1] scikit-learn's MiniBatchKMeans: Sculley 2010, Web-scale k-means clustering.
 Left out: velocity (velocity.py).
@@ -101,7 +101,7 @@ class Codebook:
     def _nearest(self, quarter: np.ndarray) -> int:
         """The quarter-beat code that differs in the fewest bits of sustain and onset.
 
-        Only codes that begin and end as the quarter does come into question (held over or not, sounding or not), and
+        Only codes that begin and end as the quarter does are considered (held over or not, sounding or not), and
         none that is silent: so no cell is left empty, and no key is held that was not struck.
         """
         book = self.levels[2]

@@ -1,9 +1,9 @@
-"""Beats for a performance that has none: a library's guess, and how good such a guess is.
+"""Estimates beats for a performance without annotated beats, and measures how good the estimates are.
 
 partitura's estimator follows several hypotheses of tempo and phase through the onsets [1]. On every fifth piece of ASAP's
-validation split it finds the annotated beats with an F-measure of 0.39 at ±70 ms, and pretty_midi's estimate_tempo with
-estimate_beat_start, which keep one tempo, with 0.31: expressive piano is hard, and many misses are a wrong level (half or
-twice the tempo). Sequences made on estimated beats are a stretch for a model that learnt from annotated ones.
+validation split it finds the annotated beats with an F-measure of 0.39 at ±70 ms. pretty_midi's estimate_tempo with
+estimate_beat_start, which assume one tempo, reach 0.31. Expressive piano music is hard, and many errors are a wrong level (half
+or twice the tempo). A model that learnt from annotated beats has not seen sequences like those on estimated beats.
 
 The estimator reads onsets only, so a transposed piece has the same beats.
 

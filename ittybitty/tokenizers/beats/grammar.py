@@ -1,11 +1,11 @@
-"""Which id may come next in the beat code, and its notes one beat at a time.
+"""Decides which id may come next in the beat encoding, and reads its notes one beat at a time.
 
 The rules are those of encoded pieces: beats one after the other, in each its sounding pitches from low to high, for each
 pitch parts of one level that fill the beat and do not leave it silent, then a velocity where there is one. A part that
 begins held may only follow a key that sounds, within the beat or at the end of the one before: no sampled note is lost,
 and none is held that was never struck.
 
-Left out: taste; any tempo may follow any other.
+Left out: musical taste; any tempo may follow any other.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from .tokenizer import BeatTokenizer
 
 NOT_BEGUN, BEGUN, BEAT, KEY, PARTS, CELL, END = range(7)  # what was read last: CELL is a complete one
-USUAL_VELOCITY = 64  # of notes whose code says none
+USUAL_VELOCITY = 64  # of notes without a velocity code
 
 
 @dataclass(frozen=True)
 class State:
-    """All that the past forbids."""
+    """What the rules need to know of the ids so far."""
 
     last: int = NOT_BEGUN
     pitch: int = -1  # of the current or last cell in this beat
@@ -49,7 +49,7 @@ class Grammar(GrammarBase):
 
     >>> state = grammar.start(prompt_ids)
     >>> allowed = grammar.mask(state)                # (4789,) bool
-    >>> state = grammar.advance(state, id)           # a new state; the old one stays good
+    >>> state = grammar.advance(state, id)           # a new state; the old one is not changed
     """
 
     first = State()

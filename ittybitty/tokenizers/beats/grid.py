@@ -6,7 +6,7 @@ A frame of a cell is silent, held or struck: the published binary patterns of su
 is struck only where it then sounds. Time between two beats is divided evenly; a note takes the frame nearest to its onset
 and ends at the frame nearest to its release, one frame later at the earliest.
 
-Beats are taken as they are given, but for what no tempo of the vocabulary could say: beats nearer than 0.12 s to the one
+Beats are used as they are given, except where no tempo of the vocabulary would fit: beats nearer than 0.12 s to the one
 before (over 500 a minute) are taken for repeated and left out, gaps of over 6 s (under 10 a minute) are filled with
 beats of the piece's median length, and where notes lie before the first or after the last beat the grid goes on in the
 first or last tempo. The grid begins with the beat of the first note and ends with that of the last release.
@@ -14,7 +14,7 @@ first or last tempo. The grid begins with the beat of the first note and ends wi
 What this loses is measured by `metrics.round_trip_error(performance, on_beats(cells, cells.times))`: onsets are moved to
 the nearest frame, and strikes of one key within a frame become one.
 
-Left out: the pedal, and metre; a beat is a beat.
+Left out: the pedal, and metre.
 """
 
 from __future__ import annotations

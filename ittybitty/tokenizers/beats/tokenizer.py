@@ -1,17 +1,17 @@
-"""BeatTokenizer: a performance with beats <-> the 4,789 ids of the beat code, with or without velocity.
+"""BeatTokenizer: a performance with beats <-> the 4,789 ids of the beat encoding, with or without velocity.
 
     tokenizer = BeatTokenizer("beat-velocity")
     ids = tokenizer.encode(performance)              # its beats, or estimated ones
     tokenizer.decode(ids)                            # a Performance with beats, at the tempo of each
     print(tokenizer.readable(ids[:40]))
 
-Codebook and velocity code are those that ship with the package (learnt on ASAP's training split) unless others are
+Codebook and velocity network are those that ship with the package (learnt on ASAP's training split) unless others are
 given; both are written into tokenizer.json, so that a run folder needs nothing else.
 
-The decoded clock is the tempo tokens' own: a beat lasts as long as the middle of its 10-BPM bin says, so a decoded piece
-keeps every note on its beat and drifts from the seconds of the performance (`exact_clock` is False).
+Decoding takes the time from the tempo tokens: a beat lasts as long as the middle of its 10-BPM bin says. So a decoded piece keeps
+every note on its beat and drifts away from the seconds of the performance (`exact_clock` is False).
 
-Left out: learning the code, which `ittybitty beats` does; the pedal, which the published code has not.
+Left out: learning the codebook, which `ittybitty beats` does, and the pedal, which the published encoding does not have.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class BeatTokenizer(saved.Saved):
 
     @property
     def extends(self) -> tuple[str, ...]:
-        """Hashes of codes whose every id means the same here: weights trained with them are a start for these ids."""
+        """Hashes of tokenizers whose ids all mean the same here, so that weights trained with them can be trained further."""
         without = dataclasses.replace(self.settings, velocity=False)
         return (BeatTokenizer(without, self.codebook).content_hash,) if self.settings.velocity else ()
 
@@ -289,7 +289,7 @@ class BeatTokenizer(saved.Saved):
     def train(
         self, performances: Iterable[Performance], vocab_size: int = v.SIZE, progress: bool = False
     ) -> BeatTokenizer:
-        """Itself: the code has a fixed size, and `ittybitty beats codebook|velocity` make another one."""
+        """Itself: the vocabulary has a fixed size, and `ittybitty beats codebook|velocity` make another one."""
         return self
 
     def unscored(self, ids: np.ndarray) -> np.ndarray:

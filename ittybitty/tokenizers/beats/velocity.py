@@ -1,4 +1,4 @@
-"""The velocity code: one of 512 tokens a cell, learnt by a vector-quantised autoencoder [1, 2].
+"""Velocity codes: one of 512 tokens for each cell, learnt by a vector-quantised autoencoder [1, 2].
 
     rows (B, 48) of velocity, mask (B, 48) of what sounds
       encoder  linear(mean) + spread * MLP([velocity - mean, mask, mean])   -> z (B, Z)
@@ -12,13 +12,14 @@ the code is left for velocity; the loss is the squared error over sounding frame
 vector-quantize-pytorch with one quantizer; pieces of one velocity (engraved scores) teach it nothing and are left out.
 Rows of another number of frames are brought to the network's by nearest resampling, one function for training and coding.
 
-Training has two halves. In the first, noise of deviation 1 stands for the quantizer and a price on the size of z for its
-512 codes [4]: the network learns how finely to say what, before there is a codebook. In the second the codebook begins with
-k-means of a large batch, and everything is trained on together. In the first half, half of each batch is drawn by how
-often rows occur and half evenly among different rows, else the one cell in seven in which a key is struck twice is not learnt in any reasonable
-time. Trained from the start with a quantizer, for as long, it ends at 0.78 MIDI steps, most of it in such cells.
+Training has two halves. In the first, noise of deviation 1 replaces the quantizer, and a penalty on the size of z replaces the
+limit of 512 codes [4]: the network learns a resolution for each kind of cell before there is a codebook. In the second half the
+codebook starts from k-means of a large batch, and everything is trained together. In the first half, half of each batch is drawn
+by how often rows occur and half evenly among different rows; otherwise the cells in which a key is struck twice, one in seven, are
+not learnt in a reasonable time. Trained with a quantizer from the start for as long, the error is 0.78 MIDI steps, most of it in
+such cells.
 
-Rows and random numbers of a step come from (seed, step) alone, so that an interrupted run goes on exactly.
+Rows and random numbers of a step depend on (seed, step) alone, so that an interrupted run is resumed exactly.
 
 [1] van den Oord et al. 2017, Neural Discrete Representation Learning. [2] Dhariwal et al. 2020, Jukebox, for the revival
 of dead codes. [3] Published model card of backbone_base_kmeans, "Key design decisions". [4] Ballé, Laparra & Simoncelli 2017,

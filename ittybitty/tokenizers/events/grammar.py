@@ -1,4 +1,4 @@
-"""Which id may come next in a sequence of events, so that every sampled sequence is music and none of it is lost.
+"""Decides which id may come next in a sequence of events, so that every sampled sequence decodes to music without losing an id.
 
 An event is time, what, duration, velocity, in this order. At one instant notes come first and rise in pitch, so a key is
 never struck twice; then the pedal may move. It goes down only when it is up, and up only when it has been down for some time. A pedal movement has neither duration nor velocity.
@@ -15,7 +15,7 @@ So a silence of sampled music stays below `longest`, however many pedal movement
 is longer already, a note follows one tick later at the latest.
 The end of the piece is allowed at every time.
 
-Left out: taste. Any interval, duration and velocity is allowed.
+Left out: musical taste. Any interval, duration and velocity is allowed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NO_LIMIT = 1e9  # s: longer than any piece
 
 @dataclass(frozen=True)
 class EventState:
-    """All that the past forbids."""
+    """What the rules need to know of the ids so far."""
 
     place: int = BEGIN  # what comes next: TIME … VELOCITY; BEGIN: nothing was read yet; END: nothing may come
     waited: bool = False  # time has passed since the event before
@@ -58,7 +58,7 @@ class EventGrammar(GrammarBase):
 
     >>> state = grammar.start(prompt_ids)
     >>> allowed = grammar.mask(state)                # (V,) bool
-    >>> state = grammar.advance(state, id)           # a new state; the old one stays good
+    >>> state = grammar.advance(state, id)           # a new state; the old one is not changed
     """
 
     first = EventState()

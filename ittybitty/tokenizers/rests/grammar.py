@@ -1,6 +1,6 @@
-"""Which id may come next in REMI with rests and chords.
+"""Decides which id may come next in REMI with rests and chords.
 
-Left out: taste, and whether a chord is that of the notes behind it.
+Left out: musical taste, and whether a chord is that of the notes that follow it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ UNLIMITED = 1 << 30
 
 @dataclass(frozen=True)
 class State:
-    """All that the past forbids; ticks are counted from the current bar line."""
+    """What the rules need to know of the ids so far; ticks are counted from the current bar line."""
 
     last: int = NOT_BEGUN  # type of the last id
     begun: bool = False  # an event was read: the tempo, a chord or a note
@@ -32,7 +32,7 @@ class State:
 
 
 class RestGrammar(GrammarBase):
-    """The one way to write a piece: a Rest wherever no key is held and nowhere else, its parts from long to short.
+    """Allows each piece to be written in one way only: a Rest wherever no key is held and nowhere else, its parts from long to short.
 
     A piece opens with Bar, Position 0 and the clock's tempo, which never changes. Whether a Chord is the chord of the notes that
     follow is not checked: decoding ignores it.
