@@ -54,3 +54,10 @@ def test_code_that_the_formatter_leaves_alone_says_why():
         if line.rstrip().endswith(mark)
     ]
     assert not silent
+
+
+def test_the_guide_for_contributors_names_files_that_exist():
+    guide = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = [name for name in re.findall(r"`([\w./]+)`", guide) if re.match(r"(ittybitty|paper|tests|kaggle)/", name)]
+    assert len(named) > 20
+    assert not [name for name in named if not (ROOT / name).exists() and "NAME" not in name]
