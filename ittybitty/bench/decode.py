@@ -24,6 +24,7 @@ from ..evaluation.likelihood import piece_bits
 from ..models import PianoHybridModel
 from ..models.decode import decoder, quantized
 from ..sampling import sample
+from . import peers
 from .busy import bench_busy
 from .events import bench_events
 from .stream import place_of
@@ -106,19 +107,8 @@ def _block(model, batch: int) -> Callable[[], None]:
 
 
 def _llama(vocabulary: int, place: torch.device) -> Callable[[], None]:
-    """transformers' LlamaForCausalLM of the published V7 shape (34M) with its cache, for the same blocks."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=512,
-        intermediate_size=2048,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        tie_word_embeddings=True,
-        max_position_embeddings=4096,
-    )
-    model, generator = LlamaForCausalLM(config).eval().to(place), torch.Generator().manual_seed(0)
+    """The published LLaMA with its cache, for the same blocks."""
+    model, generator = peers.llama(vocabulary).eval().to(place), torch.Generator().manual_seed(0)
     with torch.no_grad():
         out = model(torch.randint(0, vocabulary, (1, SEED), generator=generator).to(place), use_cache=True)
 

@@ -24,36 +24,10 @@ from ..errors import ConfigError
 from ..models import IGNORED, PianoHybridModel
 from ..tokenizers.protocol import Tokenizer
 from ..train.optimizer import Autocast, MuonAdamW, hidden_matrices, optimizer, precision
+from . import peers
 from .timing import in_turns, matmul_rate
 
 LENGTH = 1024
-
-
-class _LSTM(nn.Module):
-    """The published V6 shape over our vocabulary: embedding 128, 3 x 512, a head."""
-
-    def __init__(self, vocabulary: int):
-        super().__init__()
-        self.embedding, self.head = nn.Embedding(vocabulary, 128), nn.Linear(512, vocabulary)
-        self.lstm = nn.LSTM(128, 512, num_layers=3, batch_first=True)
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.head(self.lstm(self.embedding(ids))[0])
-
-
-def _llama(vocabulary: int) -> nn.Module:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocabulary,
-            hidden_size=512,
-            intermediate_size=2048,
-            num_hidden_layers=8,
-            num_attention_heads=8,
-            tie_word_embeddings=True,
-        )
-    )
 
 
 def bench_train(name: str = "small", turns: int = 5, device: str = "cpu") -> dict:
@@ -63,7 +37,7 @@ def bench_train(name: str = "small", turns: int = 5, device: str = "cpu") -> dic
     config = preset(name)["model"]
     ids = torch.randint(0, config.vocab_size, (1, LENGTH + 1), generator=torch.Generator().manual_seed(0)).to(place)
     x, y = ids[:, :-1], ids[:, 1:]
-    makers = PianoHybridModel(config), _llama(config.vocab_size), _LSTM(config.vocab_size)
+    makers = PianoHybridModel(config), peers.llama(config.vocab_size), peers.LSTM(config.vocab_size)
     ours, llama, lstm = (model.to(place) for model in makers)
 
     def step(model: nn.Module, loss: Callable[[], torch.Tensor]) -> Callable[[], None]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ittybitty.errors import ConfigError, TokenizerError
-from ittybitty.notes import Performance, stretch, transpose
+from ittybitty.notes import Performance, stretch
 from ittybitty.tokenizers import PianoTokenizer, grid, load_tokenizer
 from ittybitty.tokenizers.remi import VARIANTS, Settings
 from ittybitty.tokenizers.tradeoffs import to_score
@@ -296,14 +296,6 @@ def test_a_loaded_tokenizer_works_without_miditok(tokenizer, tmp_path):
 
 
 # Augmentation
-
-
-def test_shift_is_what_the_shifted_piece_is_given(tokenizer):
-    notes = [n for n in random_performance(5) if 30 <= n.pitch <= 100]
-    performance = Performance.of(notes, random_performance(5).pedals.tolist())
-    ids = tokenizer.encode(performance)
-    for semitones in (-6, 1, 6):
-        assert np.array_equal(tokenizer.augment(ids, semitones), tokenizer.encode(transpose(performance, semitones)))
 
 
 def test_no_change_changes_nothing(tokenizer, performances):
