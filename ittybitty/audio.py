@@ -1,23 +1,23 @@
 """Renders notes to sound: a small piano from one sampled tone per key, offline, with pedal and dynamics.
 
-The tones come from symusic's synthesizer [1] and the General MIDI SoundFont TimGM6mb.sf2 that pretty_midi [2] carries.
+The tones come from symusic's synthesizer [1] and the General MIDI SoundFont TimGM6mb.sf2 that pretty_midi [2] contains.
 That synthesizer ignores velocity and pedal, holds the loop of a sample at full level and cuts the last release
-(measured with symusic 0.5.9), so it is asked for one tone a key, and what makes a piano of them is added here:
+(measured with symusic 0.5.9). So it renders only one tone per key, and this module adds what a piano needs:
 
     velocity   amplitude (v / 127)^2, the GM curve of 40 log10(v / 127) dB [3]
     pedal      a note rings until the pedal comes up, or until its key is struck again
-    string     a held tone dies away, bass strings slower than treble
+    string     a held tone decays, bass strings slower than treble
     damper     a released tone fades within 0.2 s
 
-A piano's attacks lie some 25 dB above its mean level, so a file whose peak is set is a soft one. Here its loudness is set,
-measured as broadcasters do [4], and a limiter that looks ahead turns down what would pass the peak, slowly enough
-not to be heard as distortion.
+A piano's attacks are some 25 dB above its mean level, so a file that is normalised by its peak sounds soft. This module
+normalises the loudness instead, measured as in broadcasting [4]. A limiter with look-ahead reduces what would exceed the
+peak, slowly enough that no distortion is heard.
 
 [1] https://github.com/Yikai-Liao/symusic  [2] https://github.com/craffel/pretty-midi
 [3] MMA, General MIDI Level 2 1.2a, section 3.3.1
 [4] ITU-R BS.1770-4; Steinmetz and Reiss 2021, pyloudnorm
 
-Left out: room, stereo (the SoundFont is mono), and the darker colour of a softly struck string.
+Left out: reverberation, stereo (the SoundFont is mono), and the darker tone of a softly struck string.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from .notes import HIGHEST_PITCH, LOWEST_PITCH, Performance
 from .paths import atomic_path
 
 SAMPLE_RATE = 44_100  # Hz
-LOUDNESS = -18.0  # LUFS of a written file: streamed music lies at -14, but has fewer attacks
-PEAK_DBFS = -1.5  # no sample of a written file lies above
-MOST_LIMITED = 10.0  # dB that the limiter may take off the loudest attack; a piece that would need more stays softer
+LOUDNESS = -18.0  # LUFS of a written file: streaming services use -14, but for music with fewer attacks
+PEAK_DBFS = -1.5  # no sample of a written file is above this
+MOST_LIMITED = 10.0  # dB by which the limiter may reduce the loudest attack; a piece that would need more stays softer
 LOOK_AHEAD = 0.05  # s before and after an attack over which the limiter moves
-TONE_SECONDS = 10.0  # a string is taken to be silent after that
+TONE_SECONDS = 10.0  # a string is treated as silent after that
 RELEASE_SECONDS = 0.2  # a damper's fade
-BLOCK_SECONDS = 20.0  # music that is in memory at once
+BLOCK_SECONDS = 20.0  # the length of music that is in memory at once
 WAV_LIMIT = 2**32 - 64  # bytes a RIFF file can hold
 
 
 def soundfont() -> Path:
-    """TimGM6mb.sf2 in the installed pretty_midi; found without importing it."""
+    """Path of TimGM6mb.sf2 in the installed pretty_midi, found without importing it; OutputError if it is missing."""
     spec = importlib.util.find_spec("pretty_midi")
     path = Path(spec.origin).with_name("TimGM6mb.sf2") if spec and spec.origin else None
     if path is None or not path.is_file():
@@ -58,7 +58,7 @@ def soundfont() -> Path:
 def render(performance: Performance, sample_rate: int = SAMPLE_RATE, loudness: float | None = LOUDNESS) -> np.ndarray:
     """Mono float32 samples (n,) from second 0 to the end of the last release, as loud as a written file.
 
-    `loudness` in LUFS; None leaves the level as played, which may pass 1. MidiError for no notes.
+    `loudness` in LUFS; None keeps the level as played, which may exceed 1. MidiError if there are no notes.
     """
     if loudness is None:
         return np.concatenate(list(_blocks(performance, sample_rate)))
@@ -72,9 +72,9 @@ def write_wav(
     loudness: float = LOUDNESS,
     peak_dbfs: float = PEAK_DBFS,
 ) -> dict[str, float]:
-    """16-bit PCM mono WAV, written atomically; {"lufs", "peak_dbfs", "rms_dbfs", "seconds", "sample_rate"} as measured in it.
+    """Write a 16-bit PCM mono WAV file atomically; returns its {"lufs", "peak_dbfs", "rms_dbfs", "seconds", "sample_rate"}.
 
-    `loudness` is held within [-40, -14] and `peak_dbfs` within [-20, -1]. Long pieces are rendered twice, block by block,
+    `loudness` is clipped to [-40, -14] and `peak_dbfs` to [-20, -1]. Long pieces are rendered twice, block by block,
     instead of being kept in memory.
     """
     _check_length(performance, sample_rate, path)
@@ -83,7 +83,7 @@ def write_wav(
 
 
 def render_bytes(performance: Performance, sample_rate: int = 22_050, loudness: float = LOUDNESS) -> bytes:
-    """The same WAV as bytes, small enough to be embedded in a page: 44 kB a second of music at 22,050 Hz."""
+    """The same WAV file as bytes, small enough to be embedded in a page: 44 kB per second of music at 22,050 Hz."""
     _check_length(performance, sample_rate, "the sound")
     file = io.BytesIO()
     _write(performance, file, sample_rate, loudness, PEAK_DBFS)
@@ -91,7 +91,7 @@ def render_bytes(performance: Performance, sample_rate: int = 22_050, loudness: 
 
 
 def sounding(performance: Performance) -> np.ndarray:
-    """The notes with the durations one hears: held by the pedal, cut when the same key is struck again."""
+    """The notes with the durations one hears: prolonged by the pedal, cut when the same key is struck again."""
     notes, pedals = performance.notes.copy(), performance.pedals
     end = notes["onset"] + notes["duration"]
     if len(pedals):
@@ -107,7 +107,7 @@ def sounding(performance: Performance) -> np.ndarray:
 
 
 def _blocks(performance: Performance, rate: int) -> Iterator[np.ndarray]:
-    """Consecutive stretches of samples; a block's tones that ring on are carried into the next."""
+    """Consecutive blocks of samples; tones that last longer than a block continue in the next one."""
     if not len(performance):
         raise MidiError("there are no notes to play: give a performance with at least one note")
     notes = sounding(performance)
@@ -148,7 +148,7 @@ def _strike(into: np.ndarray, start: int, tone: np.ndarray, duration: float, vel
 
 
 def _tone(pitch: int, rate: int) -> np.ndarray:
-    """One key struck and held: the SoundFont's tone with the decay of a string laid over its endless loop."""
+    """One key struck and held: the SoundFont's tone, multiplied by the decay of a string because its loop never ends."""
     from symusic import Note, Score, Synthesizer, Track
 
     seconds = TONE_SECONDS + RELEASE_SECONDS
@@ -163,25 +163,25 @@ def _tone(pitch: int, rate: int) -> np.ndarray:
 
 
 def _key(pitch: int) -> int:
-    """The key that sounds for a pitch: notes beyond the 88 keys are folded in by octaves, so that nothing is silent."""
+    """The key that sounds for a pitch: notes beyond the 88 keys are moved by octaves, so that no note is silent."""
     if pitch < LOWEST_PITCH:
         return pitch + 12 * -((pitch - LOWEST_PITCH) // 12)
     return pitch - 12 * -((HIGHEST_PITCH - pitch) // 12) if pitch > HIGHEST_PITCH else pitch
 
 
 def _ring(notes: np.ndarray) -> float:
-    """Second at which the last tone has died away or been damped."""
+    """Second at which the last tone has decayed or been damped."""
     return float((notes["onset"] + np.clip(notes["duration"], 0.02, TONE_SECONDS)).max())
 
 
 def _levelled(performance: Performance, rate: int, loudness: float, peak_dbfs: float) -> Iterator[np.ndarray]:
-    """Blocks at the wanted loudness, none above the peak: the whole is measured before the first is given."""
+    """Blocks at the wanted loudness, none above the peak; the whole is measured before the first block is returned."""
     ceiling = 10 ** (min(max(peak_dbfs, -20.0), -1.0) / 20)
     meter, kept, peak, count = _Loudness(rate), [], 0.0, 0
     for block in _blocks(performance, rate):
         meter.add(block)
         peak, count = max(peak, float(np.abs(block).max())), count + len(block)
-        if count < 120 * rate:  # two minutes are kept instead of being rendered again
+        if count < 120 * rate:  # up to two minutes are kept in memory instead of being rendered again
             kept.append(block)
     if not peak > 0:
         raise OutputError("the sound is silent: every note's velocity is 0; give velocities of 1 to 127")
@@ -192,9 +192,9 @@ def _levelled(performance: Performance, rate: int, loudness: float, peak_dbfs: f
 
 
 def _limited(blocks: Iterable[np.ndarray], ceiling: float, reach: int) -> Iterator[np.ndarray]:
-    """Blocks with no sample above `ceiling`: the factor that each sample needs, its least within `reach`, then a mean over it.
+    """Blocks with no sample above `ceiling`: each sample's factor is the minimum within `reach`, then the mean over it.
 
-    A mean of values none of which is above the need of the sample in its middle is not above it either.
+    All values in that mean are minima over windows that contain the sample, so the mean is low enough for it, too.
     """
     from scipy.ndimage import minimum_filter1d, uniform_filter1d
 
@@ -207,16 +207,16 @@ def _limited(blocks: Iterable[np.ndarray], ceiling: float, reach: int) -> Iterat
                 minimum_filter1d(need, 2 * reach + 1, mode="nearest"), 2 * reach + 1, mode="nearest"
             )
             factor = factor[len(past) : len(past) + len(block)]
-            yield np.clip(block * factor, -ceiling, ceiling).astype(np.float32)  # what is clipped is rounding
+            yield np.clip(block * factor, -ceiling, ceiling).astype(np.float32)  # clips only rounding errors
         else:
             yield block
         past = block[-2 * reach :]
 
 
 class _Loudness:
-    """Integrated loudness [4] of blocks that come one after the other; windows of 400 ms lie within a block.
+    """Integrated loudness [4] of consecutive blocks; its windows of 400 ms do not cross blocks.
 
-    Windows count from 50 LU below the loudest on, and not from -70 LUFS: what is measured has no level yet.
+    The gate is 50 LU below the loudest window, not at -70 LUFS, because the measured samples have no absolute level yet.
     """
 
     def __init__(self, rate: int):

@@ -1,7 +1,7 @@
-"""Where a model runs: the device that was asked for, and what a record says about the one that was used.
+"""Chooses the device that a model runs on, and describes it for the record of a result.
 
-    device("auto")      the first CUDA device where there is one, else the CPU
-    ran_on(model)       {"device", "scan_path", "threads", "precision"} of what this model's tensors lie on
+    device("auto")      the first CUDA device if there is one, else the CPU
+    ran_on(model)       {"device", "scan_path", "threads", "precision"} for the device of this model's tensors
 
 Left out: training over several devices (train/parallel.py).
 """
@@ -21,7 +21,7 @@ NAMES = "auto, cpu, cuda or cuda:N"
 
 
 def device(name: str = "auto") -> torch.device:
-    """The device of that name; ConfigError in one line for a name that means nothing and a card that is not there."""
+    """The device of that name; ConfigError for an unknown name or a GPU that is not there."""
     import torch
 
     if name == "auto":
@@ -42,7 +42,7 @@ def device(name: str = "auto") -> torch.device:
 
 
 def title(place: torch.device) -> str:
-    """The name of a device for a record: of the card, or how many cores and threads the CPU has."""
+    """The name of a device for a record: that of the GPU, or the numbers of the CPU's cores and threads."""
     import torch
 
     if place.type == "cuda":
@@ -51,10 +51,10 @@ def title(place: torch.device) -> str:
 
 
 def ran_on(model: torch.nn.Module | Decoder, precision: str = "") -> dict[str, object]:
-    """What a record says about where and how a model ran, as resolved: never "auto".
+    """Where and how a model ran, as resolved, for the record of a result: never "auto".
 
-    {"device", "threads", "precision"}, and "scan_path" where the model holds a selective scan. `precision` is given
-    where it is not that of the weights (int8 decoding, autocast).
+    {"device", "threads", "precision"}, and "scan_path" if the model has a selective scan. Give `precision`
+    if it differs from that of the weights (int8 decoding, autocast).
     """
     if isinstance(model, Decoder):
         place = f"CPU, {os.cpu_count()} cores, {model.threads} threads"
@@ -76,7 +76,7 @@ def ran_on(model: torch.nn.Module | Decoder, precision: str = "") -> dict[str, o
 
 
 def _precision(weight: torch.Tensor) -> str:
-    """The type of the weights; of float32 on a card, whether its matrix products may be rounded to TF32."""
+    """The type of the weights; for float32 on a GPU also whether matrix products may be rounded to TF32."""
     import torch
 
     name = str(weight.dtype).removeprefix("torch.")
@@ -85,7 +85,7 @@ def _precision(weight: torch.Tensor) -> str:
 
 
 def wait(place: torch.device) -> None:
-    """Return when the work given to a device is done: CUDA's is asynchronous."""
+    """Wait until the device has finished its work, because CUDA runs asynchronously."""
     if place.type == "cuda":
         import torch
 

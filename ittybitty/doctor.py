@@ -1,6 +1,6 @@
-"""`ittybitty doctor`: versions, devices, data and weights that are found, what is missing, and how to get it.
+"""`ittybitty doctor`: reports versions, devices, data and weights that are found, what is missing, and how to get it.
 
-Nothing is changed, downloaded or trained; the C++ scan may be compiled into the cache, as its first use would.
+It changes, downloads and trains nothing, except that the C++ scan may be compiled into the cache.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def examine() -> dict:
 
 
 def needed() -> dict[str, str]:
-    """Package name -> requirement for pip, for every package that ittybitty needs on this machine (extras are left out)."""
+    """Package name -> requirement for pip, for every package that ittybitty needs on this machine (without extras)."""
     from packaging.requirements import Requirement
 
     try:
@@ -100,7 +100,7 @@ def _machine() -> dict:
 
 
 def _devices() -> list[dict]:
-    """The CPU and every CUDA device, with what matters for training on it."""
+    """The CPU and every CUDA device, with memory and support of bfloat16."""
     import torch
 
     rows: list[dict] = [
@@ -108,7 +108,7 @@ def _devices() -> list[dict]:
     ]
     for i in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(i)
-        # sm_80 on: older cards emulate bfloat16, and float16 with a gradient scaler is the faster choice there
+        # from sm_80 on; older GPUs emulate bfloat16, and float16 with a gradient scaler is faster there
         rows.append(
             {
                 "device": f"cuda:{i}",
@@ -121,7 +121,7 @@ def _devices() -> list[dict]:
 
 
 def _scan() -> dict:
-    """Which path the selective scan takes on each kind of device, and why the others do or do not run."""
+    """Which implementation of the selective scan each kind of device uses, and why the others can or cannot run."""
     from .models import scan
 
     kinds = {row["device"].split(":")[0] for row in _devices()}

@@ -1,6 +1,6 @@
-"""All JSON that is written: what NumPy and torch return is turned into plain numbers, lists and null.
+"""Writes values as standard JSON: numbers and arrays of NumPy and torch become plain numbers, lists and null.
 
-JSON has no infinity and no NaN; Python writes them all the same, and other readers then refuse the file.
+JSON has no infinity and no NaN. Python's json module writes them anyway, and other programs then refuse the file.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 
 
 def dumps(value: object, indent: int | None = None) -> str:
-    """`value` as JSON that every reader takes."""
+    """`value` as standard JSON text."""
     return json.dumps(jsonable(value), indent=indent, allow_nan=False)
 
 
 def jsonable(value: object) -> object:
-    """`value` with NumPy numbers and arrays, paths and tuples as JSON has them; a number that is not finite becomes null."""
+    """`value` with NumPy numbers and arrays, paths and tuples converted to JSON's types; a non-finite number becomes null."""
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

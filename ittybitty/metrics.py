@@ -1,14 +1,14 @@
 """Metrics of music: errors of an encoding, properties of a piece, distances of histograms, bootstrap intervals.
 
-muspy's own metrics are used where they mean something without a metre (`musical_metrics`); MAESTRO's 120 beats a minute
-are a clock, so nothing here counts beats or bars. Times are seconds, velocities MIDI steps.
+muspy's metrics are used if they need no metre (`musical_metrics`). MAESTRO's 120 beats a minute are only
+a clock, so nothing here counts beats or bars. Times are seconds, velocities MIDI steps.
 
 [1] Dong et al. 2020, MusPy.  [2] Yang and Lerch 2020, On the evaluation of generative models in music.
 [3] Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.  [4] Welleck et al. 2020, Neural text generation
 with unlikelihood training, section 6.  [5] Foote 1999, Visualizing music and audio using self-similarity.
 
-Left out: bits, which need a model (evaluation/likelihood.py), distances between sets of pieces (evaluation/mgeval.py), and everything that asks
-for beats.
+Left out: bits per note, which need a model (evaluation/likelihood.py), distances between sets of pieces (evaluation/mgeval.py),
+and everything that needs beats.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ FRAME, BLOCK = 0.5, 8  # s, and frames of a passage that `self_similarity` compa
 
 
 def round_trip_error(original: Performance, decoded: Performance) -> dict[str, float]:
-    """Mean absolute errors over the notes that were decoded again, and the number of notes that were lost.
+    """Mean absolute errors over the notes that encoding and decoding kept, and the number of notes that it lost.
 
     {"onset_error_ms", "duration_error_ms", "velocity_error", "notes_lost", "notes"}. Notes of one pitch are paired in
-    order of onset; if fewer were decoded, the pairing with the nearest onsets is taken.
+    order of onset; if their numbers differ, the pairing with the nearest onsets is used.
     """
     errors = [np.empty((0, 3))]
     for pitch in np.unique(original.notes["pitch"]):
@@ -56,9 +56,9 @@ def round_trip_error(original: Performance, decoded: Performance) -> dict[str, f
 
 
 def pedal_error(original: Performance, decoded: Performance) -> dict[str, float | None]:
-    """{"pedal_error_ms", "pedals_lost", "pedals"}: how far presses and releases moved on average, over the stretches of
-    held pedal that came back, and how many did not. Stretches are paired as notes of one pitch are in `round_trip_error`;
-    the error is None where there is none to measure."""
+    """{"pedal_error_ms", "pedals_lost", "pedals"}: the mean error of presses and releases over the intervals of held pedal
+    that encoding and decoding kept, and the number of lost ones. Intervals are paired like notes in `round_trip_error`;
+    the error is None if no interval was kept."""
     mine, other = original.pedals, decoded.pedals
     i, j = _pairs(mine["onset"], other["onset"])
     ends = [p["onset"] + p["duration"] for p in (mine, other)]
@@ -68,7 +68,7 @@ def pedal_error(original: Performance, decoded: Performance) -> dict[str, float 
 
 
 def _pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the cheapest pairing in order of two rising series: every element of the shorter one finds a partner."""
+    """Indices of the pairing with the least total distance of two rising series; the shorter one is paired completely."""
     if len(first) > len(second):
         longer, shorter = _pairs(second, first)
         return shorter, longer
@@ -105,13 +105,13 @@ def interval_histogram(performance: Performance, limit: int = 24) -> np.ndarray:
 
 
 def ioi_histogram(performance: Performance) -> np.ndarray:
-    """(32,) share of times between successive onsets in the bins of IOI_EDGES: below 20 ms, then even in logarithm to 4 s."""
+    """(32,) share of times between successive onsets in the bins of IOI_EDGES: below 20 ms, then logarithmic to 4 s."""
     gaps = np.diff(performance.notes["onset"])
     return _shares(np.histogram(gaps, IOI_EDGES)[0])
 
 
 def duration_histogram(performance: Performance) -> np.ndarray:
-    """(24,) share of key durations in the bins of DURATION_EDGES, even in logarithm from 30 ms to 8 s."""
+    """(24,) share of key durations in the bins of DURATION_EDGES, logarithmic from 30 ms to 8 s."""
     return _shares(np.histogram(performance.notes["duration"], DURATION_EDGES)[0])
 
 
@@ -136,10 +136,11 @@ def repetition(performance: Performance, length: int = REPEATED) -> float:
 
 
 def self_similarity(performance: Performance) -> float:
-    """Similarity of each passage to earlier ones: 1 if every passage was heard before, near 0 if none was; NaN if too short.
+    """Mean similarity of passages to earlier ones: 1 if every passage is a repetition, near 0 if none is; NaN if too short.
 
-    Passages are BLOCK frames of FRAME seconds, each frame the time that each pitch class is held in it, centred on
-    the piece's mean. Of Foote's matrix of cosines [5], the mean over passages of the largest in the past that does not overlap.
+    A passage is BLOCK frames of FRAME seconds, each frame the time that each pitch class is held in it, centred on the
+    piece's mean. In Foote's matrix of cosines [5] each passage has a largest value among earlier ones that do not overlap
+    it; the result is the mean of these values.
     """
     chroma = _chroma(performance)  # (frames, 12)
     if len(chroma) < 2 * BLOCK:
@@ -220,7 +221,7 @@ def overlapped_area(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def kl_divergence(first: np.ndarray, second: np.ndarray, floor: float = 1e-6) -> float:
-    """Bits lost by taking `second` for `first` [2]; bins are raised to `floor`, so that an empty one costs no infinity."""
+    """Kullback-Leibler divergence of `first` from `second` in bits [2]; bins are raised to `floor`, so that it is finite."""
     p, q = (np.maximum(x, floor) / np.maximum(x, floor).sum() for x in (first, second))
     return float((p * np.log2(p / q)).sum())
 
@@ -237,7 +238,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile interval of sum(values) / sum(weights) over pieces drawn with replacement [3]; seeded.
 
-    With bits and notes of each piece these are the bounds of bits per note. One piece has no spread: both bounds are its
+    With bits and notes of each piece these are the bounds of bits per note. For one piece both bounds are its
     own ratio. Without weights it is the interval of the mean.
     """
     above = np.asarray(values, float)

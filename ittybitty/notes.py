@@ -1,17 +1,17 @@
-"""Performance: notes and pedal in seconds, with operations such as shift, transpose, between and join.
+"""A performance as notes and pedal in seconds, with operations such as shift, transpose, between and join.
 
-A performance is two NumPy record arrays, because MAESTRO holds seven million notes:
+A performance is two NumPy record arrays, because MAESTRO has seven million notes:
 
     notes   onset s, duration s, pitch (MIDI number, 60 = middle C), velocity 1..127, sorted by (onset, pitch)
-    pedals  onset s, duration s of each stretch during which the sustain pedal is held, sorted by onset
+    pedals  onset s, duration s of each interval during which the sustain pedal is held, sorted by onset
 
-Where they are known (an annotated corpus, a score, an estimate), it also carries its beats: rising seconds, None
-otherwise; and a performance that was read from a MIDI file with a tempo or a metre of its own carries these
-(`TempoMap`), so that they stand in the file that is written. Both are clocks laid over the music and not part of it: two
-performances with the same notes and pedal are equal whatever their beats and tempo map.
+It also has its beats, as rising seconds, if they are known (from an annotated corpus, a score or an estimate), else None.
+A performance that was read from a MIDI file with its own tempo or time signatures keeps these (`TempoMap`), so that they
+can be written again. Beats and tempo map are not part of the music: two performances with the same notes and pedal
+are equal whatever their beats and tempo map.
 
-All operations are pure: they return a new performance and leave the old one as it was.
-Left out on purpose: tracks and instruments; the piano of MAESTRO has neither.
+All operations are pure: they return a new performance and do not change the old one.
+Left out on purpose: tracks and instruments; MAESTRO is one piano.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ DEFAULT_TEMPO = 500_000  # microseconds a quarter note until a file says otherwi
 
 @dataclass(frozen=True)
 class TempoMap:
-    """What a MIDI file says of quarter notes and bars, counted in ticks from its beginning."""
+    """The tempos and time signatures of a MIDI file, at ticks counted from its beginning."""
 
     ticks_per_quarter: int
     tempos: tuple[tuple[int, int], ...] = ()  # (tick, microseconds a quarter note), rising ticks
@@ -58,13 +58,13 @@ class TempoMap:
 
     @property
     def says_something(self) -> bool:
-        """False where all of it is what MIDI takes for granted: 120 quarter notes a minute, in 4/4."""
+        """False if tempo and time signature are MIDI's defaults: 120 quarter notes a minute, in 4/4."""
         return any(tempo != DEFAULT_TEMPO for _, tempo in self.tempos) or any(
             (beats, value) != (4, 4) for _, beats, value in self.time_signatures
         )
 
     def finer(self, factor: int) -> TempoMap:
-        """The same clock with every tick cut into `factor`."""
+        """The same tempo map with every tick divided into `factor` ticks."""
         return TempoMap(
             self.ticks_per_quarter * factor,
             tuple((tick * factor, tempo) for tick, tempo in self.tempos),
@@ -85,7 +85,7 @@ class TempoMap:
 
     @cached_property
     def _stretches(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """First tick, first second and seconds a tick of each stretch of one tempo; a tempo of 0 would stop time."""
+        """First tick, first second and seconds per tick of each section of one tempo; tempos of 0 are ignored."""
         changes = [(0, DEFAULT_TEMPO), *(change for change in self.tempos if change[1] > 0)]
         starts, tempos = (np.array(values) for values in zip(*changes))
         lengths = tempos * 1e-6 / self.ticks_per_quarter
@@ -94,7 +94,7 @@ class TempoMap:
 
 @dataclass(frozen=True, eq=False)
 class Performance:
-    """Notes and pedal of one piece, and its beats and tempo map where they are known; iterating yields `Note`."""
+    """Notes and pedal of one piece, and its beats and tempo map if they are known; iterating yields `Note`."""
 
     notes: np.ndarray = field(default_factory=lambda: np.empty(0, NOTE))
     pedals: np.ndarray = field(default_factory=lambda: np.empty(0, PEDAL))
@@ -129,7 +129,7 @@ class Performance:
 
 
 def shift(performance: Performance, seconds: float) -> Performance:
-    """Everything `seconds` later (earlier when negative); a tempo map does not follow."""
+    """Everything `seconds` later (earlier if negative); a tempo map is dropped."""
     notes, pedals = performance.notes.copy(), performance.pedals.copy()
     notes["onset"] += seconds
     pedals["onset"] += seconds
@@ -137,7 +137,7 @@ def shift(performance: Performance, seconds: float) -> Performance:
 
 
 def stretch(performance: Performance, factor: float) -> Performance:
-    """Every time multiplied by `factor`: 1.1 plays ten percent slower; a tempo map does not follow."""
+    """Every time multiplied by `factor`: 1.1 plays ten percent slower; a tempo map is dropped."""
     notes, pedals = performance.notes.copy(), performance.pedals.copy()
     for times in (notes, pedals):
         times["onset"] *= factor
@@ -165,16 +165,16 @@ def transposition_range(performance: Performance, limit: int = 6) -> tuple[int, 
 
 
 def louder(performance: Performance, steps: int) -> Performance:
-    """Velocities moved by `steps` MIDI steps, held within 1..127."""
+    """Velocities moved by `steps` MIDI steps, clipped to 1..127."""
     notes = performance.notes.copy()
     notes["velocity"] = np.clip(notes["velocity"] + steps, 1, 127)
     return replace(performance, notes=notes)
 
 
 def between(performance: Performance, start: float, end: float) -> Performance:
-    """Notes whose onset lies in [start, end), with the pedal cut to that span; times stay absolute.
+    """Notes whose onset is in [start, end), with the pedal cut to that interval; times stay absolute.
 
-    Beats are kept whole: the first note of a cut lies on the same place of the same beat as before.
+    All beats are kept, so that the first note is at the same position within its beat as before.
     """
     onsets = performance.notes["onset"]
     notes = performance.notes[(onsets >= start) & (onsets < end)].copy()
@@ -186,9 +186,9 @@ def between(performance: Performance, start: float, end: float) -> Performance:
 
 
 def join(first: Performance, second: Performance) -> Performance:
-    """Both on one time line, which is the first's; where they touch nothing is moved.
+    """Both in one performance, with their times unchanged and the tempo map of the first.
 
-    Where both have beats, the second's take over at its first.
+    If both have beats, those of the second are used from its first beat on.
     """
     return Performance(
         np.sort(np.concatenate([first.notes, second.notes]), order=("onset", "pitch")),
@@ -205,9 +205,9 @@ def _joined_beats(first: np.ndarray | None, second: np.ndarray | None) -> np.nda
 
 
 def without_overlaps(performance: Performance) -> Performance:
-    """Shorten notes so that each key is released, at the latest, when it is struck again; MIDI cannot store more.
+    """Shorten notes so that each key is released when it is struck again, because MIDI cannot store overlaps of one key.
 
-    Of several notes with the same pitch and onset the longest stays (with the loudest velocity).
+    Of several notes with the same pitch and onset the longest is kept (with the highest velocity).
     """
     order = np.lexsort((-performance.notes["duration"], performance.notes["onset"], performance.notes["pitch"]))
     notes = performance.notes[order].copy()
@@ -227,7 +227,7 @@ def without_overlaps(performance: Performance) -> Performance:
 
 
 def united(spans: np.ndarray) -> np.ndarray:
-    """(n, 2) spans sorted, those that overlap made one; spans that only touch stay two (the foot went up and down)."""
+    """(n, 2) intervals sorted, and merged where they overlap; intervals that only touch stay two (the foot went up and down)."""
     spans = spans[np.lexsort((spans[:, 1], spans[:, 0]))]
     if len(spans) < 2:
         return spans

@@ -1,9 +1,9 @@
-"""Finds folders: data, cache, trained weights, run folders and Kaggle's mounts. Also: writing files atomically.
+"""Finds folders: data, cache, trained weights, run folders and Kaggle's mounts. Also writes files atomically.
 
-Nothing is created or searched at import. An explicit folder (argument, else $ITTYBITTY_DATA) is the only place looked
-at; without one, Kaggle's mounts and then the cache are searched.
+Nothing is created or searched at import. If a folder is given (argument, else $ITTYBITTY_DATA), only that folder is
+searched; without one, Kaggle's mounts and then the cache are searched.
 
-Left out: what is inside the folders; that is known to corpora, checkpoint and tokenizers.
+Left out: what is inside the folders; see corpora, checkpoint and tokenizers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOUNT_DEPTH = 6  # /kaggle/input/datasets/<owner>/<slug>/<folder>/maestro-v3.0.0
 
 
 def repository_root() -> Path | None:
-    """The clone this package, or the current folder, lies in; None for a plain install."""
+    """The clone that contains this package or the current folder; None for a plain install."""
     for folder in (Path(__file__).resolve().parents[1], Path.cwd(), *Path.cwd().parents):
         if (folder / "pyproject.toml").is_file() and (folder / "ittybitty" / "paths.py").is_file():
             return folder
@@ -42,17 +42,17 @@ def cache_dir() -> Path:
 
 
 def kaggle_root() -> Path:
-    """/kaggle, or what $ITTYBITTY_KAGGLE_ROOT puts in its place."""
+    """/kaggle, or the folder that $ITTYBITTY_KAGGLE_ROOT names."""
     return Path(os.environ.get(KAGGLE_VARIABLE) or "/kaggle")
 
 
 def kaggle_input() -> Path:
-    """Where Kaggle mounts data sets, read only."""
+    """The folder in which Kaggle mounts data sets, read only."""
     return kaggle_root() / "input"
 
 
 def kaggle_working() -> Path:
-    """Where a Kaggle notebook's output is kept."""
+    """The folder whose content Kaggle keeps as a notebook's output."""
     return kaggle_root() / "working"
 
 
@@ -62,7 +62,7 @@ def on_kaggle() -> bool:
 
 
 def data_dir(data: str | Path | None = None) -> Path | None:
-    """The folder the user named (argument, else $ITTYBITTY_DATA); None when neither is given."""
+    """The folder that the user named (argument, else $ITTYBITTY_DATA); None if neither is given."""
     chosen = data or os.environ.get(DATA_VARIABLE)
     return Path(chosen).expanduser() if chosen else None
 
@@ -95,7 +95,7 @@ def _find(data: str | Path | None, name: str, holds) -> Path | None:
 
 
 def _folders(root: Path, depth: int) -> Iterator[Path]:
-    """`root` and the folders below it, level by level, so that a shallow find does not wait for deep trees."""
+    """`root` and the folders below it, level by level, so that a folder near the root is found fast."""
     level = [root] if root.is_dir() else []
     for _ in range(depth + 1):
         yield from level
@@ -104,13 +104,13 @@ def _folders(root: Path, depth: int) -> Iterator[Path]:
             try:
                 with os.scandir(folder) as entries:
                     below += sorted(Path(e.path) for e in entries if e.is_dir())
-            except OSError:  # a mount that may not be listed holds nothing for us
+            except OSError:  # skip a mount that may not be listed
                 continue
         level = below
 
 
 def pretrained_dir() -> Path:
-    """Trained weights that ship with the package, one folder a model."""
+    """The folder of the trained weights that ship with the package, one folder per model inside."""
     return Path(__file__).resolve().parent / "pretrained"
 
 
@@ -126,7 +126,7 @@ def run_dirs() -> list[Path]:
 
 
 def attached_runs() -> list[Path]:
-    """Run folders on Kaggle's mounts: the output of another notebook or of a former version, or weights as a data set."""
+    """Run folders on Kaggle's mounts: the output of another notebook or of a previous version, or weights as a data set."""
     return [
         folder
         for folder in _folders(kaggle_input(), MOUNT_DEPTH)
@@ -136,10 +136,10 @@ def attached_runs() -> list[Path]:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yields an empty temporary file beside `path`, with its suffix; renamed onto `path` on success, removed on error.
+    """Yields an empty temporary file beside `path`, with its suffix; renames it to `path` on success, removes it on error.
 
-    OutputError when `path` is a folder or a device, when its folder is missing or may not be written, or when the
-    disk is full. A link is followed, so that what it points to is replaced and the link stays.
+    OutputError if `path` is a folder or a device, if its folder is missing or write-protected, or if the
+    disk is full. A symbolic link is followed: its target is replaced and the link stays.
     """
     shown, path = Path(path), Path(path).expanduser()
     path = path.resolve()

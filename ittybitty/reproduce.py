@@ -3,7 +3,7 @@
 Executed copies are written to build/notebooks/, the seconds that each took in build/notebooks/seconds.json; the committed
 notebooks are not touched. [1] https://papermill.readthedocs.io
 
-Left out: full-size parameters; those are injected where there is a GPU (kaggle/).
+Left out: full-size parameters, which kaggle/ injects for GPUs.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .paths import DATA_VARIABLE, atomic_path, repository_root
 MUSIC = (".mid", ".wav", ".png")
 QUIET = [
     "--IPKernelApp.log_level=CRITICAL"
-]  # kernels would warn of talking over loopback, and of a Ctrl-C that is part of a lesson
+]  # else kernels warn of connections over loopback, and of a Ctrl-C that a notebook sends on purpose
 
 
 class NotebookError(IttyBittyError):
-    """A notebook did not run to its end."""
+    """A notebook failed."""
 
 
 def notebooks(root: Path, only: Sequence[str] = ()) -> list[Path]:

@@ -1,4 +1,4 @@
-"""MIDI files: notes, pedal and tempo map read from them, repaired where a seed needs it, and written."""
+"""Reads and writes MIDI files: notes, pedal and tempo map; a damaged file can be repaired."""
 
 from .read import read_midi, read_midi_bytes
 from .write import TICKS_PER_SECOND, midi_bytes, write_midi

@@ -1,7 +1,7 @@
-"""The outer shape of a MIDI file [1]: its header and its chunks, checked before anything reads the music.
+"""Checks header and chunks of a MIDI file [1] before anything reads the music.
 
-A file that is to stand in a corpus must be whole: header and every chunk are as long as they say, and every track is there.
-What a seed may lack is decided in repair.py.
+A file of a corpus must be complete: header and chunks are as long as they say, and every track is there.
+For seeds, repair.py accepts damaged files.
 
 [1] MIDI Manufacturers Association 1996, Standard MIDI Files 1.0.
 """
@@ -19,7 +19,7 @@ SHORTEST_HEADER = 14  # bytes: tag, length and the three numbers below
 
 
 class Header(NamedTuple):
-    """What a file's header says, and where its chunks begin."""
+    """The header of a file, and where its chunks begin."""
 
     kind: int  # 0 one track, 1 several, 2 several songs
     tracks: int
@@ -28,12 +28,12 @@ class Header(NamedTuple):
 
     @property
     def smpte(self) -> bool:
-        """Whether time is counted in frames of film instead of parts of a quarter note."""
+        """Whether time is counted in SMPTE frames instead of parts of a quarter note."""
         return bool(self.division & 0x8000)
 
 
 def find_header(data: bytes, name: str) -> tuple[bytes, Header]:
-    """The bytes from the header on, and the header; MidiError for what no reader could play."""
+    """The bytes from the header on, and the header; MidiError if there is no usable header."""
     if not data:
         raise MidiError(f"{name}: is empty; give a MIDI file")
     if data[:4] == b"RIFF" and HEADER in data[:64]:  # .rmi: the same file in an envelope
@@ -51,13 +51,13 @@ def find_header(data: bytes, name: str) -> tuple[bytes, Header]:
 
 
 def packed(kind: int, division: int, tracks: list[bytes]) -> bytes:
-    """A file of these tracks' events."""
+    """The bytes of a MIDI file with these tracks."""
     head = HEADER + struct.pack(">IHHH", 6, kind, len(tracks), division)
     return head + b"".join(TRACK + struct.pack(">I", len(track)) + track for track in tracks)
 
 
 def whole(data: bytes, name: str) -> bytes:
-    """A complete file of type 0 or 1 from its header on, which is brought to six bytes: readers shall honour a longer one [1]."""
+    """A complete file of type 0 or 1, with its header shortened to six bytes (longer ones are valid [1]); else MidiError."""
     data, header = find_header(data, name)
     if header.kind == 2:
         raise several_songs(name)
@@ -74,12 +74,12 @@ def whole(data: bytes, name: str) -> bytes:
 
 
 def several_songs(name: str) -> MidiError:
-    """What is said of a file of type 2."""
+    """The error for a file of type 2."""
     return MidiError(f"{name}: is a type 2 file (several songs in one); save the song you want as type 0 or 1")
 
 
 def _tags(data: bytes, start: int, name: str) -> Iterator[bytes]:
-    """The tag of each chunk after the header; trailing bytes that are no chunk end the file."""
+    """The tag of each chunk after the header; trailing bytes that are not a chunk are ignored."""
     while start + 8 <= len(data) and data[start : start + 4].isalnum():
         end = start + 8 + int.from_bytes(data[start + 4 : start + 8], "big")
         if end > len(data):

@@ -1,12 +1,12 @@
-"""MIDI files to notes in seconds.
+"""Reads a MIDI file as notes in seconds.
 
-Every track of pitched instruments is merged into one piano, drums are left out, the tempo map is applied and the sustain
-controller becomes held stretches. What the file says of notes is kept as it stands, overlaps included
+All tracks of pitched instruments are merged into one piano, drums are left out, the tempo map is applied, and the sustain
+controller becomes intervals of held pedal. Notes are kept as they are in the file, overlaps included
 (`notes.without_overlaps` resolves them).
 
-symusic [1] parses; it takes some damaged files for good ones (a missing track, a wrong division, a cut inside a long
-chunk), so the chunks are counted first (chunks.py). A piece of a corpus must be whole; of a seed (`repair=True`), what
-is whole is read (repair.py).
+symusic [1] parses. It accepts some damaged files (a missing track, a wrong division, a cut inside a long
+chunk), so the chunks are checked first (chunks.py). A piece of a corpus must be complete. Of a damaged seed (`repair=True`),
+the readable part is used (repair.py).
 
 Left out: tracks, programs, lyrics; the soft and sostenuto pedals.
 
@@ -27,15 +27,15 @@ from .chunks import whole
 from .repair import repaired
 
 SUSTAIN = 64  # controller number
-PEDAL_DOWN = 64  # controller values from here on hold the pedal
+PEDAL_DOWN = 64  # controller values of at least this hold the pedal
 
 
 def read_midi(path: str | Path, repair: bool = False) -> Performance:
     """Notes and pedal of a MIDI file, in seconds; MidiError says what is wrong with the file.
 
-    Notes off the piano's keyboard are left out with a warning; a note of length zero is given one tick. With `repair`, as for
-    a seed, what is whole in a damaged file is read, and one warning says what was repaired. A tempo or a metre that is not
-    MIDI's own (120, 4/4) is kept in `tempo_map`.
+    Notes outside the piano's keyboard are left out with a warning; a note of length zero lasts one tick. With `repair`, as for
+    a seed, the readable part of a damaged file is used, and one warning says what was repaired. Tempo and time signatures
+    that are not MIDI's defaults (120, 4/4) are kept in `tempo_map`.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -50,14 +50,14 @@ def read_midi(path: str | Path, repair: bool = False) -> Performance:
 
 
 def read_midi_bytes(data: bytes, name: str, repair: bool = False) -> Performance:
-    """The same from a file's content; `name` is what errors call it."""
+    """The same from the content of a file; errors name it `name`."""
     if not repair:
         return _performance(whole(data, name), name)
     try:
         better, faults = repaired(data, name)
         performance = _performance(better, name)
     except MidiError:
-        with contextlib.suppress(MidiError):  # nothing was left: symusic may find a way through it
+        with contextlib.suppress(MidiError):  # nothing was recovered, but symusic may still read the original
             return _performance(whole(data, name), name)
         raise
     if faults:
@@ -66,12 +66,12 @@ def read_midi_bytes(data: bytes, name: str, repair: bool = False) -> Performance
 
 
 def _performance(data: bytes, name: str) -> Performance:
-    """What symusic finds in a file."""
+    """The performance that symusic reads from a complete file."""
     from symusic import Score
 
     try:
         score = Score.from_midi(data, sanitize_data=True)
-    except Exception:  # symusic raises RuntimeError, or whatever its core threw: words that help nobody
+    except Exception:  # symusic raises RuntimeError or another exception of its core, with unhelpful messages
         raise MidiError(f"{name}: is cut short or damaged; get a whole copy") from None
     pitched = [track for track in score.tracks if not track.is_drum and len(track.notes)]
     if not pitched:
@@ -85,7 +85,7 @@ def _performance(data: bytes, name: str) -> Performance:
 
 
 def _tempo_map(score) -> TempoMap:
-    """What a symusic score says of tempo and metre."""
+    """The tempos and time signatures of a symusic score."""
     tempos, metres = score.tempos.numpy(), score.time_signatures.numpy()
     return TempoMap(
         score.ticks_per_quarter,
@@ -128,7 +128,7 @@ def _last_release(notes: dict[str, np.ndarray]) -> int:
 
 
 def _held(controls: dict[str, np.ndarray], end: int) -> np.ndarray:
-    """(n, 2) ticks at which one track's pedal goes down and up; one never released is released at `end`."""
+    """(n, 2) ticks at which one track's pedal goes down and up; a pedal that is never released is released at `end`."""
     sustain = controls["number"] == SUSTAIN
     down = controls["value"][sustain] >= PEDAL_DOWN
     changes = controls["time"][sustain][np.diff(down, prepend=False)].astype("i8")  # down, up, down, ...
@@ -138,7 +138,7 @@ def _held(controls: dict[str, np.ndarray], end: int) -> np.ndarray:
 
 
 def _pedals(held: np.ndarray, clock: TempoMap) -> np.ndarray:
-    """PEDAL array of (n, 2) ticks, joined where stretches of several tracks overlap."""
+    """PEDAL array of (n, 2) ticks, merged where intervals of several tracks overlap."""
     held = united(held[held[:, 1] > held[:, 0]])
     pedals = np.empty(len(held), PEDAL)
     pedals["onset"] = clock.seconds(held[:, 0])

@@ -1,9 +1,9 @@
-"""A damaged MIDI file as a seed: what is whole in it is kept, as every player keeps it.
+"""Repairs a damaged MIDI file that is used as a seed: keeps its readable events, as MIDI players do.
 
-Each track is read event by event up to its end-of-track event, whatever length it states; where it breaks off, the
-events before are kept. A note that nothing ends lasts to the next strike of its key, else to the end of its track (a
-quarter note where the track ends at once). Time in SMPTE frames becomes ticks of a steady tempo. The result is a file
-without any of these faults, which read.py then reads like another.
+Each track is read event by event up to its end-of-track event, whatever length its header states; if it breaks off, the
+events before are kept. A note without an end lasts to the next strike of its key, else to the end of its track (a
+quarter note if the track ends at once). Time in SMPTE frames becomes ticks of a constant tempo. The result is a file
+without these faults, which read.py then reads.
 
 Left out: files of type 2 that hold several songs, and repairing a corpus: there a damaged file is skipped and reported.
 """
@@ -20,16 +20,16 @@ from .chunks import HEADER, SHORTEST_HEADER, TRACK, Header, find_header, packed,
 NOTE_OFF, NOTE_ON, PROGRAM, PRESSURE = 0x80, 0x90, 0xC0, 0xD0
 META, SYSEX, SYSEX_MORE = 0xFF, 0xF0, 0xF7
 TEMPO, CLOSING = b"\xff\x51", b"\xff\x2f"  # the meta events of tempo and end of track
-SYSTEM_DATA = {0xF1: 1, 0xF2: 2, 0xF3: 1}  # bytes after a system message that should not stand in a file
-FRAMES = (24, 25, 29, 30)  # a second, where 29 means 29.97
-LATEST_HEADER = 1024  # bytes that may stand before the header: a mail's or a disk's envelope
+SYSTEM_DATA = {0xF1: 1, 0xF2: 2, 0xF3: 1}  # bytes after a system message, which should not occur in a file
+FRAMES = (24, 25, 29, 30)  # per second; 29 means 29.97
+LATEST_HEADER = 1024  # bytes that may come before the header, from e-mail or disk formats
 
 Event = tuple[int, bytes]  # tick, and the event with its status byte
 
 
 @dataclass
 class _Track:
-    """What could be read of a track."""
+    """The part of a track that could be read."""
 
     events: list[Event] = field(default_factory=list)
     end: int = 0  # tick
@@ -37,13 +37,13 @@ class _Track:
     closed: bool = False  # the end-of-track event is there
     broken: bool = False  # something could not be read, and what follows it is lost
     skipped: bool = False  # something in between could not be read
-    odd: bool = False  # nothing is lost, yet not every reader takes it
+    odd: bool = False  # nothing is lost, but not every program reads it
 
 
 def repaired(data: bytes, name: str) -> tuple[bytes, list[str]]:
-    """A file without faults, and in words what was repaired; the file itself where nothing was.
+    """A file without faults, and descriptions of what was repaired; an intact file is returned unchanged.
 
-    MidiError where there is nothing to read: no header, no track, several songs, or no length of a tick.
+    MidiError if there is nothing to read: no header, no track, several songs, or no length of a tick.
     """
     faults: list[str] = []
     if data[:4] not in (HEADER, b"RIFF") and (start := data.find(HEADER, 0, LATEST_HEADER)) > 0:
@@ -74,7 +74,7 @@ def repaired(data: bytes, name: str) -> tuple[bytes, list[str]]:
 
 
 def _tracks(data: bytes, header: Header, faults: list[str]) -> Iterator[_Track]:
-    """Each track of the file; what is wrong with the chunks is added to `faults`, once a kind."""
+    """Each track of the file; each kind of fault of the chunks is added to `faults` once."""
     at = header.end
     if at < SHORTEST_HEADER or not data[at : at + 4].isalnum():
         at = _next_track(data, SHORTEST_HEADER)
@@ -103,7 +103,7 @@ def _tracks(data: bytes, header: Header, faults: list[str]) -> Iterator[_Track]:
 
 
 def _next_track(data: bytes, start: int) -> int:
-    """Where the next track's chunk begins, or the end."""
+    """Byte at which the next track's chunk begins, or the end of the data."""
     found = data.find(TRACK, start)
     return len(data) if found < 0 else found
 
@@ -113,7 +113,7 @@ def _read(data: bytes, at: int, stop: int) -> _Track:
     track = _Track()
     tick = status = 0
     while at < stop:
-        if data[at] < 0x80:  # nearly every time
+        if data[at] < 0x80:  # by far the most frequent case
             delta, at = data[at], at + 1
         else:
             delta, at = _number(data, at, stop)
@@ -121,7 +121,7 @@ def _read(data: bytes, at: int, stop: int) -> _Track:
             track.broken, at = True, stop
             break
         track.end = tick = tick + delta
-        if not status and at < stop and data[at] < 0x80:  # the beginning of an event is lost: on to the next one
+        if not status and at < stop and data[at] < 0x80:  # the beginning of an event is lost: skip to the next one
             track.skipped = True
             while at < stop and data[at] < 0x80:
                 at += 1
@@ -142,9 +142,9 @@ def _read(data: bytes, at: int, stop: int) -> _Track:
 
 
 def _event(data: bytes, at: int, stop: int, status: int) -> tuple[bytes | None, int, int]:
-    """The event at byte `at` with its status byte, where it ends, and the status that the next may leave out.
+    """The event at byte `at` with its status byte, the byte after it, and the running status for the next event.
 
-    None for one that is not whole, b"" for one that says nothing of the music.
+    None for an incomplete event, b"" for one that has no effect on the music.
     """
     if at >= stop:
         return None, at, status
@@ -161,7 +161,7 @@ def _event(data: bytes, at: int, stop: int, status: int) -> tuple[bytes | None, 
         return bytes((status,)) + values, at + size, status
     if first not in (META, SYSEX, SYSEX_MORE):
         return b"", min(at + 1 + SYSTEM_DATA.get(first, 0), stop), status
-    head = at + 1 + (first == META)  # the kind of a meta event stands between
+    head = at + 1 + (first == META)  # a meta event has a byte for its kind in between
     size, begins = _number(data, head, stop)
     if begins < 0 or begins + size > stop:
         return None, at, status
@@ -171,7 +171,7 @@ def _event(data: bytes, at: int, stop: int, status: int) -> tuple[bytes | None, 
 
 
 def _number(data: bytes, at: int, stop: int) -> tuple[int, int]:
-    """A number of up to four bytes with seven bits each, and where it ends; -1 where it is not whole."""
+    """A number of up to four bytes with seven bits each, and the byte after it; -1 if it is incomplete."""
     value = 0
     for place in range(at, min(at + 4, stop)):
         value = value << 7 | data[place] & 0x7F
@@ -181,7 +181,7 @@ def _number(data: bytes, at: int, stop: int) -> tuple[int, int]:
 
 
 def _digits(number: int) -> bytes:
-    """The bytes that `_number` reads."""
+    """A number as the bytes that `_number` reads."""
     digits = [number & 0x7F]
     while number := number >> 7:
         digits.append(0x80 | number & 0x7F)
@@ -189,10 +189,10 @@ def _digits(number: int) -> bytes:
 
 
 def _end_notes(track: _Track, quarter: int) -> int:
-    """Gives an end to the notes of a track that have none, and says how many they were.
+    """Adds note-off events for the notes of a track that have none, and returns their number.
 
-    A key's notes end in the order of their strikes, and overlaps may be meant. Only from the strike on after which the
-    key is never free again is an end missing.
+    A key's notes end in the order of their strikes, and overlaps may be intended. An end is missing only from the strike
+    on after which the key is never released completely.
     """
     sounding: dict[tuple[int, int], deque[int]] = {}  # (channel, key): places of strikes that are not ended
     begins: dict[tuple[int, int], int] = {}  # the strike since which the key is not free
@@ -215,7 +215,7 @@ def _end_notes(track: _Track, quarter: int) -> int:
 
 
 def _ended(track: _Track, missing: dict[tuple[int, int], int], quarter: int) -> list[Event]:
-    """The track's events; from its place in `missing` on, each key is released before it is struck again, and at the end."""
+    """The track's events; from its index in `missing` on, each key is released before it is struck again, and at the end."""
     events: list[Event] = []
     struck: dict[tuple[int, int], int] = {}  # tick of the note that sounds
     for place, (tick, event) in enumerate(track.events):
@@ -236,7 +236,7 @@ def _ended(track: _Track, missing: dict[tuple[int, int], int], quarter: int) -> 
 
 
 def _steady(division: int, name: str) -> tuple[int, bytes]:
-    """Ticks a quarter note, and the tempo event with which they last as long as `division` says in SMPTE frames."""
+    """Ticks per quarter note, and a tempo event that gives a tick the same length as the SMPTE frames of `division`."""
     frames, ticks = 0x100 - (division >> 8), division & 0xFF
     rate = 30 / 1.001 if frames == 29 else frames
     if not ticks or frames not in FRAMES:
@@ -247,7 +247,7 @@ def _steady(division: int, name: str) -> tuple[int, bytes]:
 
 
 def _bytes(track: _Track) -> bytes:
-    """A track's events as they stand in a file."""
+    """The bytes of a track's events in a file."""
     parts: list[bytes] = []
     before = 0
     for tick, event in track.events:

@@ -1,7 +1,7 @@
-"""Notes in seconds to a MIDI file: on the tempo map of the file they came from, else on their beats, else at 120 BPM.
+"""Writes notes in seconds as a MIDI file: with the tempo map of their source, else with their beats, else at 120 BPM.
 
-Overlaps are resolved, since MIDI cannot tell two strikes of one key apart. Left out: programs, and metre where the
-performance came from no file that has one.
+Overlaps are resolved, since MIDI cannot distinguish two strikes of one key. Left out: programs, and time signatures
+that the source file did not have.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from ..notes import DEFAULT_TEMPO, Performance, TempoMap, join, united, without_
 from ..paths import atomic_path
 from .read import SUSTAIN
 
-TICKS_PER_QUARTER = 960  # of written files without beats; with slow beats more, so that no tick is longer
-MOST_TICKS = 32_000  # a quarter: MIDI has 15 bits for it
+TICKS_PER_QUARTER = 960  # of written files without beats; more with slow beats, so that no tick is longer
+MOST_TICKS = 32_000  # per quarter note: MIDI has 15 bits for it
 LONGEST_QUARTER = 16.0  # s; MIDI has 24 bits for its microseconds
 TICKS_PER_SECOND = TICKS_PER_QUARTER * 1_000_000 // DEFAULT_TEMPO  # 1,920: a tick is 0.52 ms
 MOST_TIME = 2**31 - 1  # ticks from a file's beginning to its end: symusic counts in 32 bits
 
 
 def write_midi(performance: Performance, path: str | Path, new: Performance | None = None) -> None:
-    """A file of one piano track, and of a second for the notes and pedal of `new`; OutputError when it cannot be written.
+    """Write one piano track, and a second one for the notes and pedal of `new`; OutputError if the file cannot be written.
 
-    Its tempo and metre are those of the file that the performance came from, where it had any. Else, where the performance
-    has beats, each of them is a quarter note and the tempo follows them, so that the file's beats fall where the
-    performance's do; before the first the quarters are about half a second long, after the last exactly. Else the clock
-    is MIDI's own: 120 BPM, 0.52 ms a tick.
+    Tempo and time signatures are those of the file that the performance was read from, if it had any. Else, if the performance
+    has beats, each beat is a quarter note and the tempo follows them, so that the beats of the file are those of the
+    performance; quarter notes are about half a second long before the first beat, and exactly that after the last. Else
+    the tempo is MIDI's default: 120 BPM, 0.52 ms per tick.
 
-    Overlaps are resolved (where a note of `new` strikes a sounding key, it takes over) and every note lasts at least one
+    Overlaps are resolved (a note of `new` that strikes a sounding key ends the old note) and every note lasts at least one
     tick, so reading the file gives the same notes and pedal within one tick. ValueError for times before 0 or pitches that
     MIDI does not have.
     """
@@ -42,7 +42,7 @@ def write_midi(performance: Performance, path: str | Path, new: Performance | No
 
 
 def midi_bytes(performance: Performance, new: Performance | None = None) -> bytes:
-    """What `write_midi` writes."""
+    """The bytes that `write_midi` writes."""
     from symusic import Score, Tempo, TimeSignature
 
     both = performance if new is None else join(performance, new)
@@ -64,7 +64,7 @@ def midi_bytes(performance: Performance, new: Performance | None = None) -> byte
 
 
 def _track(name: str, notes: np.ndarray, pedals: np.ndarray):
-    """A symusic track of notes and (n, 2) pedal stretches, both in ticks."""
+    """A symusic track of notes and (n, 2) pedal intervals, both in ticks."""
     from symusic import ControlChange, Note, Track
 
     track = Track(name)
@@ -86,7 +86,7 @@ def _strikes(notes: np.ndarray) -> np.ndarray:
 
 
 class _Clock(Protocol):
-    """What tells a file's ticks from seconds."""
+    """Converts seconds to a file's ticks."""
 
     ticks_per_quarter: int
     time_signatures: tuple[tuple[int, int, int], ...]
@@ -99,7 +99,7 @@ class _Clock(Protocol):
 
 
 def _clock(performance: Performance) -> _Clock:
-    """The first of the file's own tempo map, beats and 120 BPM that reaches to the end; OutputError where none does."""
+    """The first of tempo map, beats and 120 BPM whose ticks suffice for the whole piece; OutputError if none does."""
     last = max(performance.end, float((performance.pedals["onset"] + performance.pedals["duration"]).max(initial=0)))
     kept = performance.tempo_map
     for clock in (kept and _Kept(kept), _Quarters(performance.beats), _Quarters(None)):
@@ -129,7 +129,7 @@ class _Kept:
 
 
 class _Quarters:
-    """A quarter note a beat, or 120 a minute without beats."""
+    """One quarter note per beat, or 120 per minute without beats."""
 
     time_signatures: tuple[tuple[int, int, int], ...] = ()
 
@@ -142,7 +142,7 @@ class _Quarters:
             times = np.concatenate([before, times[1:]])
             parts = np.ceil(np.diff(times) / LONGEST_QUARTER).astype(int).clip(1)  # a gap too long for one quarter
             times = np.interp(np.arange(parts.sum() + 1), np.concatenate([[0], np.cumsum(parts)]), times)
-        # whole microseconds from the beginning, so that nothing drifts, and at least one a quarter
+        # whole microseconds from the beginning, so that nothing drifts, and at least one per quarter note
         self.micros = np.unique(np.rint(times * 1e6).astype("i8")) if len(times) else np.zeros(1, "i8")
         longest = int(np.diff(self.micros).max(initial=DEFAULT_TEMPO))
         self.ticks_per_quarter = min(MOST_TICKS, TICKS_PER_QUARTER * -(-longest // DEFAULT_TEMPO))  # a quarter
@@ -161,7 +161,7 @@ class _Quarters:
 
 
 def _whole_ticks(performance: Performance, clock: _Clock) -> np.ndarray:
-    """Notes with onset and duration in ticks, none overlapping another of its pitch."""
+    """Notes with onset and duration in ticks, without overlaps of one pitch."""
     notes = performance.notes.copy()
     if len(notes):
         if not (
@@ -178,7 +178,7 @@ def _whole_ticks(performance: Performance, clock: _Clock) -> np.ndarray:
 
 
 def _pedal_ticks(pedals: np.ndarray, clock: _Clock) -> np.ndarray:
-    """(n, 2) ticks of pedal down and up; the foot is up for at least a tick between two stretches."""
+    """(n, 2) ticks of pedal down and up; the pedal is up for at least a tick between two intervals."""
     spans = np.stack([pedals["onset"], pedals["onset"] + pedals["duration"]], axis=1)
     spans = united(clock(np.maximum(spans, 0)).astype("i8"))
     spans[:-1, 1] = np.minimum(spans[:-1, 1], spans[1:, 0] - 1)
