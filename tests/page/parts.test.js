@@ -274,7 +274,7 @@ test("music that is only recorded is not answered", async () => {
 
 test("what is played on an instrument is not sent back to it", async () => {
   const sent = [];
-  globalThis.document = { getElementById: () => null, querySelector: () => ({ value: "free" }) };
+  globalThis.document = { getElementById: () => ({}), querySelector: () => ({ value: "free" }) };
   const hands = Object.assign(Object.create(Hands.prototype), {
     player: { pause() {} },
     screen: { light() {} },

@@ -8,6 +8,7 @@ The model has random weights that the test draws. Pictures are left in build/pag
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import io
 import json
 import wave
@@ -164,6 +165,45 @@ def test_a_click_or_an_arrow_on_the_roll_seeks(tab):
     assert position(tab) == pytest.approx(middle + 1, abs=0.11)
     tab.press("#roll", "Home")
     assert position(tab) == 0
+    for shown in ("Pause", "Play"):
+        tab.press("#roll", " ")
+        tab.wait_for_function("(shown) => document.getElementById('play').textContent === shown", arg=shown)
+
+
+def test_settings_that_have_no_slider_are_named(browser, piano, tmp_path):
+    own = dataclasses.replace(piano.sampling, time_temperature=0.85, expression_top_p=0.9)
+    page.write_page(tmp_path / "own.html", dataclasses.replace(piano, sampling=own))
+    tab = browser.new_page()
+    try:
+        opened(tab, (tmp_path / "own.html").as_uri())
+        assert tab.inner_text("#parts-line") == (
+            "The time between notes is always drawn with temperature 0.85. "
+            "Length and loudness of notes are always drawn with top-p 0.90."
+        )
+    finally:
+        tab.close()
+
+
+def test_the_pedal_has_the_colour_of_its_notes(tab):
+    """The lane of a seed is blue: no pixel of it is nearer to the colour of new notes."""
+    tab.emulate_media(color_scheme="light")
+    tab.select_option("#seed", index=0)
+    colours = """() => {
+        const roll = document.getElementById("roll"), sharp = devicePixelRatio;
+        const y = Math.round((roll.clientHeight - 18 - 12 + 5) * sharp);
+        const { data } = roll.getContext("2d").getImageData(0, y, roll.width, 1);
+        let blue = 0, orange = 0;
+        for (let i = 0; i < data.length; i += 4) {
+            if (data[i + 2] > data[i] + 40) blue++;
+            if (data[i] > data[i + 2] + 40) orange++;
+        }
+        return [blue, orange];
+    }"""
+    blue, orange = tab.evaluate(colours)
+    assert blue > 50 and orange == 0
+    make(tab, notes=60)
+    tab.evaluate("seed.dispatchEvent(new Event('change'))")  # back to the seed
+    assert tab.evaluate(colours) == [blue, orange]
 
 
 def test_files_hold_what_is_shown(tab):

@@ -373,6 +373,11 @@ function wire() {
   click("usual", () => setSettings(usual()));
   click("undo", undo);
   click("play", () => (player.playing ? player.pause() : play(player.at === 0 && $("from-seam").checked ? shownSeam() : undefined)));
+  addEventListener("keydown", (event) => {
+    if (event.key !== " " || event.repeat || ![document.body, $("roll")].includes(event.target)) return;
+    event.preventDefault(); // the page would scroll
+    $("play").click();
+  });
   click("stop", () => {
     hands.quiet();
     player.stop();

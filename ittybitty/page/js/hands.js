@@ -100,6 +100,7 @@ export class Hands {
     const token = {};
     this.voices.set(pitch, { kill() {}, release: () => (token.gone = true) });
     if (!(await this.sound.resume())) return this.complain(new Error("The browser gives no sound yet: press a key once more."));
+    $("trouble").textContent = "";
     const voice = this.sound.strike(pitch, velocity);
     if (voice && token.gone) voice.release(this.sound.now() + 0.1);
     else if (voice) this.voices.set(pitch, voice);
