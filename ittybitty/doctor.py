@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from importlib import metadata, util
 from pathlib import Path
 
@@ -33,13 +34,14 @@ GIB = 2**30
 
 
 def examine() -> dict:
-    """{"versions", "machine", "devices", "scan", "data", "weights", "tools", "missing"}; plain values, paths as text."""
+    """{"versions", "machine", "devices", "scan", "convolution", "data", "weights", "tools", "missing"}; plain values, paths as text."""
     names = dict.fromkeys((*SHOWN, *needed(), *OPTIONAL))
     found = {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in names}},
         "machine": _machine(),
         "devices": _devices(),
         "scan": _scan(),
+        "convolution": _convolution(),
         "data": {
             "named": os.environ.get(paths.DATA_VARIABLE),
             "maestro": _text(paths.find_maestro()),
@@ -125,15 +127,21 @@ def _scan() -> dict:
     from .models import scan
 
     kinds = {row["device"].split(":")[0] for row in _devices()}
-    return {"chosen": {kind: _path_on(kind) for kind in sorted(kinds)}, "paths": scan.describe()}
+    return {"chosen": {kind: _path_on(kind, scan.chosen) for kind in sorted(kinds)}, "paths": scan.describe()}
 
 
-def _path_on(kind: str) -> str:
-    """The scan path used on this kind of device, or the reason why the forced path cannot run there."""
-    from .models import scan
+def _convolution() -> dict:
+    """Which path the convolution of the Mamba block takes on each kind of device."""
+    from .models import conv
 
+    kinds = {row["device"].split(":")[0] for row in _devices()}
+    return {"chosen": {kind: _path_on(kind, conv.chosen) for kind in sorted(kinds)}}
+
+
+def _path_on(kind: str, chosen: Callable[[str], str]) -> str:
+    """The path used on this kind of device, or the reason why the forced path cannot run there."""
     try:
-        return scan.chosen(kind)
+        return chosen(kind)
     except ConfigError as error:
         return f"none: {error}"
 
@@ -198,6 +206,7 @@ def report(found: dict) -> str:
         f"           {row['path']:<10} {'yes' if row['available'] else 'no ':<3}  {row['why']}"
         for row in found["scan"]["paths"]
     ]
+    lines += [f"conv       on {kind}: {path}" for kind, path in found["convolution"]["chosen"].items()]
     lines += [f"data       {name}: {data[name] or 'not found'}" for name in ("maestro", "asap")]
     lines += [f"weights    shipped: {', '.join(weights['shipped']) or 'none'}"]
     lines += [f"           run: {run}" for run in weights["runs"]]

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import ModelConfig
-from . import native
+from .conv import causal_convolution
 from .layers import Mixer, exempt_from_decay
 from .scan import chosen, selective_scan
 from .states import MambaState
@@ -49,21 +49,12 @@ class GatedConvolution(Mixer):
         return cast(torch.Tensor, self.conv1d.bias)  # a Conv1d may have none; this one does
 
     def _convolve(self, u: torch.Tensor, state: MambaState | None) -> torch.Tensor:
-        """Causal depthwise convolution, bias and SiLU. As K shifted multiply-adds it is faster on a CPU than conv1d itself."""
-        L, weight, bias = u.shape[1], self.conv1d.weight[:, 0], self._conv_bias  # weight (E, K)
-        if chosen(u.device.type) == "native":  # under autocast u comes in bfloat16, the native code knows float32
-            u = u.to(weight.dtype)
-        past = u.new_zeros(u.shape[0], self.K - 1, self.E) if state is None else state.conv.to(u.dtype)
+        """Causal depthwise convolution, bias and SiLU (conv.py); the state moves on behind u."""
+        past = None
         if state:
-            past = past.clone()
-            state.conv.copy_(torch.cat([past, u], dim=1)[:, L:])
-        if chosen(u.device.type) == "native" and native.accepts(u, past, weight, bias):
-            return native.Convolution.apply(u, past, weight, bias)
-        padded = torch.cat([past, u], dim=1)  # (B, K - 1 + L, E)
-        out = torch.addcmul(bias, padded[:, :L], weight[:, 0])
-        for k in range(1, self.K):
-            out = torch.addcmul(out, padded[:, k : k + L], weight[:, k])
-        return F.silu(out)
+            past = state.conv.to(u.dtype, copy=True)
+            state.conv.copy_(torch.cat([past, u], dim=1)[:, u.shape[1] :])
+        return causal_convolution(u, past, self.conv1d.weight[:, 0], self._conv_bias)
 
     def outputs(self) -> list[nn.Linear]:
         """The matrices that write into the residual stream."""
@@ -103,17 +94,22 @@ class Mamba(GatedConvolution):
     def forward(self, x: torch.Tensor, state: MambaState | None = None) -> torch.Tensor:
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, L, E) twice
         u = self._convolve(u, state)
-        delta, B, C = self._select(u)
+        dt, B, C = self._projected(u)
         A, past = -torch.exp(self.A_log.float()), state.ssm if state else None
-        y, last = selective_scan(u, delta, A, B, C, self.D, past, z)
+        y, last = selective_scan(u, dt, A, B, C, self.D, past, z, softplus=True)
         if state:
             state.ssm.copy_(last)
-        return self.out_proj(y.to(x.dtype))
+        return self.out_proj(y.to(z.dtype))  # z has the type that the projections compute in
+
+    def _projected(self, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What makes the scan selective ([1] algorithm 2): Δ before its softplus (..., E), B and C (..., N), all of the input."""
+        dt, B, C = self.x_proj(u).split([self.R, self.N, self.N], dim=-1)
+        return self.dt_proj(dt), B, C
 
     def _select(self, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What makes the scan selective ([1] algorithm 2): Δ (..., E), B and C (..., N) all depend on the input."""
-        dt, B, C = self.x_proj(u).split([self.R, self.N, self.N], dim=-1)
-        return F.softplus(self.dt_proj(dt).float()), B, C
+        """Δ (..., E) in float32, B and C (..., N)."""
+        dt, B, C = self._projected(u)
+        return F.softplus(dt.float()), B, C
 
     def step(self, x: torch.Tensor, state: MambaState) -> torch.Tensor:
         """One token: the recurrence of [1] equation 2a, A by the zero-order hold of equation 4, B by an Euler step (as scan.py)."""
@@ -129,13 +125,16 @@ class Mamba(GatedConvolution):
         return self.out_proj(y.to(z.dtype) * F.silu(z))
 
 
-def warm_up(model: nn.Module, devices) -> None:
+def warm_up(model: nn.Module, devices, dtype: torch.dtype | None = None) -> None:
     """Compile the kernels that `model`'s blocks launch on each CUDA device, where Triton's are the chosen ones.
 
-    DataParallel runs one thread a device: without this, all of them would wait in the first step for one that compiles.
+    `dtype` is autocast's, None where there is none. DataParallel runs one thread a device: without this, all of them would
+    wait in the first step for one that compiles.
     """
     if chosen("cuda") == "triton":
-        from . import triton_scan
+        from . import triton_conv, triton_scan
 
-        for E, N in sorted({(block.E, block.N) for block in model.modules() if isinstance(block, Mamba)}):
-            triton_scan.warm_up(devices, E, N)
+        blocks = [block for block in model.modules() if isinstance(block, Mamba)]
+        for E, N, K in sorted({(block.E, block.N, block.K) for block in blocks}):
+            triton_scan.warm_up(devices, E, N, dtype or torch.float32)
+            triton_conv.warm_up(devices, E, K, dtype or torch.float32)

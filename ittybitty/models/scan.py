@@ -37,23 +37,26 @@ CHUNK = 16  # steps whose (B, E, N) states live at once; more costs memory and n
 
 
 def selective_scan(
-    u, delta, A, B, C, D, state=None, z=None, path: str | None = None
+    u, delta, A, B, C, D, state=None, z=None, path: str | None = None, softplus: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """y and the last state of the recurrence above.
 
     u, delta (B, L, E); A (E, N), negative; B, C (B, L, N); D (E,); state (B, E, N) or None for zeros; z (B, L, E) or None.
-    Returns y (B, L, E) in the type of u and the state (B, E, N). The scan itself runs in float32 (float64 stays float64),
-    outside autocast: its sums can pass the largest float16.
+    With `softplus`, Δ is softplus(delta). Returns y (B, L, E) in the type of u and the state (B, E, N). The scan itself runs
+    in float32 (float64 stays float64), outside autocast: its sums can pass the largest float16.
     """
     kind = u.dtype
     wide = torch.float64 if kind == torch.float64 else torch.float32
     with torch.autocast(u.device.type, enabled=False):
-        u, delta, A, B, C, D = (t.to(wide) for t in (u, delta, A, B, C, D))
-        if state is None:
-            state = u.new_zeros(u.shape[0], u.shape[2], A.shape[1])
-        z = z if z is None else z.to(wide)
         path = _checked(path, u.device.type, "path") if path else chosen(u.device.type)
-        y, last = PATHS[path](u, delta, A, B, C, D, state.to(wide), z)
+        if state is None:
+            state = u.new_zeros(u.shape[0], u.shape[2], A.shape[1], dtype=wide)
+        A, D, state = (t.to(wide) for t in (A, D, state))
+        if path == "triton" and wide == torch.float32:  # reads half precision as it is, which is half the traffic
+            return scan_triton(u, delta, A, B, C, D, state, z, softplus)
+        u, delta, B, C = (t.to(wide) for t in (u, delta, B, C))
+        delta = torch.nn.functional.softplus(delta) if softplus else delta
+        y, last = PATHS[path](u, delta, A, B, C, D, state, z if z is None else z.to(wide))
     return y.to(kind), last
 
 
@@ -148,11 +151,11 @@ def scan_mamba_ssm(u, delta, A, B, C, D, state, z=None):
     return _gated(y, z), last + decay[:, -1] * state
 
 
-def scan_triton(u, delta, A, B, C, D, state, z=None):
+def scan_triton(u, delta, A, B, C, D, state, z=None, softplus=False):
     """Triton's kernels of triton_scan.py, differentiable; on a CPU only in Triton's interpreter."""
     from . import triton_scan
 
-    return triton_scan.Scan.apply(u, delta, A, B, C, D, state, z)
+    return triton_scan.Scan.apply(u, delta, A, B, C, D, state, z, softplus)
 
 
 PATHS = {
@@ -223,13 +226,12 @@ def _checked(path: str, device: str, source: str) -> str:
     """`path`, once it is known and can run on this kind of device; `source` says where it was asked for."""
     if path not in PATHS:
         raise ConfigError(f"{source} is {path!r}: give one of {', '.join(PATHS)}, or leave it unset")
-    obstacle = _obstacle(path, device)
-    if obstacle:
-        raise ConfigError(f"{source} forces the scan path {path!r}, but {obstacle}; leave it unset, or force 'chunked'")
+    if why := obstacle(path, device):
+        raise ConfigError(f"{source} forces the scan path {path!r}, but {why}; leave it unset, or force 'chunked'")
     return path
 
 
-def _obstacle(path: str, device: str) -> str:
+def obstacle(path: str, device: str) -> str:
     """Why this path cannot run on data of this kind of device; empty where it can."""
     if path == "native":
         if device != "cpu":

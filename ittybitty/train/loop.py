@@ -117,7 +117,7 @@ class _Trainer:
         self.optimizer = optimizer(self.model, config, dtype)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=dtype is torch.float16)
         if group.kind == "dp":
-            warm_up(self.model, [torch.device("cuda", i) for i in range(torch.cuda.device_count())])
+            warm_up(self.model, [torch.device("cuda", i) for i in range(torch.cuda.device_count())], dtype)
         self.wrapped = group.wrap(Autocast(self.model, group.device.type, dtype))
         self.notes_per_id = torch.from_numpy(np.asarray(self.tokenizer.notes_per_id, np.float64))
         self.music = pieces_hash(store)

@@ -2,119 +2,170 @@
 
 import torch
 
-from ittybitty.models import scan
+from ittybitty.models import conv, scan
 
-NAMES = ["y", "last", "u", "delta", "A", "B", "C", "D", "state", "z"]
-CASES = {  # name -> (B, L, E, N), type, largest Δ, gated
-    "one step, one channel, one state": ((1, 1, 1, 1), torch.float32, 1.0, True),
-    "a chunk and a bit, float64": ((1, 11, 5, 3), torch.float64, 1.0, True),
-    "two blocks of channels, two pieces": ((2, 10, 19, 16), torch.float32, 1.0, True),
-    "no gate, large Δ": ((1, 16, 6, 4), torch.float32, 50.0, False),
-    "more states than a power of two": ((1, 8, 3, 33), torch.float32, 0.1, False),
+CASES = {  # name -> (B, L, E, N), type of the activations, largest Δ, gated, softplus within
+    "one step, one channel, one state": ((1, 1, 1, 1), torch.float32, 1.0, True, False),
+    "two chunks and a bit, float64": ((1, 19, 5, 3), torch.float64, 1.0, True, True),
+    "two blocks of channels, two pieces": ((2, 10, 35, 16), torch.float32, 1.0, True, True),
+    "no gate, large Δ": ((1, 16, 6, 4), torch.float32, 50.0, False, False),
+    "more states than a power of two": ((1, 8, 3, 33), torch.float32, 0.1, False, False),
+    "bfloat16": ((1, 21, 6, 4), torch.bfloat16, 1.0, True, True),
+    "float16": ((1, 21, 6, 4), torch.float16, 1.0, True, True),
+}
+CONVOLUTIONS = {  # name -> (B, L, E, K), type of the activations, with a past
+    "convolution, two blocks of rows": ((2, 67, 5, 4), torch.float32, False),
+    "convolution behind a past, float64": ((1, 9, 33, 4), torch.float64, True),
+    "convolution shorter than its taps": ((1, 2, 3, 5), torch.float32, True),
+    "convolution in bfloat16": ((1, 20, 4, 4), torch.bfloat16, False),
+    "convolution in float16": ((1, 20, 4, 4), torch.float16, True),
 }
 
 
-def arguments(sizes, kind, largest_step, gated, device):
+def arguments(sizes, kind, largest_step, gated, softplus, device):
+    """u, delta, A, B, C, D, state and z, where z, B and C are parts of wider arrays, as the block has them."""
     (B, L, E, N), g = sizes, torch.Generator().manual_seed(0)
+    wide = torch.float64 if kind == torch.float64 else torch.float32
 
-    def normal(*shape):
-        return torch.randn(*shape, generator=g, dtype=kind)
+    def normal(*shape, kind=kind):
+        return torch.randn(*shape, generator=g, dtype=wide).to(kind)
 
-    delta, A = (
-        torch.rand(B, L, E, generator=g, dtype=kind) * largest_step,
-        -torch.rand(E, N, generator=g, dtype=kind) * 16,
-    )
-    made = [
-        normal(B, L, E),
-        delta,
-        A,
-        normal(B, L, N),
-        normal(B, L, N),
-        normal(E),
-        normal(B, E, N),
-        normal(B, L, 2 * E),
-    ]
-    return [t.to(device) for t in made[: 8 if gated else 7]]
+    delta = torch.rand(B, L, E, generator=g, dtype=wide) * largest_step
+    delta = (4 * delta - 2).to(kind) if softplus else delta
+    A = -torch.rand(E, N, generator=g, dtype=wide) * 16
+    read = [normal(B, L, 2 * N)]
+    made = [normal(B, L, E), delta, A, *read, normal(E, kind=wide), normal(B, E, N, kind=wide), normal(B, L, 2 * E)]
+    return [t.to(device) for t in made[: 7 if gated else 6]]
 
 
-def values_and_gradients(path, args):
-    args = [a.detach().clone().requires_grad_() for a in args]
-    E = args[0].shape[2]
+def values_and_gradients(path, args, softplus, wide=None):
+    """y and last, and the gradients of all arguments, computed in `wide`."""
+    args = [a.detach().to(wide or a.dtype).clone().requires_grad_() for a in args]
+    u, delta, A, read, D, state, *gate = args
+    E, N = A.shape
     y, last = scan.selective_scan(
-        *args[:7], args[7][..., E:] if len(args) > 7 else None, path=path
-    )  # as the block has it
+        u, delta, A, read[..., :N], read[..., N:], D, state, gate[0][..., E:] if gate else None, path, softplus
+    )
+    return _with_gradients([y, last], args)
+
+
+def _with_gradients(values, args):
     g = torch.Generator().manual_seed(1)
-    weights = [torch.randn(t.shape, generator=g, dtype=t.dtype).to(t.device) for t in (y, last)]
-    return [y, last, *torch.autograd.grad((y * weights[0]).sum() + (last * weights[1]).sum(), args)]
+    weights = [torch.randn(t.shape, generator=g, dtype=torch.float64).to(t.device) for t in values]
+    return [*values, *torch.autograd.grad(sum((t * w).sum() for t, w in zip(values, weights)), args)]
 
 
-def errors(sizes, kind, largest_step, gated, device) -> dict[str, float]:
-    """Name -> largest error of its largest magnitude."""
-    args = arguments(sizes, kind, largest_step, gated, device)
-    pairs = zip(NAMES, values_and_gradients("triton", args), values_and_gradients("sequential", args))
-    return {name: float(((a - b).abs().max() / b.abs().max().clamp(min=1e-30)).detach()) for name, a, b in pairs}
+def errors(sizes, kind, largest_step, gated, softplus, device) -> dict[str, float]:
+    """Name -> largest error of its largest magnitude; the truth computes in float64."""
+    args = arguments(sizes, kind, largest_step, gated, softplus, device)
+    names = ["y", "last", "u", "delta", "A", "B and C", "D", "state", "z"]
+    return _differences(names, values_and_gradients("triton", args, softplus), values_and_gradients("sequential", args, softplus, torch.float64))  # fmt: skip
+
+
+def convolution_errors(sizes, kind, past, device) -> dict[str, float]:
+    """The same of the convolution, whose weights are float32 at least; u is part of a wider array."""
+    (B, L, E, K), g = sizes, torch.Generator().manual_seed(0)
+    wide = torch.float64 if kind == torch.float64 else torch.float32
+    u, before, weight, bias = (torch.randn(*shape, generator=g, dtype=wide).to(device) for shape in ((B, L, 2 * E), (B, K - 1, E), (E, K), (E,)))  # fmt: skip
+    found = []
+    for path, kinds in (("triton", (kind, wide)), ("plain", (torch.float64, torch.float64))):
+        args = [t.to(kind).to(own).requires_grad_() for t, own, kind in zip((u, weight, bias), (kinds[0], kinds[1], kinds[1]), (kind, wide, wide))]  # fmt: skip
+        state = before.to(kind).to(kinds[0]) if past else None
+        y = conv.causal_convolution(args[0][..., :E], state, args[1], args[2], path)
+        assert path == "plain" or y.dtype == kind
+        found.append(_with_gradients([y], args))
+    return _differences(["y", "u", "weight", "bias"], *found)
+
+
+def _differences(names, found, truth) -> dict[str, float]:
+    return {
+        name: float(((a.double() - b).abs().max() / b.abs().max().clamp(min=1e-30)).detach())
+        for name, a, b in zip(names, found, truth, strict=False)
+    }
 
 
 def thread_errors(device) -> float:
     """Largest difference between scans in one thread and in four at once, as DataParallel's replicas run."""
     from concurrent.futures import ThreadPoolExecutor
 
-    pieces = [arguments((1, 5 + i, 4, 2), torch.float32, 1.0, True, device) for i in range(4)]
+    pieces = [arguments((1, 5 + i, 4, 2), torch.float32, 1.0, True, True, device) for i in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda args: values_and_gradients("triton", args), pieces))
-    alone = [values_and_gradients("triton", args) for args in pieces]
+        together = list(pool.map(lambda args: values_and_gradients("triton", args, True), pieces))
+    alone = [values_and_gradients("triton", args, True) for args in pieces]
     return max(float((a - b).abs().max().detach()) for x, y in zip(together, alone) for a, b in zip(x, y))
 
 
+HALF = {"u", "delta", "B", "C", "z", "y", "dy", "du", "ddelta", "dz"}  # have the type of the activations
+
+
 def compiled(capability: int) -> dict[str, dict[str, int]]:
-    """Kernel and flags -> bytes of machine code, and of shared memory, for this compute capability; no card is needed."""
+    """Kernel, flags and type -> bytes of machine code, and of shared memory, for this compute capability; no card is needed."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from ittybitty.models import triton_scan
-
     made = {}
-    for kernel, flags in variants():
-        states, channels = triton_scan.blocks(16)
-        sizes = {"N": 16, "STATES": states, "CHANNELS": channels, "CHUNK": triton_scan.CHUNK, **flags}
-        own = {k: v for k, v in sizes.items() if k in kernel.arg_names}
-        absent = set() if flags["GATED"] else {"z", "dz"}
-        absent |= set() if flags.get("KEPT", True) else {"entries"}
-        own |= dict.fromkeys(absent & set(kernel.arg_names))
-        types = {
-            name: "constexpr" if name in own else "i32" if name in ("L", "E", "apart") else "*fp32"
-            for name in kernel.arg_names
-        }
-        source = ASTSource(fn=kernel, signature=types, constexprs=own)
-        options = {"num_warps": 1, "num_stages": 1}
-        done = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-        name = " ".join([kernel.__name__, *(flag for flag, on in flags.items() if on)])
-        made[name] = {"code": len(done.asm["cubin"]), "shared": done.metadata.shared}
+    for half in ("fp32", "bf16" if capability >= 80 else "fp16"):
+        for kernel, warps, sizes, flags in variants():
+            own = {k: v for k, v in {**sizes, **flags}.items() if k in kernel.arg_names}
+            absent = set() if flags.get("GATED", True) else {"z", "dz"}
+            absent |= set() if flags.get("KEPT", True) else {"entries"}
+            absent |= set() if flags.get("PAST", True) else {"past"}
+            own |= dict.fromkeys(absent & set(kernel.arg_names))
+            types = {name: _type(name, own, half) for name in kernel.arg_names}
+            source = ASTSource(fn=kernel, signature=types, constexprs=own)
+            options = {"num_warps": warps, "num_stages": 1}
+            done = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+            name = " ".join([kernel.__name__, *(flag for flag, on in flags.items() if on), half])
+            made[name] = {"code": len(done.asm["cubin"]), "shared": done.metadata.shared}
     return made
 
 
+def _type(name: str, own: dict, half: str) -> str:
+    if name in own:
+        return "constexpr"
+    return "i32" if name in ("L", "E") or name.startswith("apart") else f"*{half if name in HALF else 'fp32'}"
+
+
 def variants() -> list[tuple]:
-    """Every kernel of the package, with the flags that it is launched with."""
+    """Every kernel of the package with its warps, its sizes and the flags that it is launched with."""
     from triton import JITFunction
 
-    from ittybitty.models import triton_scan
+    from ittybitty.models import triton_conv, triton_scan
 
+    states, channels = triton_scan.blocks(16)
+    sizes = {
+        "N": 16,
+        "STATES": states,
+        "CHANNELS": channels,
+        "CHUNK": triton_scan.CHUNK,
+        "EVERY": triton_scan.KEPT_EVERY,
+    }
+    taps = {"K": 4, "ROWS": triton_conv.ROWS, "CHANNELS": triton_conv.CHANNELS}
+    block = {"GATED": True, "SOFTPLUS": True}
     launched = [  # as a Mamba block launches them, in training and without a gradient
-        (triton_scan._forward, {"GATED": True, "KEPT": True}),
-        (triton_scan._forward, {"GATED": True, "KEPT": False}),
-        (triton_scan._backward, {"GATED": True}),
+        (triton_scan._forward, 1, sizes, {**block, "KEPT": True}),
+        (triton_scan._forward, 1, sizes, {**block, "KEPT": False}),
+        (triton_scan._backward, 1, sizes, block),
+        (triton_conv._conv_forward, 4, taps, {"PAST": False}),
+        (triton_conv._conv_forward, 4, taps, {"PAST": True}),
+        (triton_conv._conv_backward, 4, taps, {"PAST": False}),
     ]
-    inner = {"_row", "_put"}  # are called by kernels, never launched
-    kernels = {name for name, value in vars(triton_scan).items() if isinstance(value, JITFunction)} - inner
-    assert kernels == {kernel.__name__ for kernel, _ in launched}, "a kernel is not listed here"
+    inner = {"_row", "_put", "_sigmoid", "_step_size", "_taken"}  # are called by kernels, never launched
+    every = {**vars(triton_scan), **vars(triton_conv)}
+    kernels = {name for name, value in every.items() if isinstance(value, JITFunction)} - inner
+    assert kernels == {kernel.__name__ for kernel, *_ in launched}, "a kernel is not listed here"
     return launched
 
 
 def values(device: str) -> dict[str, dict[str, float]]:
     """Case -> errors, in the interpreter (TRITON_INTERPRET=1) on a CPU, compiled on CUDA."""
     if device == "cuda":
-        from ittybitty.models import triton_scan
+        from ittybitty.models import triton_conv, triton_scan
 
-        triton_scan.warm_up(["cuda"], 19, 16)
-    return {**{name: errors(*case, device) for name, case in CASES.items()}, "threads": {"all": thread_errors(device)}}
+        for kind in (torch.float32, torch.float16):
+            triton_scan.warm_up(["cuda"], 19, 16, kind)
+            triton_conv.warm_up(["cuda"], 19, 4, kind)
+    scans = {name: errors(*case, device) for name, case in CASES.items()}
+    convolutions = {name: convolution_errors(*case, device) for name, case in CONVOLUTIONS.items()}
+    return {**scans, **convolutions, "threads": {"all": thread_errors(device)}}
