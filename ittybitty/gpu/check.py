@@ -1,11 +1,11 @@
 """Is what this device computes right? Each path against the truth, before anything is trained on it.
 
     scans          value and gradient of every path the device has, float32 and half precision, against scan_sequential on the CPU
-    convolution    value and gradient of Mamba's convolution, against torch's conv1d in float64
+    convolutions   value and gradient of every path of Mamba's convolution, against torch's conv1d in float64
     models         loss and gradient of each row at size nano, against the same model on the CPU
     greedy         256 ids of each row, drawn greedily on both: the same, or apart where two logits are as good as equal
 
-A path that fails is listed under "off" and is not used by what follows. In half precision a path is held to what rounding
+A path that fails is listed under "off" (or "off_convolution") and is not used by what follows. In half precision a path is held to what rounding
 inputs and outputs costs; within, all of them compute in float32.
 
 Left out: speed (race.py).
@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -23,8 +25,7 @@ from torch.nn import functional as F
 
 from .. import systems
 from ..errors import IttyBittyError
-from ..models import scan
-from ..models.mamba import Mamba
+from ..models import conv, scan
 from ..models.parts import BOS, EOS, KEYS
 from ..models.scan import forced_path
 
@@ -32,6 +33,15 @@ SIZES = {"short": (2, 37, 48, 16), "long": (1, 300, 24, 16), "odd states": (1, 2
 NAMES = ("y", "last", "u", "delta", "A", "B", "C", "D", "state", "z")
 TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 1.5e-2, torch.float16: 2e-3}  # of the largest magnitude
 GREEDY = 256
+FAILURES = (
+    IttyBittyError,
+    RuntimeError,
+    ImportError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    OSError,
+)  # Triton raises any
 TIE = 1e-3  # logits that are nearer than this may fall either way
 
 
@@ -48,46 +58,132 @@ def available(device: torch.device) -> list[str]:
     return [row["path"] for row in scan.describe() if row["available"] and row["path"] in kind]
 
 
-def check(rows: Sequence[str], device: torch.device, seconds: float, tokens: int = GREEDY) -> dict:
-    """The report: {"scans", "convolution", "models", "greedy", "off", "peak_mb", …}; parts that no time was left for say so."""
+@dataclass(frozen=True)
+class _Item:
+    """One comparison: where its result stands in the report, how it is made, which path is off when it fails, in which list."""
+
+    place: tuple[str, ...]
+    run: Callable[[], dict]
+    path: str = ""
+    off: str = "off"
+
+
+def check(
+    rows: Sequence[str],
+    device: torch.device,
+    seconds: float,
+    tokens: int = GREEDY,
+    keep: Callable[[dict], None] = lambda report: None,
+    before: Mapping | None = None,
+) -> dict:
+    """The report: {"scans", "convolutions", "models", "greedy", "off", "off_convolution", "peak_mb", …}; parts that no time was left for say so.
+
+    `keep` gets the report before and after each comparison. `before` is the report of an attempt that was ended: what it
+    found is not done again, and the comparison that it was at counts as failed. RuntimeError where a comparison leaves the
+    device unusable, as an illegal memory access does: the next attempt, in a new process, goes on behind it.
+    """
     end = time.monotonic() + seconds
     torch.backends.cuda.matmul.allow_tf32 = False
     half = half_type(device)
-    report: dict = {"device": _name(device), "half": str(half).removeprefix("torch."), "off": [], "scans": {}}
-    for path in available(device):
-        report["scans"][path] = found = {
-            str(kind).removeprefix("torch."): _tried(lambda path=path, kind=kind: scan_errors(path, kind, device), TOLERANCE[kind])
-            for kind in (torch.float32, half)
-        }  # fmt: skip  # one measurement a line
-        if not all(one["ok"] for one in found.values()):
-            report["off"].append(path)
-    report["convolution"] = _tried(lambda: convolution_errors(device), TOLERANCE[torch.float32])
-    report["models"] = {
-        row: _tried(lambda row=row: model_errors(row, device), 10 * TOLERANCE[torch.float32]) for row in rows
-    }
-    report["greedy"] = {}
+    report: dict = {
+        "device": _name(device), "half": _name_of(half), "off": [], "off_convolution": [], "trying": None,
+    }  # fmt: skip
+    report.update(before or {})
+    fatal, report["done"] = report["trying"], False
+
+    def sound_path() -> str | None:
+        """The scan path of comparisons of whole models: None for the one that is chosen anyway."""
+        return next((path for path in available(device) if path not in report["off"]), None)
+
+    items = [
+        _Item(("scans", path, _name_of(kind)), _tried(partial(scan_errors, path, kind, device), TOLERANCE[kind]), path)
+        for path in available(device)
+        for kind in (torch.float32, half)
+    ]  # fmt: skip
+    items += [
+        _Item(("convolutions", path, _name_of(kind)), _tried(partial(convolution_errors, path, kind, device), TOLERANCE[kind]), path, "off_convolution")
+        for path in conv.available(device.type)
+        for kind in (torch.float32, half)
+    ]  # fmt: skip
     for row in rows:
-        if time.monotonic() > end:
-            report["greedy"][row] = {"ok": None, "why": "no time was left"}
+        errors = partial(_on_path, sound_path, partial(model_errors, row, device))
+        items.append(_Item(("models", row), _tried(errors, 10 * TOLERANCE[torch.float32])))
+    for row in rows:
+        drawn = partial(_on_path, sound_path, partial(greedy, row, device, tokens))
+        items.append(_Item(("greedy", row), partial(_tried_greedy, drawn)))
+    for item in items:
+        if _found(report, item.place) is not None:
+            continue
+        if item.path and item.path not in report[item.off]:
+            report[item.off].append(item.path)  # until it has passed: this process may not live to say that it failed
+        if fatal == list(item.place):
+            result = {"ok": False, "why": "ended the process"}
+        elif time.monotonic() > end:
+            result = {"ok": None, "why": "no time was left"}
         else:
-            report["greedy"][row] = _tried_greedy(row, device, tokens)
+            report["trying"] = list(item.place)
+            keep(report)
+            result = item.run()
+        _put(report, item.place, result)
+        if item.path and all(one["ok"] is not False for one in report[item.place[0]][item.path].values()):
+            report[item.off].remove(item.path)
+        report["trying"] = None
+        keep(report)
+        if not usable(device):
+            raise RuntimeError(f"{' '.join(item.place)} leaves the device unusable: {result.get('why')}")
     if device.type == "cuda":
         report["peak_mb"] = torch.cuda.max_memory_allocated(device) / 1e6
+    report["done"] = True
     return report
+
+
+def _found(report: Mapping, place: Sequence[str]) -> dict | None:
+    """The result at this place of the report."""
+    found: Mapping | None = report
+    for name in place:
+        found = (found or {}).get(name)
+    return dict(found) if found else None
+
+
+def _put(report: dict, place: Sequence[str], result: dict) -> None:
+    for name in place[:-1]:
+        report = report.setdefault(name, {})
+    report[place[-1]] = result
+
+
+def _on_path(path: Callable[[], str | None], function: Callable[[], dict]) -> dict:
+    with forced_path(path()):
+        return function()
+
+
+def usable(device: torch.device) -> bool:
+    """Does the device still compute? After an illegal memory access nothing does in the same process."""
+    try:
+        return float(torch.ones(8, device=device).sum()) == 8.0
+    except RuntimeError:
+        return False
+
+
+def _name_of(kind: torch.dtype) -> str:
+    return str(kind).removeprefix("torch.")
 
 
 def _name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
-def _tried(errors: Callable[[], dict[str, float]], most: float) -> dict:
-    """{"ok", "largest", "of"} of the errors that a check returns, or why it could not be made."""
-    try:
-        found = errors()
-    except (IttyBittyError, RuntimeError, ImportError) as error:
-        return {"ok": False, "why": _line(error)}
-    worst = max(found, key=found.__getitem__)
-    return {"ok": found[worst] <= most, "largest": found[worst], "of": worst}
+def _tried(errors: Callable[[], dict[str, float]], most: float) -> Callable[[], dict]:
+    """A comparison -> a function that gives {"ok", "largest", "of"} of its errors, or why it could not be made."""
+
+    def run() -> dict:
+        try:
+            found = errors()
+        except FAILURES as error:
+            return {"ok": False, "why": _line(error)}
+        worst = max(found, key=found.__getitem__)
+        return {"ok": found[worst] <= most, "largest": found[worst], "of": worst}
+
+    return run
 
 
 def _line(error: BaseException) -> str:
@@ -133,18 +229,21 @@ def _values_and_gradients(path: str, inputs: list[torch.Tensor]) -> list[torch.T
     return [y, last, *torch.autograd.grad((y * weights[0]).sum() + (last * weights[1]).sum(), inputs)]
 
 
-def convolution_errors(device: torch.device) -> dict[str, float]:
-    """Mamba's convolution as it is computed on the device, beside conv1d in float64."""
-    torch.manual_seed(0)
-    block = Mamba(systems.build("hybrid", "nano")["model"]).to(device)
-    u = torch.randn(2, 40, block.E, generator=torch.Generator().manual_seed(1)).to(device).requires_grad_()
-    out = block._convolve(u, None)
-    conv = block.conv1d
-    found = [out, *torch.autograd.grad(out.square().sum(), [u, conv.weight, conv.bias])]
-    u64 = u.detach().double().cpu().requires_grad_()
-    weight, bias = (p.detach().double().cpu().requires_grad_() for p in (conv.weight, conv.bias))
-    plain = F.silu(F.conv1d(u64.mT, weight, bias, padding=block.K - 1, groups=block.E)[..., : u.shape[1]]).mT
-    truth = [plain, *torch.autograd.grad(plain.square().sum(), [u64, weight, bias])]
+def convolution_errors(path: str, kind: torch.dtype, device: torch.device) -> dict[str, float]:
+    """Mamba's convolution on the device, beside conv1d in float64; its weights are float32 in every precision."""
+    (B, L, E, K), g = (2, 131, 96, 4), torch.Generator().manual_seed(1)
+    wide, weight, bias = (torch.randn(*shape, generator=g) for shape in ((B, L, 2 * E), (E, K), (E,)))
+    upstream = torch.randn(B, L, E, generator=g, dtype=torch.float64)
+    wide = wide.to(kind)
+    ours = [t.to(device).requires_grad_() for t in (wide, weight, bias)]
+    y = conv.causal_convolution(
+        ours[0][..., :E], None, ours[1], ours[2], path
+    )  # one half of a wider array, as in the block
+    found = [y, *torch.autograd.grad((y * upstream.to(device)).sum(), ours)]
+    theirs = [t.double().requires_grad_() for t in (wide, weight, bias)]
+    u = theirs[0][..., :E].mT
+    plain = F.silu(F.conv1d(u, theirs[1][:, None], theirs[2], padding=K - 1, groups=E)[..., :L]).mT
+    truth = [plain, *torch.autograd.grad((plain * upstream).sum(), theirs)]
     return {name: relative(a, b) for name, a, b in zip(("value", "u", "weight", "bias"), found, truth)}
 
 
@@ -191,10 +290,10 @@ def model_errors(row: str, device: torch.device) -> dict[str, float]:
     return errors
 
 
-def _tried_greedy(row: str, device: torch.device, tokens: int) -> dict:
+def _tried_greedy(drawn: Callable[[], dict]) -> dict:
     try:
-        return greedy(row, device, tokens)
-    except (IttyBittyError, RuntimeError, ImportError) as error:
+        return drawn()
+    except FAILURES as error:
         return {"ok": False, "why": _line(error)}
 
 

@@ -3,13 +3,16 @@
     kernels(configs, batch)         a row for each kind of kernel: how often, operations, bytes, as the code of today runs them
     expected(configs, batch, card)  seconds of each on a card, their sum, and tokens a second
 
-A kernel takes at least its operations over the card's rate of matrix products, and at least its bytes over the card's
-memory bandwidth; the larger of the two is its floor. Matrix products run in half precision, the scan and its tensors in
-float32 (models/triton_scan.py), element-wise passes of the residual stream in float32, within a block in half precision.
-Forward and backward together are three products of the forward's size, and for an element-wise pass three times its bytes.
+A kernel takes at least its operations over the card's rate of matrix products, at least its bytes over the card's memory
+bandwidth, and the scan at least its instructions over those that the card can issue; the largest of the three is its floor.
+Matrix products run in half precision, and so do all passes over a block's tensors, since the Triton kernels read and write
+half precision (models/triton_scan.py, models/triton_conv.py); passes over the residual stream are float32. Forward and backward
+together are three products of the forward's size, and for an element-wise pass three times its bytes.
 
-[1] NVIDIA H100 as measured by others: 3.0 TB/s copied, 790 TFLOP/s in bfloat16; 227 KB of shared memory a block.
-[2] NVIDIA T4 data sheet: 320 GB/s, 65 TFLOP/s in float16, 64 KB of shared memory a block. What is reached is less.
+[1] NVIDIA H100 as measured by others: 3.0 TB/s copied, 790 TFLOP/s in bfloat16; its data sheet: 132 multiprocessors at
+    1.76 GHz, each of which issues 4 instructions a clock; 227 KB of shared memory a block.
+[2] NVIDIA T4 data sheet: 320 GB/s, 65 TFLOP/s in float16, 40 multiprocessors at 1.59 GHz, 64 KB of shared memory a block. What
+    is reached is less.
 
 Left out: launches (about 5 µs each, hidden while the card is busy), the data loader, and several cards.
 """
@@ -22,7 +25,11 @@ from dataclasses import dataclass
 
 from ..config import ModelConfig
 
-CHUNK, CHANNELS = 8, 16  # of models/triton_scan.py: steps between two stored states, channels of a program at N = 16
+# of models/triton_scan.py: steps between two stored states, channels of a program of one warp at N = 16, and machine
+# instructions of that warp for one step, as compiled for sm_90 (tests/models/test_triton.py counts them)
+KEPT_EVERY, CHANNELS = 16, 32
+FORWARD_INSTRUCTIONS, BACKWARD_INSTRUCTIONS = 240, 510
+CONV_ROWS = 64  # of models/triton_conv.py: rows of a program
 IDS_PER_EVENT = 4
 HALF, FULL = 2, 4  # bytes
 
@@ -35,13 +42,14 @@ class Card:
     capability: int  # 90 is sm_90
     bandwidth: float  # bytes/s
     products: float  # operations/s of a matrix product in half precision
+    issued: float  # instructions of a warp/s
     half: str  # the type of half precision
     source: str
 
 
 CARDS = {
-    "h100": Card("NVIDIA H100", 90, 3.0e12, 790e12, "bfloat16", "[1]"),
-    "t4": Card("NVIDIA T4", 75, 320e9, 65e12, "float16", "[2]"),
+    "h100": Card("NVIDIA H100", 90, 3.0e12, 790e12, 132 * 4 * 1.76e9, "bfloat16", "[1]"),
+    "t4": Card("NVIDIA T4", 75, 320e9, 65e12, 40 * 4 * 1.59e9, "float16", "[2]"),
 }
 
 
@@ -54,10 +62,19 @@ class Kernel:
     operations: float
     bytes: float
     least: float = 0.0  # bytes if every input were read and every output written once; 0 where that is `bytes`
+    instructions: float = 0.0  # of warps; 0 where they are hidden behind the memory's traffic
+
+    def bounds(self, card: Card) -> dict[str, float]:
+        """The time that each resource of the card needs at least, s."""
+        return {
+            "operations": self.operations / card.products,
+            "bytes": self.bytes / card.bandwidth,
+            "instructions": self.instructions / card.issued,
+        }
 
     def seconds(self, card: Card) -> float:
         """The time all uses take at least."""
-        return max(self.operations / card.products, self.bytes / card.bandwidth)
+        return max(self.bounds(card).values())
 
 
 def steps_of_backbone(configs: Mapping, batch: int) -> int:
@@ -75,9 +92,9 @@ def kernels(configs: Mapping, batch: int) -> list[Kernel]:
     count = {letter: letters.count(letter) for letter in "MFA"}
     found = [
         _products("Mamba: in_proj, x_proj, dt_proj, out_proj", count["M"], n, [(D, 2 * E), (E, R + 2 * N), (R, E), (E, D)]),
-        _passes("Mamba: convolution and SiLU", count["M"], n * E * HALF, model.d_conv + 2, model.d_conv + 1),
+        convolution(count["M"], n, E, model.d_conv),
         scan(count["M"], n, E, N),
-        _passes("Mamba: casts to float32 and softplus around the scan", count["M"], n * E * (HALF + FULL) // 2, 4, 4),
+        Kernel("Mamba: gradients of both halves joined", count["M"], 0.0, count["M"] * 2 * n * 2 * E * HALF),
         _products("feed-forward: two products", count["F"], n, [(D, model.d_ff), (model.d_ff, D)]),
         _passes("feed-forward: GELU", count["F"], n * model.d_ff * HALF, 1, 1),
         _products("attention: qkv and out", count["A"], n, [(D, 3 * D), (D, D)]),
@@ -89,18 +106,28 @@ def kernels(configs: Mapping, batch: int) -> list[Kernel]:
     return [kernel for kernel in found if kernel.count]
 
 
+def convolution(count: int, n: int, E: int, K: int) -> Kernel:
+    """The Triton convolution: u in and y out; u and dy in, du out, and sums for K taps and the bias from every CONV_ROWS rows."""
+    sums = 2 * (K + 1) * E * FULL / CONV_ROWS  # written, and read again to be summed
+    return Kernel(
+        "Mamba: convolution and SiLU", count, 0.0, count * n * (5 * E * HALF + sums), count * n * 5 * E * HALF
+    )
+
+
 def scan(count: int, n: int, E: int, N: int, forward_only: bool = False) -> Kernel:
     """The Triton scan over n steps: bytes that its two kernels move, and the least that any kernel could.
 
-    Forward: u, Δ, z in, y out, a state every CHUNK steps. Backward: u, Δ, z, dy and those states in, du, dΔ, dz out, and a
-    share of dB and dC from every CHANNELS channels, which is written and read again to be summed.
+    Forward: u, Δ, z in, y out, a state every KEPT_EVERY steps. Backward: u, Δ, z, dy and those states in, du, dΔ, dz out,
+    and a share of dB and dC from every CHANNELS channels, which is written and read again to be summed.
     """
-    row, states, read = E * FULL, E * N * FULL / CHUNK, 2 * N * FULL
-    shares = math.ceil(E / CHANNELS) * read
+    row, states, read = E * HALF, E * N * FULL / KEPT_EVERY, 2 * N * HALF
+    programs = math.ceil(E / CHANNELS)
+    shares = programs * 2 * N * FULL
     forward, backward = 4 * row + read + states, 7 * row + 2 * read + states + 2 * shares
     least = 4 * row + read + (0 if forward_only else 7 * row + 2 * read)
     moved = forward + (0 if forward_only else backward)
-    return Kernel("Mamba: selective scan", count, 0.0, count * n * moved, count * n * least)
+    issued = programs * (FORWARD_INSTRUCTIONS + (0 if forward_only else BACKWARD_INSTRUCTIONS))
+    return Kernel("Mamba: selective scan", count, 0.0, count * n * moved, count * n * least, count * n * issued)
 
 
 def _products(name: str, count: int, n: int, shapes: list[tuple[int, int]]) -> Kernel:
@@ -159,7 +186,7 @@ def expected(configs: Mapping, batch: int, card: Card) -> dict:
     rows = []
     for kernel in kernels(configs, batch):
         seconds = kernel.seconds(card)
-        compute = kernel.operations / card.products >= kernel.bytes / card.bandwidth
+        bounds = kernel.bounds(card)
         rows.append(
             {
                 "kernel": kernel.name,
@@ -168,7 +195,8 @@ def expected(configs: Mapping, batch: int, card: Card) -> dict:
                 "mb": kernel.bytes / 1e6,
                 "least_mb": (kernel.least or kernel.bytes) / 1e6,
                 "ms": 1e3 * seconds,
-                "bound": "operations" if compute else "bytes",
+                "least_ms": 1e3 * (kernel.least or kernel.bytes) / card.bandwidth,
+                "bound": max(bounds, key=bounds.__getitem__),
             }
         )
     total = sum(row["ms"] for row in rows) / 1e3

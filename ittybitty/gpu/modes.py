@@ -1,7 +1,7 @@
 """Ways to run the same training step: as it is, compiled, or as a CUDA graph.
 
     eager      as it is
-    compile    torch.compile of the backbone; the selective scan stays a call of its own kernel
+    compile    torch.compile of the backbone; scan and convolution stay calls of their own kernels
     graph      forward and backward of the backbone as two CUDA graphs: no launches to wait for (CUDA only)
 
 Only the backbone is changed, which has one shape of input in all steps but the last of an epoch; that one runs as it is.
@@ -11,6 +11,8 @@ Left out: which is fastest (race.py measures it).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -26,33 +28,39 @@ def apply(model: nn.Module, mode: str, batch: int, steps: int, dtype: torch.dtyp
     if mode not in MODES:
         raise ConfigError(f"mode is {mode!r}: give {', '.join(MODES)}")
     if mode == "compile":
-        _call_scan_as_it_is(model)
-        model.backbone.compile(dynamic=False)
+        _call_kernels_as_they_are(model)
+        _only_for(model.backbone, torch.compile(model.backbone.forward, dynamic=False), (batch, steps))
     if mode == "graph":
         _graph(model, batch, steps, dtype)
 
 
-def _call_scan_as_it_is(model: nn.Module) -> None:
-    """The compiler may not look into the scan: it launches kernels under a lock. Which path it takes is settled beforehand."""
-    path = mamba.chosen(next(model.parameters()).device.type)
-    mamba.chosen = lambda device="cpu": path
+def _call_kernels_as_they_are(model: nn.Module) -> None:
+    """The compiler may not look into scan and convolution: they launch kernels under a lock."""
     mamba.selective_scan = torch.compiler.disable(mamba.selective_scan)
+    mamba.causal_convolution = torch.compiler.disable(mamba.causal_convolution)
+
+
+def _only_for(backbone: nn.Module, fast: Callable, shape: tuple[int, int]) -> None:
+    """Call `fast` for inputs of this shape in training, and the backbone as it is for all others.
+
+    Else the last batch of an epoch, and the first validation, would be compiled for anew in the middle of the training.
+    """
+    plain = type(backbone).forward
+
+    def forward(x: torch.Tensor, state: list | None = None) -> torch.Tensor:
+        same = state is None and backbone.training and torch.is_grad_enabled() and x.requires_grad
+        return fast(x) if same and tuple(x.shape[:2]) == shape else plain(backbone, x, state)
+
+    backbone.forward = forward
 
 
 def _graph(model: nn.Module, batch: int, steps: int, dtype: torch.dtype | None) -> None:
     weight = next(model.parameters())
     if weight.device.type != "cuda":
         raise ConfigError(f"mode 'graph' needs a CUDA device, and the model is on {weight.device.type}: give 'eager'")
-    backbone, plain = model.backbone, model.backbone.forward
+    backbone = model.backbone
     sample = torch.zeros(batch, steps, model.config.d_model, device=weight.device, requires_grad=True)
     backbone.train()
     with torch.autocast("cuda", dtype=dtype, enabled=dtype is not None, cache_enabled=False):
         torch.cuda.make_graphed_callables(backbone, (sample,))
-    captured = backbone.forward
-
-    def forward(x: torch.Tensor, state: list | None = None) -> torch.Tensor:
-        same = state is None and backbone.training and torch.is_grad_enabled() and x.requires_grad
-        same = same and x.shape == sample.shape and x.dtype == sample.dtype
-        return captured(x) if same else plain(x, state)
-
-    backbone.forward = forward
+    _only_for(backbone, backbone.forward, (batch, steps))

@@ -71,8 +71,15 @@ def write(runs: Mapping[str, str | Path], reports: Mapping, out: str | Path, wor
         raise OutputError(f"{out}: the parcel cannot be written ({error.strerror or error}); free some space") from None
     finally:
         shutil.rmtree(writing, ignore_errors=True)
-    sizes = {file.name: file.stat().st_size for file in sorted((out / FOLDER).iterdir())}
-    return {"rows": list(rows), "left_out": left_out, "files": sizes, "bytes": sum(sizes.values())}
+    return contents(out)
+
+
+def contents(place: str | Path) -> dict:
+    """{"rows", "left_out", "files", "bytes"} of a parcel; CheckpointError where there is none."""
+    home = _find(Path(place))
+    listed = json.loads((home / LIST).read_text(encoding="utf-8"))
+    sizes = {file.name: file.stat().st_size for file in sorted(home.iterdir())}
+    return {"rows": list(listed["rows"]), "left_out": listed["left_out"], "files": sizes, "bytes": sum(sizes.values())}
 
 
 def read(place: str | Path) -> tuple[dict, dict[str, dict[str, torch.Tensor]]]:

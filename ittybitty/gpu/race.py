@@ -5,15 +5,16 @@
     batch       windows of a micro-batch, doubled until memory ends or nothing is gained
     mode        eager, compile, graph (modes.py)
 
-One thing is changed at a time, from the likeliest on, until the time is up; every figure is kept as soon as it is there. A way
-whose loss is not that of the first one is refused. Beside them stand what the card copies and multiplies at best, and the
-time on paper (floors.py).
+One thing is changed at a time, from the likeliest on, until the time is up; every figure is kept as soon as it is there, and a
+way that ends the process is passed over by the next attempt. A way whose loss is not that of the first one is refused. Beside
+them stand what the card copies and multiplies at best, and the time on paper (floors.py).
 
 Left out: data loading, which the training overlaps with the steps.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,11 +23,10 @@ import torch
 
 from .. import systems
 from ..config import override
-from ..errors import IttyBittyError
 from ..models.scan import forced_path
 from ..train.optimizer import Autocast, optimizer, precision
 from . import modes
-from .check import available, half_type, music
+from .check import FAILURES, available, half_type, music, usable
 from .floors import IDS_PER_EVENT
 
 BATCHES = (4, 8, 16, 32, 64)
@@ -45,64 +45,100 @@ class Way:
     mode: str = "eager"
 
 
-def race(
-    row: str,
-    configs: Mapping,
-    device: torch.device,
-    seconds: float,
-    off: Sequence[str] = (),
-    notes_per_token: float = 0.0,
-    keep: Callable[[dict], None] = lambda report: None,
-    batches: Sequence[int] = BATCHES,
-) -> dict:
-    """{"ways", "fastest", "failed"} of a row; `keep` gets the report after every figure."""
-    end = time.monotonic() + seconds
-    paths = [path for path in available(device) if path not in off] or ["sequential"]
-    half = str(half_type(device)).removeprefix("torch.") if device.type == "cuda" else "float32"
-    report: dict = {"row": row, "ways": [], "failed": [], "fastest": None}
-    truth: list[float] = []
+class Race:
+    """The ways of one row that were measured, and those that failed: `report` is what JSON gets.
 
-    def measured(way: Way) -> float:
-        """Tokens a second; 0 for a way that failed, or that no time was left for."""
-        if time.monotonic() > end:
+    `training` is the time that the training of the row will have, s: a mode that takes long to compile is worth it only there.
+    """
+
+    def __init__(
+        self,
+        row: str,
+        configs: Mapping,
+        device: torch.device,
+        off: Sequence[str] = (),
+        notes_per_token: float = 0.0,
+        keep: Callable[[dict], None] = lambda report: None,
+        training: float = math.inf,
+        before: Mapping | None = None,
+    ):
+        self.configs, self.device, self.keep = configs, device, keep
+        self.notes_per_token, self.training = notes_per_token, training
+        # without a path that passed, plain PyTorch is the one that is trusted
+        self.paths = [path for path in available(device) if path not in off] or ["chunked"]
+        self.half = str(half_type(device)).removeprefix("torch.") if device.type == "cuda" else "float32"
+        self.report: dict = {"row": row, "ways": [], "failed": [], "fastest": None, "trying": None}
+        self.report.update(before or {})
+        if self.report["trying"]:  # the attempt before did not live to say how it ended
+            self.report["failed"].append({**self.report["trying"], "why": "ended the process"})
+            self.report["trying"] = None
+        self.best = Way(self.paths[0], self.half, 0)
+
+    def batches(self, sizes: Sequence[int], end: float) -> None:
+        """Batches from the smallest on, as long as a larger one gains, each path at the best, and float32."""
+        rate = 0.0
+        for batch in sizes:
+            now = self.measured(way := replace(self.best, batch=batch), end)
+            if now < GAIN * rate:
+                break
+            if now:
+                self.best, rate = way, now
+        self.best = replace(self.best, batch=self.best.batch or sizes[0])
+        for path in self.paths[1:]:
+            self.measured(replace(self.best, path=path), end)
+        if self.half != "float32":
+            self.measured(replace(self.best, precision="float32"), end)
+
+    def modes(self, names: Sequence[str], end: float) -> None:
+        """The fastest way yet, in other modes."""
+        found = self.report["fastest"]
+        if found and self.device.type == "cuda":
+            best = Way(found["path"], found["precision"], found["batch"])
+            for mode in names:
+                self.measured(replace(best, mode=mode), end)
+
+    def measured(self, way: Way, end: float) -> float:
+        """Tokens a second; 0 for a way that failed, or that no time is left for."""
+        report, name = self.report, asdict(way)
+        if (known := _known(report["ways"], name)) is not None:
+            return known["tokens_per_second"]
+        if time.monotonic() > end or _known(report["failed"], name) is not None:
             return 0.0
+        report["trying"] = name
+        self.keep(report)
+        why, found = "", {}
         try:
-            found = measure(configs, way, device)
-        except (IttyBittyError, RuntimeError, ImportError, NotImplementedError, AttributeError, TypeError) as error:
-            report["failed"].append(
-                {**asdict(way), "why": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
-            )
-            keep(report)
-            return 0.0
-        truth.append(found["loss"])
-        if abs(found["loss"] - truth[0]) > ALIKE * abs(truth[0]):
-            report["failed"].append({**asdict(way), "why": f"loss {found['loss']:.4f}, not {truth[0]:.4f}"})
-            truth.pop()
+            found = measure(self.configs, way, self.device)
+            first = report["ways"][0]["loss"] if report["ways"] else found["loss"]
+            if not abs(found["loss"] - first) <= ALIKE * abs(first):  # nor where it is not a number
+                why = f"loss {found['loss']:.4f}, not {first:.4f}"
+        except FAILURES as error:
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        report["trying"] = None
+        if why:
+            report["failed"].append({**name, "why": why})
         else:
-            report["ways"].append(
-                {**asdict(way), **found, "notes_per_second": found["tokens_per_second"] * notes_per_token}
-            )
-            report["fastest"] = max(report["ways"], key=lambda one: one["tokens_per_second"])
-        keep(report)
-        return found["tokens_per_second"]
+            notes = found["tokens_per_second"] * self.notes_per_token
+            report["ways"].append({**name, **found, "notes_per_second": notes})
+            report["fastest"] = max(report["ways"], key=self.worth)
+        self.keep(report)
+        if not usable(self.device):
+            raise RuntimeError(f"{name} leaves the device unusable: {why}")
+        return found.get("tokens_per_second", 0.0) if not why else 0.0
 
-    best, rate = Way(paths[0], half, batches[0]), 0.0
-    for batch in batches:
-        now = measured(way := replace(best, batch=batch))
-        if now < GAIN * rate:
-            break
-        best, rate = way, now
-    for mode in modes.MODES[1:] if device.type == "cuda" else ():
-        measured(replace(best, mode=mode))
-    for path in paths[1:]:
-        measured(replace(best, path=path))
-    if half != "float32":
-        measured(replace(best, precision="float32"))
-    return report
+    def worth(self, way: Mapping) -> float:
+        """Tokens a second over the whole training, what it takes to compile included."""
+        late = min(1.0, way.get("start_s", 0.0) / self.training)
+        return way["tokens_per_second"] * (1 - late)
+
+
+def _known(entries: Sequence[Mapping], name: Mapping) -> Mapping | None:
+    """The entry of this way."""
+    return next((entry for entry in entries if all(entry.get(key) == value for key, value in name.items())), None)
 
 
 def measure(configs: Mapping, way: Way, device: torch.device) -> dict:
-    """{"tokens_per_second", "ms", "peak_mb", "loss"} of one way; RuntimeError where memory ends."""
+    """{"tokens_per_second", "ms", "peak_mb", "loss", "start_s"} of one way; RuntimeError where memory ends."""
     changed = override(configs, {"train.precision": way.precision, "train.batch_size": way.batch})
     torch.manual_seed(0)
     model, context = systems.build_model(changed).to(device), changed["data"].context
@@ -113,6 +149,7 @@ def measure(configs: Mapping, way: Way, device: torch.device) -> dict:
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    began = time.monotonic()
     with forced_path(way.path):
         modes.apply(model, way.mode, way.batch, steps, dtype)
         model.train()
@@ -128,10 +165,14 @@ def measure(configs: Mapping, way: Way, device: torch.device) -> dict:
             return loss.detach()
 
         loss = float(step())
+        start = time.monotonic() - began
         step()
         times = timed(step, device, TIMED if device.type == "cuda" else 1)
     peak = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
-    return {"tokens_per_second": way.batch * context / times, "ms": 1e3 * times, "peak_mb": peak, "loss": loss}
+    return {
+        "tokens_per_second": way.batch * context / times, "ms": 1e3 * times, "peak_mb": peak, "loss": loss,
+        "start_s": start,
+    }  # fmt: skip
 
 
 def timed(function: Callable[[], object], device: torch.device, turns: int) -> float:
@@ -165,24 +206,24 @@ def floors(device: torch.device) -> dict:
 
 
 def scan_rate(path: str, configs: Mapping, batch: int, device: torch.device) -> dict:
-    """{"forward_ms", "both_ms"} of one layer's scan at the size of a training step, in float32."""
+    """{"forward_ms", "both_ms"} of one layer's scan at the size of a training step, as a Mamba block calls it."""
     from ..models.scan import selective_scan
 
     model, L = configs["model"], configs["data"].context // (IDS_PER_EVENT if configs["model"].events else 1)
     E, N, g = model.expand * model.d_model, model.d_state, torch.Generator().manual_seed(0)
-    u, z = (torch.randn(batch, L, E, generator=g).to(device).requires_grad_() for _ in range(2))
-    delta = torch.full((batch, L, E), 0.01, device=device, requires_grad=True)
-    B, C = (torch.randn(batch, L, N, generator=g).to(device).requires_grad_() for _ in range(2))
+    kind = half_type(device) if device.type == "cuda" else torch.float32
+    u, z, delta = (torch.randn(batch, L, E, generator=g).to(device, kind).requires_grad_() for _ in range(3))
+    B, C = (torch.randn(batch, L, N, generator=g).to(device, kind).requires_grad_() for _ in range(2))
     A, D = -torch.arange(1.0, N + 1, device=device).repeat(E, 1), torch.ones(E, device=device)
-    upstream = torch.ones(batch, L, E, device=device)
+    upstream = torch.ones(batch, L, E, device=device, dtype=kind)
 
     def both() -> None:
-        y = selective_scan(u, delta, A, B, C, D, None, z, path=path)[0]
+        y = selective_scan(u, delta, A, B, C, D, None, z, path, softplus=True)[0]
         torch.autograd.grad(y, [u, z, delta, B, C], upstream)
 
     def forward() -> None:
         with torch.no_grad():
-            selective_scan(u, delta, A, B, C, D, None, z, path=path)
+            selective_scan(u, delta, A, B, C, D, None, z, path, softplus=True)
 
     result = {}
     for name, function in (("forward_ms", forward), ("both_ms", both)):

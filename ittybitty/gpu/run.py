@@ -2,9 +2,10 @@
 
     run("tokens.pack", out, seconds=540)
 
-A step that fails, or takes longer than its share, is ended and reported; the others go on, and what it left unspent goes to
-the trainings. A visit that was killed is gone on with by the same call: check, race and tokens are kept, and trainings resume.
-SIGTERM and Ctrl-C end the step at hand and bring home what there is.
+A step that fails is run again while its share lasts (it continues from what it has found, and a training from its newest
+checkpoint, each time in a simpler way); a step that takes longer than its share is ended. Both are reported, the other steps
+go on, and the time that a step leaves unspent goes to the trainings. After a kill of the whole visit the same call continues
+it: tokens, check and race are kept, and trainings resume. SIGTERM and Ctrl-C end the current step and bring home what there is.
 
 Left out: what the steps do (step.py), and what becomes of the parcel (install.py).
 """
@@ -27,6 +28,8 @@ from . import plan, tokens
 from .step import read_result, result_file
 
 GRACE = 4.0  # s that a step may take beyond its share, and again to end when it is told to
+ATTEMPTS = {"unpack": 2, "check": 3, "race": 3, "train": 3, "home": 2}
+LEAST_AGAIN = 8.0  # s that must be left of a share for another attempt: a process needs some of them to start
 REHEARSAL = "ittybitty gpu run {tokens} --out {out} --preset nano --seconds 120 --cpu"
 BYTES_PER_PARAMETER = 60  # two checkpoints with optimizer state, best weights, parcel
 
@@ -61,8 +64,8 @@ def run(
     job = {
         "work": str(work), "out": str(out), "tokens": str(Path(pack).expanduser().absolute()), "rows": list(rows),
         "preset": preset, "settings": dict(settings or {}), "from": _origins(start, rows, work, pack, names),
-        **({"greedy": 32, "batches": [4]} if cpu else {}),
-    }  # fmt: skip  # fields in groups
+        "seconds": seconds, **({"greedy": 32, "batches": [4]} if cpu else {}),
+    }  # fmt: skip
     with _Visit(work, job, began + seconds, cpu, say) as visit:
         for step in steps:
             visit.take(step, steps)
@@ -164,10 +167,10 @@ class _Visit:
             self.child.send_signal(signal.SIGTERM)  # a training then saves a checkpoint
 
     def take(self, step: plan.Step, steps: Sequence[plan.Step]) -> None:
-        """Run one step, unless it was done in a visit before, or there is no sense in it any more."""
+        """Run one step, unless an earlier visit has done it or what it needs is missing."""
         if self.stopped and step.name != "home":
             return
-        if step.name in ("check", "race") and read_result(self.work, step.name):
+        if step.name in ("check", "race") and read_result(self.work, step.name).get("done"):
             self._report(step, True, 0.0, "kept from before")
             return
         if step.name == "train" and step.row not in read_result(self.work, "unpack"):
@@ -175,8 +178,17 @@ class _Visit:
             return
         seconds = step.seconds if step.name != "train" else self._share(step, steps)
         began = time.monotonic()
-        code, why = self._run(step, seconds)
-        self._report(step, code == 0, time.monotonic() - began, why)
+        end, attempt = began + seconds, 0
+        while True:
+            code, why, late = self._run(step, end, attempt)
+            attempt += 1
+            again = code != 0 and not late and not self.stopped and attempt < ATTEMPTS[step.name]
+            if not again or end - time.monotonic() < LEAST_AGAIN:
+                break
+            self.say(f"{step.title}: {why}; it is run again")
+        if step.name in ("check", "race") and not self.stopped and (found := read_result(self.work, step.name)):
+            self._write(step.name, {**found, "done": True})  # what it did not find in its share is not asked for again
+        self._report(step, code == 0, time.monotonic() - began, why, attempt)
 
     def _share(self, step: plan.Step, steps: Sequence[plan.Step]) -> float:
         """Seconds of a training: its part of what is left, so that what others did not use is used."""
@@ -184,19 +196,21 @@ class _Visit:
         to_come = steps[list(steps).index(step) :]
         return max(1.0, left * step.seconds / sum(one.seconds for one in to_come if one.name == "train"))
 
-    def _run(self, step: plan.Step, seconds: float) -> tuple[int, str]:
-        """Exit code, and the last line of what it printed where it failed."""
+    def _run(self, step: plan.Step, end: float, attempt: int) -> tuple[int, str, bool]:
+        """Exit code, the last line of what it printed where it failed, and whether it was ended because its share was spent."""
         file, log = (self.work / f"{step.title.replace(' ', '-')}.{kind}" for kind in ("job", "log"))
-        file.write_text(dumps({**self.job, "seconds": seconds, "row": step.row}), encoding="utf-8")
+        seconds, now = end - time.monotonic(), time.time()
+        times = {"began": now, "end": now + seconds}  # of the wall clock, which all processes share
+        file.write_text(dumps({**self.job, **times, "row": step.row, "attempt": attempt}), encoding="utf-8")
         self.say(f"{step.title}: {seconds:.0f} s")
         command = [sys.executable, "-m", f"{__package__}.step", step.name, str(file)]
         with open(log, "ab") as output:
             self.child = subprocess.Popen(command, stdout=output, stderr=output, env=self._environment())
             try:
-                code = self.child.wait(seconds + GRACE)
+                code = self.child.wait(max(0.0, seconds) + GRACE)
             except subprocess.TimeoutExpired:
-                return self._end(), "took longer than its share, and was ended"
-        return code, "" if code == 0 else _last_line(log) or f"ended with {code}"
+                return self._end(), "took longer than its share, and was ended", True
+        return code, "" if code == 0 else _last_line(log) or f"ended with {code}", False
 
     def _end(self) -> int:
         """Tell the step to end, and end it."""
@@ -211,18 +225,38 @@ class _Visit:
     def _environment(self) -> dict[str, str]:
         root = str(Path(__file__).resolve().parents[2])
         found = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
+        # what one step compiles, the next ones find; the machine's own caches may not be writable
+        caches = {
+            name: str(self.work / "cache" / name.lower()) for name in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
+        }
+        found = {**caches, **found}
         return {**found, "CUDA_VISIBLE_DEVICES": ""} if self.cpu else found
 
-    def _report(self, step: plan.Step, ok: bool, seconds: float, why: str) -> None:
-        self.done.append({"step": step.title, "ok": ok, "seconds": round(seconds, 1), **({"why": why} if why else {})})
+    def _report(self, step: plan.Step, ok: bool, seconds: float, why: str, attempts: int = 1) -> None:
+        entry = {"step": step.title, "ok": ok, "seconds": round(seconds, 1), **({"why": why} if why else {})}
+        self.done.append({**entry, **({"attempts": attempts} if attempts > 1 else {})})
         if not ok or why:
             self.say(f"{step.title}: {why}")
-        with paths.atomic_path(result_file(self.work, "visit")) as temporary:
-            temporary.write_text(dumps({"preset": self.job["preset"], "steps": self.done}), encoding="utf-8")
+        self._write("visit", {"preset": self.job["preset"], "steps": self.done})
+
+    def _write(self, name: str, report: dict) -> None:
+        with paths.atomic_path(result_file(self.work, name)) as temporary:
+            temporary.write_text(dumps(report), encoding="utf-8")
+
+    def _brought_home(self) -> dict:
+        """What the last step wrote; where it was ended, what a training has brought home before."""
+        from . import parcel
+
+        if self.done and self.done[-1]["ok"] and (found := read_result(self.work, "home")):
+            return found
+        try:
+            return parcel.contents(self.job["out"])
+        except checkpoint.CheckpointError:
+            return {}
 
     def summary(self) -> dict:
         """What `run` returns. OutputError where nothing could be brought home."""
-        home, check = read_result(self.work, "home"), read_result(self.work, "check")
+        home, check = self._brought_home(), read_result(self.work, "check")
         failed = [one for one in self.done if not one["ok"]]
         if not home:
             raise OutputError(

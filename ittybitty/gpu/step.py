@@ -9,6 +9,7 @@ Left out: the order of the steps and the time each one gets (run.py).
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -59,42 +60,77 @@ def check(job: dict, end: float) -> dict:
     """Every path of the device against the truth."""
     from .check import check as run
 
-    return run(job["rows"], _device(), end - time.monotonic(), job.get("greedy", 256))
+    work = Path(job["work"])
+    before = read_result(work, "check") if job["attempt"] else {}
+    return run(job["rows"], _device(), end - time.monotonic(), job.get("greedy", 256), _keep(work, "check"), before)
 
 
 def race(job: dict, end: float) -> dict:
     """The fastest way to run a training step of each row."""
-    from . import floors as paper
     from . import race as racing
-    from .plan import configs
+    from .plan import configs, shares
 
-    work, device = Path(job["work"]), _device()
-    off, unpacked = read_result(work, "check").get("off", ()), read_result(work, "unpack")
-    report: dict = {"floors": racing.floors(device), "rows": {}}
-    keep = _keep(work, "race")
-    for place, row in enumerate(job["rows"]):
-        own = configs(row, job["preset"], bool(job["from"]), job["settings"])
-        share = (end - time.monotonic()) / (len(job["rows"]) - place)
-        notes = unpacked.get(row, {}).get("notes_per_token", 0.0)
+    work, device, rows = Path(job["work"]), _device(), job["rows"]
+    off, unpacked = _switched_off(work), read_result(work, "unpack")
+    before = read_result(work, "race") if job["attempt"] else {}
+    report: dict = {"rows": {}, **before, "done": False}
+    keep, races = _keep(work, "race"), {}
+    report.setdefault("floors", racing.floors(device))
+    for row in rows:
 
         def kept(found: dict, row: str = row) -> None:
             report["rows"][row] = found
             keep(report)
 
-        found = racing.race(row, own, device, share, off, notes, kept, job.get("batches", racing.BATCHES))
-        if found["fastest"]:
-            found["paper"] = {
-                key: paper.expected(own, found["fastest"]["batch"], card)["tokens_per_second"]
-                for key, card in paper.CARDS.items()
-            }
-            path, batch = found["fastest"]["path"], found["fastest"]["batch"]
-            found["scan"] = racing.scan_rate(path, own, batch, device)
-            least = paper.scan(
-                1, paper.steps_of_backbone(own, batch), 2 * own["model"].d_model, own["model"].d_state
-            ).least
-            found["scan"]["least_ms"] = 1e3 * least / report["floors"]["copied_bytes_per_second"]
-        kept(found)
-    return report
+        races[row] = racing.Race(
+            row, configs(row, job["preset"], bool(job["from"]), job["settings"]), device, off,
+            unpacked.get(row, {}).get("notes_per_token", 0.0), kept, shares(job["seconds"], rows)[row], report["rows"].get(row),
+        )  # fmt: skip
+    # what surely works comes first in all rows; compiling may take longer than there is time
+    for place, one in enumerate(races.values()):
+        one.batches(job.get("batches", racing.BATCHES), _part(end, len(rows) - place, 0.7))
+    for place, one in enumerate(races.values()):
+        one.modes(("graph",), _part(end, len(rows) - place))
+    for one in races.values():
+        if one.report["fastest"]:
+            _beside_paper(one, report["floors"])
+            one.keep(one.report)
+    for one in races.values():
+        one.modes(("compile",), end)
+    return {**report, "done": True}
+
+
+def _switched_off(work: Path) -> list[str]:
+    """The scan paths that failed in the check; convolution paths that did are kept from running in this process."""
+    from ..models import conv
+
+    found = read_result(work, "check")
+    if found.get("off_convolution"):
+        os.environ[conv.VARIABLE] = "plain"
+    return found.get("off", [])
+
+
+def _part(end: float, parts: int, of: float = 1.0) -> float:
+    """When the first of so many equal parts of the time (or of a part of it) until `end` is over."""
+    now = time.monotonic()
+    return now + (end - now) * of / parts
+
+
+def _beside_paper(race, measured: dict) -> None:
+    """Add the time of one scan, the least that its traffic takes, and the rates on paper."""
+    from . import floors
+    from . import race as racing
+
+    report, configs = race.report, race.configs
+    path, batch = report["fastest"]["path"], report["fastest"]["batch"]
+    report["paper"] = {
+        key: floors.expected(configs, batch, card)["tokens_per_second"] for key, card in floors.CARDS.items()
+    }
+    report["scan"] = racing.scan_rate(path, configs, batch, race.device)
+    least = floors.scan(
+        1, floors.steps_of_backbone(configs, batch), 2 * configs["model"].d_model, configs["model"].d_state
+    ).least
+    report["scan"]["least_ms"] = 1e3 * least / measured["copied_bytes_per_second"]
 
 
 def train(job: dict, end: float) -> dict:
@@ -104,13 +140,15 @@ def train(job: dict, end: float) -> dict:
     from .training import learn
 
     work, row = Path(job["work"]), job["row"]
+    _switched_off(work)
     own = configs(row, job["preset"], bool(job["from"].get(row)), job["settings"])
     store = TokenStore.open(read_result(work, "unpack")[row]["folder"])
     fastest = read_result(work, "race").get("rows", {}).get(row, {}).get("fastest")
     return learn(
         row, own, store, work / "runs" / row, end, fastest, job["from"].get(row), job["preset"],
         saved=lambda: _bring_home(job), say=lambda line: print(line, file=sys.stderr, flush=True),
-    )  # fmt: skip  # arguments in groups
+        attempt=job["attempt"], started=time.time() - job["began"],
+    )  # fmt: skip
 
 
 def home(job: dict, end: float) -> dict:
@@ -140,7 +178,7 @@ def main(arguments: list[str]) -> int:
     """Run one step; the exit code."""
     name, file = arguments
     job = json.loads(Path(file).read_text(encoding="utf-8"))
-    end = time.monotonic() + job["seconds"]
+    end = time.monotonic() + job["end"] - time.time()
     try:
         report = STEPS[name](job, end)
     except IttyBittyError as error:

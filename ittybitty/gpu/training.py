@@ -9,6 +9,7 @@ Left out: what is brought home (parcel.py).
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 
 from .. import checkpoint
 from ..config import override
+from ..errors import IttyBittyError
 from ..models import scan
 from ..tokenizers.store import TokenStore
 from ..train import train
@@ -39,13 +41,20 @@ def learn(
     preset: str = "small",
     saved: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = print,
+    attempt: int = 0,
+    started: float = 0.0,
 ) -> dict:
     """Train `row` until `deadline` (of time.monotonic()), less what the end takes; the loop's summary.
 
-    `fastest` is a way of race.py; `start` a run folder to take weights from; `saved` is called after each checkpoint.
-    A run that is in `run_dir` already is gone on with. For a process of its own: the scan path is forced in its environment. Where memory ends, micro-batches are halved, and that is said.
+    `fastest` is a way of race.py; `start` a run folder to take weights from; `saved` is called after each checkpoint, in a
+    thread. A run that is in `run_dir` already is continued. `attempt` counts attempts that failed: the second runs the
+    fastest way without compiling or graphs, the third plain PyTorch. `started` is how long this process took to come here, s: on a
+    busy machine the end takes longer too. For a process of its own: the scan path is forced in its environment. Where memory
+    ends, micro-batches are halved, and that is said.
     """
     run_dir, device = Path(run_dir), "cuda" if torch.cuda.is_available() else "cpu"
+    fastest = _simpler(fastest, attempt, say)
+    last = max(LAST_SECONDS[device], min(started, (deadline - time.monotonic()) / 4))
     whole = configs["train"].batch_size
     micro = min(whole, fastest["batch"]) if fastest else whole
     pace = fastest["ms"] / 1e3 * whole / fastest["batch"] if fastest else SECONDS_PER_STEP
@@ -54,15 +63,15 @@ def learn(
     if fastest:
         changes["train.precision"] = fastest["precision"]
         os.environ[scan.VARIABLE] = fastest["path"]  # in DataParallel's threads too
-    seen = _Watch(run_dir, saved)
     while True:
         accumulation = -(-whole // micro)
+        seen = _Watch(run_dir, saved, say)
         now = override(configs, {**changes, "train.accumulation": accumulation})
         resume = checkpoint.newest(run_dir) is not None
         try:
             return train(
                 row, now, store, run_dir, resume=resume, progress=True, preset=preset,
-                init_from=None if resume else start, on_step=seen, deadline=deadline - LAST_SECONDS[device],
+                init_from=None if resume else start, on_step=seen, deadline=deadline - last,
                 prepare=_prepare(now, fastest, micro),
             )  # fmt: skip  # arguments in groups
         except torch.OutOfMemoryError:
@@ -73,11 +82,25 @@ def learn(
             torch.cuda.empty_cache()
             if time.monotonic() > deadline:
                 raise
+        finally:
+            seen.close()
+
+
+def _simpler(fastest: Mapping | None, attempt: int, say: Callable[[str], None]) -> Mapping | None:
+    """The way of a later attempt: eager, then plain PyTorch too."""
+    if fastest and attempt:
+        path = fastest["path"] if attempt == 1 else "chunked"
+        say(f"attempt {attempt + 1}: eager, scan path {path}")
+        return {**fastest, "mode": "eager", "path": path}
+    return fastest
 
 
 def _prepare(configs: Mapping, fastest: Mapping | None, micro: int) -> Callable[[torch.nn.Module], None] | None:
-    """What makes the model run in the fastest mode; None where it runs as it is."""
-    if not fastest or fastest["mode"] == "eager":
+    """What makes the model run in the fastest mode; None where it runs as it is.
+
+    A graph writes its gradients to one place each time: with several micro-batches the second would overwrite the first.
+    """
+    if not fastest or fastest["mode"] == "eager" or (fastest["mode"] == "graph" and configs["train"].accumulation > 1):
         return None
     context, dtype = configs["data"].context, {"bfloat16": torch.bfloat16, "float16": torch.float16}
     steps = -(-context // IDS_PER_EVENT) if configs["model"].events else context
@@ -85,16 +108,38 @@ def _prepare(configs: Mapping, fastest: Mapping | None, micro: int) -> Callable[
 
 
 class _Watch:
-    """Called after each step: calls `saved` when the run folder holds other weights than before."""
+    """Called after each step: calls `saved`, in a thread, when the run folder holds other weights than before.
 
-    def __init__(self, run_dir: Path, saved: Callable[[], None]):
+    What `saved` reads are files that are replaced whole, so the training need not wait for it. An error of it is said, and
+    does not end the training.
+    """
+
+    def __init__(self, run_dir: Path, saved: Callable[[], None], say: Callable[[str], None]):
         self.files = [run_dir / checkpoint.MODEL, run_dir / checkpoint.LAST / "state.json"]
-        self.saved, self.before = saved, self._stamp()
+        self.saved, self.say, self.before = saved, say, self._stamp()
+        self.thread: threading.Thread | None = None
 
     def _stamp(self) -> list[int]:
         return [file.stat().st_mtime_ns if file.exists() else 0 for file in self.files]
 
     def __call__(self, step: int, record: dict) -> None:
+        if self.thread is not None and self.thread.is_alive():
+            return
         if (now := self._stamp()) != self.before:
             self.before = now
+            self.thread = threading.Thread(target=self._save)
+            self.thread.start()
+
+    def _save(self) -> None:
+        try:
             self.saved()
+        except (IttyBittyError, OSError) as error:
+            self.say(f"nothing was brought home: {' '.join(str(error).split())}")
+
+    def close(self) -> None:
+        """Wait for what is being written, and save what has changed since."""
+        if self.thread is not None:
+            self.thread.join()
+        if self._stamp() != self.before:
+            self.before = self._stamp()
+            self._save()

@@ -55,24 +55,39 @@ def test_a_step_takes_longer_with_more_windows_and_on_a_slower_card():
 
 
 def test_bytes_of_the_scan_are_those_that_its_launches_are_given():
-    """Counted from the tensors that triton_scan.Scan allocates and hands to its kernels."""
-    B, L, E, N = 2, 64, 48, 16
-    row, read = B * L * E * 4, B * L * N * 4
-    states, shares = B * -(-L // floors.CHUNK) * E * N * 4, -(-E // floors.CHANNELS) * read
+    """Counted from the tensors that triton_scan.Scan allocates and hands to its kernels, in half precision."""
+    B, L, E, N = 2, 64, 96, 16
+    row, read = B * L * E * 2, B * L * N * 2
+    states, shares = B * -(-L // floors.KEPT_EVERY) * E * N * 4, -(-E // floors.CHANNELS) * B * L * N * 4
     forward = 3 * row + 2 * read + row + states  # u, Δ, z, B, C in; y and states out
-    backward = (
-        4 * row + 2 * read + states + 3 * row + 2 * 2 * shares
-    )  # u, Δ, z, dy, B, C, states in; shares out and in again
+    backward = 4 * row + 2 * read + states + 3 * row + 2 * 2 * shares  # shares are written, and read to be summed
     counted = floors.scan(1, B * L, E, N)
     assert counted.bytes == pytest.approx(forward + backward + 2 * read, rel=0.03)
     assert counted.least < counted.bytes
     assert floors.scan(1, B * L, E, N, forward_only=True).bytes == pytest.approx(forward, rel=0.03)
 
 
+def test_bytes_of_the_convolution_are_those_that_its_launches_are_given():
+    B, L, E, K = 2, 128, 96, 4
+    row, sums = B * L * E * 2, B * L // floors.CONV_ROWS * (K + 1) * E * 4
+    assert floors.convolution(1, B * L, E, K).bytes == pytest.approx(5 * row + 2 * sums)
+
+
 def test_constants_on_paper_are_those_of_the_kernels():
     triton_scan = pytest.importorskip("ittybitty.models.triton_scan", reason="Triton has no wheel for this system")
-    assert triton_scan.CHUNK == floors.CHUNK
-    assert triton_scan.blocks(16)[1] == floors.CHANNELS
+    from ittybitty.models import triton_conv
+
+    assert (triton_scan.KEPT_EVERY, triton_scan.blocks(16)[1]) == (floors.KEPT_EVERY, floors.CHANNELS)
+    assert triton_conv.ROWS == floors.CONV_ROWS
+
+
+def test_the_plan_says_which_mark_is_met_on_paper():
+    """300,000 tokens/s are far below the floors' rate; the scan's instructions take longer than its bytes."""
+    on_h100 = floors.expected(plan.configs("hybrid", "small"), 32, floors.CARDS["h100"])
+    assert on_h100["tokens_per_second"] > 3 * forecast.MARK["tokens_per_second"]
+    (scan,) = (kernel for kernel in on_h100["kernels"] if "scan" in kernel["kernel"])
+    assert scan["bound"] == "instructions" and scan["ms"] > forecast.MARK["scan"] * scan["least_ms"]
+    assert forecast.marks(on_h100)[1].startswith("scan: ") and "not met" in forecast.marks(on_h100)[1]
 
 
 def test_plan_prints_steps_and_figures_and_what_was_measured(tmp_path, performance):

@@ -14,17 +14,16 @@ import pytest
 import visits
 
 from ittybitty import checkpoint
-from ittybitty.gpu import parcel, step
+from ittybitty.gpu import parcel, run, step
 
 BUDGET = 120  # s
 
 
-@pytest.fixture(scope="module")
 def pace() -> float:
-    """1 on an idle machine; on a busy one, how many times longer everything takes, told by an import that takes 3 s."""
+    """1 on an idle machine; on a busy one, how many times longer everything takes now, told by an import that takes 2 s."""
     began = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import torch._dynamo"], check=True, env=visits.environment())
-    return max(1.0, (time.monotonic() - began) / 5)
+    subprocess.run([sys.executable, "-c", "import torch"], check=True, env=visits.environment())
+    return max(1.0, (time.monotonic() - began) / 3)
 
 
 def lines_of(log: Path) -> list[dict]:
@@ -36,25 +35,30 @@ def trained_steps(out: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_rehearsal_killed_once_and_gone_on_with_then_a_second_visit_from_weights(tmp_path, performance, pace):
+def test_rehearsal_killed_once_and_gone_on_with_then_a_second_visit_from_weights(tmp_path, performance):
     pack, out = visits.packed(tmp_path, performance), tmp_path / "out"
     common = ["run", pack, "--out", out, "--preset", "nano", "--cpu", "--json"]
 
-    killed_while_training(visits.command(*common, "--seconds", round(BUDGET * pace)), out, BUDGET * pace)
+    seconds = round(BUDGET * pace())
+    killed_while_training(visits.command(*common, "--seconds", seconds), out, seconds)
     joined = parcel.join(out, tmp_path / "joined")  # what came home is a model that plays
     assert list(joined) == ["hybrid"] and checkpoint.load(joined["hybrid"]).system == "hybrid"
     before = checkpoint.newest(tmp_path / "out.work" / "runs" / "hybrid").step
     race = step.result_file(tmp_path / "out.work", "race").read_bytes()
 
-    began, seconds = time.monotonic(), round(52 * pace)
+    seconds = round(52 * pace())
+    began = time.monotonic()
     second = visits.ran(*common, "--seconds", seconds)
     assert second.returncode == 0, second.stderr
     summary = json.loads(second.stdout)
-    assert time.monotonic() - began < seconds + 10 * pace
-    assert {one["step"]: one.get("why") for one in summary["steps"]} == {
-        "unpack": None, "check": "kept from before", "race": "kept from before", "train hybrid": None,
-        "train notes-hybrid": None, "home": None,
-    }, second.stderr  # fmt: skip  # a command is read as a line
+    # each step ends itself within GRACE of its share; then the command itself starts and ends, which the load decides
+    assert time.monotonic() - began < seconds + 6 * run.GRACE + 15 * pace()
+    whys = {one["step"]: one.get("why") for one in summary["steps"]}
+    # on a busy machine Python alone may need longer to start than the last step may take; a training has brought home before
+    assert whys.pop("home") in (None, "took longer than its share, and was ended")
+    assert whys == {
+        "unpack": None, "check": "kept from before", "race": "kept from before", "train hybrid": None, "train notes-hybrid": None,
+    }, second.stderr  # fmt: skip
     assert step.result_file(tmp_path / "out.work", "race").read_bytes() == race
     assert summary["rows"]["hybrid"]["steps"] > before >= 1
     assert len(summary["files"]) <= parcel.FILES and max(summary["files"].values()) <= parcel.SHARD_BYTES
@@ -62,14 +66,14 @@ def test_rehearsal_killed_once_and_gone_on_with_then_a_second_visit_from_weights
 
     again = visits.ran(
         "run", pack, "--out", tmp_path / "again", "--preset", "nano", "--cpu", "--json", "--row", "notes-hybrid", "--from", out,
-        "--seconds", round(60 * pace), "--set", "train.steps=12", "--set", "train.batch_size=4",
-    )  # fmt: skip  # a command is read as a line
+        "--seconds", round(60 * pace()), "--set", "train.steps=12", "--set", "train.batch_size=4",
+    )  # fmt: skip
     assert again.returncode == 0, again.stderr
-    run = tmp_path / "again.work" / "runs" / "notes-hybrid"
-    first = lines_of(run / "log.jsonl")[0]
+    trained = tmp_path / "again.work" / "runs" / "notes-hybrid"
+    first = lines_of(trained / "log.jsonl")[0]
     untrained = lines_of(tmp_path / "out.work" / "runs" / "notes-hybrid" / "log.jsonl")[0]
     assert first["nll"] < untrained["nll"]  # it began where the first visit ended …
-    assert checkpoint.read_config(run)["configs"]["train"].warmup == 5  # … after a short warm-up
+    assert checkpoint.read_config(trained)["configs"]["train"].warmup == 5  # … after a short warm-up
     assert json.loads(again.stdout)["rows"]["notes-hybrid"]["steps"] == 12
 
 
@@ -94,19 +98,18 @@ def assert_the_rate_fell_to_nothing(log: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_step_that_fails_does_not_end_the_rest(tmp_path, performance, pace):
-    """Its check cannot be made (its result cannot be written), and its race neither: a row is trained all the same."""
+def test_a_step_that_fails_each_time_does_not_end_the_rest(tmp_path, performance):
+    """Its race cannot write what it finds, however often it is run: a row is trained all the same."""
     pack, work = visits.packed(tmp_path, performance), tmp_path / "work"
-    for name in ("check", "race"):
-        (work / f"{name}.json").mkdir(parents=True)
+    (work / "race.json").mkdir(parents=True)
     done = visits.ran(
         "run", pack, "--out", tmp_path / "out", "--work", work, "--preset", "nano", "--cpu", "--json", "--row", "notes-hybrid",
-        "--seconds", round(60 * pace), "--set", "train.steps=8",
-    )  # fmt: skip  # a command is read as a line
+        "--seconds", round(60 * pace()), "--set", "train.steps=8",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
-    assert [one["ok"] for one in summary["steps"]] == [True, False, False, True, True]
-    assert all("json" in one["why"] for one in summary["steps"][1:3])
+    assert [one["ok"] for one in summary["steps"][:4]] == [True, True, False, True]
+    assert "json" in summary["steps"][2]["why"]
     assert "notes-hybrid" in parcel.read(tmp_path / "out")[0]["rows"]
 
 

@@ -57,4 +57,4 @@ def command(*arguments: object) -> list[str]:
 
 def ran(*arguments: object) -> subprocess.CompletedProcess:
     """`ittybitty gpu` as it runs on such a machine, to its end."""
-    return subprocess.run(command(*arguments), env=environment(), capture_output=True, text=True, timeout=300)
+    return subprocess.run(command(*arguments), env=environment(), capture_output=True, text=True, timeout=1800)
