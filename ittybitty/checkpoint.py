@@ -71,7 +71,7 @@ class Last:
 
 
 def find(name: str | Path) -> Path:
-    """The run folder that `name` means: a path, a shipped model, or the end of the path of a run attached on Kaggle.
+    """The run folder that `name` means: a path, a shipped or fetched model, or the end of the path of a run attached on Kaggle.
 
     CheckpointError names the nearest name for an unknown one.
     """
@@ -79,7 +79,8 @@ def find(name: str | Path) -> Path:
     if (folder / "config.json").is_file():
         return folder
     shipped = sorted(p.parent for p in paths.pretrained_dir().glob("*/config.json"))
-    for candidate in (*shipped, *paths.attached_runs()):
+    fetched = sorted(p.parent for p in paths.fetched_dir().glob("*/config.json"))
+    for candidate in (*shipped, *fetched, *paths.attached_runs()):
         if candidate.parts[-len(folder.parts) :] == folder.parts:
             return candidate
     if folder.exists():

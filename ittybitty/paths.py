@@ -114,6 +114,11 @@ def pretrained_dir() -> Path:
     return Path(__file__).resolve().parent / "pretrained"
 
 
+def fetched_dir() -> Path:
+    """Models that `ittybitty fetch` installed, one folder a model; it may not exist yet."""
+    return cache_dir() / "models"
+
+
 def run_dirs() -> list[Path]:
     """Run folders (those with a config.json) below ./runs, the clone's runs/ and Kaggle's working folder, each once."""
     root = repository_root()

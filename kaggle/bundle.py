@@ -138,7 +138,7 @@ def weights(run: Path, out: Path, owner: str) -> None:
 
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(out, ignore_errors=True)
-    export(run, out)
+    export(checkpoint.find(run), out)
     head = metadata(KAGGLE / "weights" / "dataset-metadata.json", owner)
     licences = {one["licence"] for one in checkpoint.read_config(out).get("trained_on") or ()}
     head["licenses"] = [{"name": LICENCES.get(licences.pop(), "other") if len(licences) == 1 else "other"}]
@@ -180,7 +180,12 @@ def main() -> None:
     parser.add_argument(
         "--continue", dest="go_on", action="store_true", help="attach the training notebook's former output to it"
     )
-    parser.add_argument("--weights", type=Path, metavar="RUN_DIR", help="a trained run, for the data set of weights")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="RUN_DIR",
+        help="a trained run, or the name of a model that is installed or fetched, for the data set of weights",
+    )
     parser.add_argument(
         "--mamba", type=Path, metavar="WHEEL", help="a wheel of mamba-ssm that fits the image's Python and torch"
     )

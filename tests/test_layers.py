@@ -24,6 +24,7 @@ systems
 checkpoint
 train generation
 pipeline export doctor reproduce
+fetch
 evaluation
 bench gpu
 experiments widget

@@ -10,7 +10,7 @@ from .parser import Result, add_data, add_verb, changes, table, whole
 
 
 def add_verbs(verbs) -> None:
-    """Adds `gpu` and its four actions."""
+    """Adds `gpu` and its actions."""
     parser = verbs.add_parser(
         "gpu",
         help="train on a GPU that is there for a few minutes: pack, run, install",
@@ -23,6 +23,7 @@ def add_verbs(verbs) -> None:
     _add_pack(actions)
     _add_run(actions)
     _add_install(actions)
+    _add_release(actions)
 
 
 def _add_rows(parser) -> None:
@@ -85,6 +86,19 @@ def _add_install(actions) -> None:
     parser.add_argument("--into", metavar="DIR", help="folder of models (the package's own)")
     parser.add_argument("--runs", metavar="DIR", help="folder for the joined runs (beside the parcel)")
     parser.add_argument("--only", metavar="ROW", help="install this row alone")
+
+
+def _add_release(actions) -> None:
+    parser = add_verb(
+        actions,
+        "release",
+        release,
+        "a model as files for a server, which `ittybitty fetch NAME` takes from there",
+        "ittybitty gpu release small-hybrid --out build/release --name small",
+    )
+    parser.add_argument("model", metavar="NAME|DIR", help="an installed model, or the folder of `ittybitty export`")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the files")
+    parser.add_argument("--name", required=True, metavar="NAME", help="name of the release, such as small")
 
 
 def _say() -> Callable[[str], None]:
@@ -151,3 +165,11 @@ def install(options: argparse.Namespace) -> Result:
     )
     shown = [{**one, "mb": one["bytes"] / 1e6} for one in made]
     return made, table(shown, {"row": "row", "bits_per_note": "bits a note", "mb": "MB", "out": "model"})
+
+
+def release(options: argparse.Namespace) -> Result:
+    """A model -> files for a server."""
+    from ..fetch import release as lay_out
+
+    made = lay_out(options.model, options.out, options.name)
+    return made, f"{made['out']}: {len(made['files'])} files, {made['bytes'] / 1e6:.1f} MB, and {made['name']}.json"

@@ -87,7 +87,7 @@ def check(
     half = half_type(device)
     report: dict = {
         "device": _name(device), "half": _name_of(half), "off": [], "off_convolution": [], "trying": None,
-    }  # fmt: skip
+    }  # fmt: skip  # one measurement a line
     report.update(before or {})
     fatal, report["done"] = report["trying"], False
 
@@ -99,12 +99,12 @@ def check(
         _Item(("scans", path, _name_of(kind)), _tried(partial(scan_errors, path, kind, device), TOLERANCE[kind]), path)
         for path in available(device)
         for kind in (torch.float32, half)
-    ]  # fmt: skip
+    ]  # fmt: skip  # one measurement a line
     items += [
         _Item(("convolutions", path, _name_of(kind)), _tried(partial(convolution_errors, path, kind, device), TOLERANCE[kind]), path, "off_convolution")
         for path in conv.available(device.type)
         for kind in (torch.float32, half)
-    ]  # fmt: skip
+    ]  # fmt: skip  # one measurement a line
     for row in rows:
         errors = partial(_on_path, sound_path, partial(model_errors, row, device))
         items.append(_Item(("models", row), _tried(errors, 10 * TOLERANCE[torch.float32])))

@@ -172,7 +172,7 @@ def measure(configs: Mapping, way: Way, device: torch.device) -> dict:
     return {
         "tokens_per_second": way.batch * context / times, "ms": 1e3 * times, "peak_mb": peak, "loss": loss,
         "start_s": start,
-    }  # fmt: skip
+    }  # fmt: skip  # fields in groups
 
 
 def timed(function: Callable[[], object], device: torch.device, turns: int) -> float:

@@ -65,7 +65,7 @@ def run(
         "work": str(work), "out": str(out), "tokens": str(Path(pack).expanduser().absolute()), "rows": list(rows),
         "preset": preset, "settings": dict(settings or {}), "from": _origins(start, rows, work, pack, names),
         "seconds": seconds, **({"greedy": 32, "batches": [4]} if cpu else {}),
-    }  # fmt: skip
+    }  # fmt: skip  # arguments in groups
     with _Visit(work, job, began + seconds, cpu, say) as visit:
         for step in steps:
             visit.take(step, steps)

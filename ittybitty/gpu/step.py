@@ -85,7 +85,7 @@ def race(job: dict, end: float) -> dict:
         races[row] = racing.Race(
             row, configs(row, job["preset"], bool(job["from"]), job["settings"]), device, off,
             unpacked.get(row, {}).get("notes_per_token", 0.0), kept, shares(job["seconds"], rows)[row], report["rows"].get(row),
-        )  # fmt: skip
+        )  # fmt: skip  # arguments in groups
     # what surely works comes first in all rows; compiling may take longer than there is time
     for place, one in enumerate(races.values()):
         one.batches(job.get("batches", racing.BATCHES), _part(end, len(rows) - place, 0.7))
@@ -148,7 +148,7 @@ def train(job: dict, end: float) -> dict:
         row, own, store, work / "runs" / row, end, fastest, job["from"].get(row), job["preset"],
         saved=lambda: _bring_home(job), say=lambda line: print(line, file=sys.stderr, flush=True),
         attempt=job["attempt"], started=time.time() - job["began"],
-    )  # fmt: skip
+    )  # fmt: skip  # arguments in groups
 
 
 def home(job: dict, end: float) -> dict:

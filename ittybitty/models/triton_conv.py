@@ -40,7 +40,7 @@ def _taken(u, past, t, L, at, E, apart, K: tl.constexpr, PAST: tl.constexpr, wid
 def _conv_forward(
     u, past, w, bias, y, L, E, apart,
     K: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr, PAST: tl.constexpr,
-):  # fmt: skip
+):  # fmt: skip  # pointers in one line, constants in the next
     wide = bias.dtype.element_ty
     b = tl.program_id(2).to(tl.int64)
     at = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
@@ -60,7 +60,7 @@ def _conv_forward(
 def _conv_backward(
     u, past, w, bias, dy, du, dw, dbias, L, E, apart,
     K: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr, PAST: tl.constexpr,
-):  # fmt: skip
+):  # fmt: skip  # pointers in one line, constants in the next
     wide = bias.dtype.element_ty
     b = tl.program_id(2).to(tl.int64)
     share = b * tl.num_programs(1) + tl.program_id(1)  # this program's part of dw and dbias

@@ -58,7 +58,7 @@ def test_rehearsal_killed_once_and_gone_on_with_then_a_second_visit_from_weights
     assert whys.pop("home") in (None, "took longer than its share, and was ended")
     assert whys == {
         "unpack": None, "check": "kept from before", "race": "kept from before", "train hybrid": None, "train notes-hybrid": None,
-    }, second.stderr  # fmt: skip
+    }, second.stderr  # fmt: skip  # a command is read as a line
     assert step.result_file(tmp_path / "out.work", "race").read_bytes() == race
     assert summary["rows"]["hybrid"]["steps"] > before >= 1
     assert len(summary["files"]) <= parcel.FILES and max(summary["files"].values()) <= parcel.SHARD_BYTES
@@ -67,7 +67,7 @@ def test_rehearsal_killed_once_and_gone_on_with_then_a_second_visit_from_weights
     again = visits.ran(
         "run", pack, "--out", tmp_path / "again", "--preset", "nano", "--cpu", "--json", "--row", "notes-hybrid", "--from", out,
         "--seconds", round(60 * pace()), "--set", "train.steps=12", "--set", "train.batch_size=4",
-    )  # fmt: skip
+    )  # fmt: skip  # a command is read as a line
     assert again.returncode == 0, again.stderr
     trained = tmp_path / "again.work" / "runs" / "notes-hybrid"
     first = lines_of(trained / "log.jsonl")[0]
@@ -105,7 +105,7 @@ def test_a_step_that_fails_each_time_does_not_end_the_rest(tmp_path, performance
     done = visits.ran(
         "run", pack, "--out", tmp_path / "out", "--work", work, "--preset", "nano", "--cpu", "--json", "--row", "notes-hybrid",
         "--seconds", round(60 * pace()), "--set", "train.steps=8",
-    )  # fmt: skip
+    )  # fmt: skip  # a command is read as a line
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert [one["ok"] for one in summary["steps"][:4]] == [True, True, False, True]

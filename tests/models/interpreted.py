@@ -59,17 +59,17 @@ def errors(sizes, kind, largest_step, gated, softplus, device) -> dict[str, floa
     """Name -> largest error of its largest magnitude; the truth computes in float64."""
     args = arguments(sizes, kind, largest_step, gated, softplus, device)
     names = ["y", "last", "u", "delta", "A", "B and C", "D", "state", "z"]
-    return _differences(names, values_and_gradients("triton", args, softplus), values_and_gradients("sequential", args, softplus, torch.float64))  # fmt: skip
+    return _differences(names, values_and_gradients("triton", args, softplus), values_and_gradients("sequential", args, softplus, torch.float64))  # fmt: skip  # one measurement a line
 
 
 def convolution_errors(sizes, kind, past, device) -> dict[str, float]:
     """The same of the convolution, whose weights are float32 at least; u is part of a wider array."""
     (B, L, E, K), g = sizes, torch.Generator().manual_seed(0)
     wide = torch.float64 if kind == torch.float64 else torch.float32
-    u, before, weight, bias = (torch.randn(*shape, generator=g, dtype=wide).to(device) for shape in ((B, L, 2 * E), (B, K - 1, E), (E, K), (E,)))  # fmt: skip
+    u, before, weight, bias = (torch.randn(*shape, generator=g, dtype=wide).to(device) for shape in ((B, L, 2 * E), (B, K - 1, E), (E, K), (E,)))  # fmt: skip  # one measurement a line
     found = []
     for path, kinds in (("triton", (kind, wide)), ("plain", (torch.float64, torch.float64))):
-        args = [t.to(kind).to(own).requires_grad_() for t, own, kind in zip((u, weight, bias), (kinds[0], kinds[1], kinds[1]), (kind, wide, wide))]  # fmt: skip
+        args = [t.to(kind).to(own).requires_grad_() for t, own, kind in zip((u, weight, bias), (kinds[0], kinds[1], kinds[1]), (kind, wide, wide))]  # fmt: skip  # one measurement a line
         state = before.to(kind).to(kinds[0]) if past else None
         y = conv.causal_convolution(args[0][..., :E], state, args[1], args[2], path)
         assert path == "plain" or y.dtype == kind
