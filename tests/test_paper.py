@@ -38,6 +38,12 @@ def test_every_file_that_the_text_includes_exists():
     assert not [name for name in pictures if not (FOLDER / f"{name}.pdf").is_file()]
 
 
+def test_every_table_that_is_made_is_in_the_text(results):
+    assert {f"tables/{name}" for name in paper.tables(results)} == {
+        n for n in re.findall(r"\\input\{([^}]+)\}", TEXT) if n != "numbers"
+    }
+
+
 def test_no_number_of_the_text_is_typed():
     prose = re.sub(r"\\begin\{align\}.*?\\end\{align\}|\$[^$]*\$", "", BODY, flags=re.S)
     prose = re.sub(NAMES_NOT_NUMBERS, "", prose)
@@ -201,6 +207,16 @@ def test_a_claim_stands_falls_or_is_open_by_its_second_result(results):
         paper.verdict("nothing", 0.03, -0.1, 0.17) == "stands" and paper.verdict("nothing", 0.03, 0.5, 0.17) == "falls"
     )
     assert paper.verdict("nothing", 0.03, None, 0.17) == "open"
+
+
+def test_what_the_text_says_in_words_of_its_main_numbers_holds(results):
+    """Abstract and conclusions: architectures differ by less than half a bit after a pass, encoding and optimizer together by more."""
+    base = results["evaluate_tiny-remi"]
+    apart = [paper.paired(results[name], base)[0] for name in ("evaluate_tiny-hybrid", "equal_music_llama-1024")]
+    together = paper.paired(results["all_rows_mamba"], results["notes_notes-mamba"])[0]
+    assert max(map(abs, apart)) < 0.5 and together > 4 * max(map(abs, apart))
+    hybrid_more = paper.paired(results["notes_notes-mamba"], results["notes_notes-hybrid"])
+    assert hybrid_more[1] > 0, "on notes the hybrid is ahead, its whole interval"
 
 
 def test_a_published_row_without_its_source_is_refused(tmp_path):

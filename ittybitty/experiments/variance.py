@@ -86,7 +86,7 @@ def bits_of(runs: Sequence[Mapping], names: Sequence[str]) -> tuple[np.ndarray, 
 def analysis(records: Sequence[Mapping], draws: int = DRAWS, seed: int = 0) -> dict:
     """Shares of variance with 95% intervals, means of levels and differences between them, for the largest complete block.
 
-    {"levels", "cells", "shares", "means", "seeds"}; "shares" is {} where no factor has two levels.
+    {"levels", "cells", "shares", "means", "seeds"}; "shares" is {} where fewer than two factors have two levels.
     """
     every = cells(records)
     levels = block(every)
@@ -99,7 +99,7 @@ def analysis(records: Sequence[Mapping], draws: int = DRAWS, seed: int = 0) -> d
         "shares": {},
         "means": {},
     }
-    if max(map(len, levels), default=0) < 2:
+    if sum(len(one) > 1 for one in levels) < 2:  # a factor alone explains everything: that says nothing
         return result
     names = sorted(set.intersection(*({p["name"] for p in run["per_piece"]} for c in inside for run in every[c])))
     spent = {cell: bits_of(every[cell], names) for cell in inside}

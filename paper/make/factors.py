@@ -91,7 +91,7 @@ def shares_table(results: Mapping) -> str:
 
 def _share(share: Mapping | None) -> str:
     if share is None:
-        return NOT_RUN
+        return "no block of two factors"
     return "{:.0f}\\,\\% ({:.0f}--{:.0f})".format(*(100 * value for value in (share["share"], *share["ci95"])))
 
 
@@ -167,15 +167,18 @@ def _difference(values: tuple[float, float, float]) -> str:
 
 
 def factors_figure(results: Mapping) -> Any:
-    """Two panels: bits per note of every cell that was run, and how much of their spread each factor explains."""
+    """Bits per note of every cell that was run, and below, where a complete block allows it, what each factor explains."""
     import matplotlib.pyplot as plt
 
     experiment, found = shown(results)
     cells = {cell: value for cell, value in grid(results, experiment).items() if value is not None}
     encodings, architectures = (list(dict.fromkeys(cell[i] for cell in grid(results, experiment))) for i in (0, 2))
     colors = dict(zip(encodings, (plots.BLUE, plots.VERMILION, plots.GREEN)))
-    with plots.style(columns=1, height=3.6):
-        figure, (above, below) = plt.subplots(2, 1, height_ratios=(3, 2))
+    names = [name for name in found["shares"] if all(len(found["levels"][part]) > 1 for part in name.split(" x "))]
+    panels = 2 if names else 1
+    with plots.style(columns=1, height=3.6 if names else 2.2):
+        figure, axes = plt.subplots(panels, 1, height_ratios=(3, 2)[:panels], squeeze=False)
+        above, below = axes[0, 0], axes[-1, 0]
         for (encoding, optimizer, architecture), value in cells.items():
             face = HOLLOW.get(optimizer, colors[encoding])
             style = dict(marker="o", markersize=5, markerfacecolor=face, color=colors[encoding], linestyle="none")
@@ -188,8 +191,8 @@ def factors_figure(results: Mapping) -> Any:
         above.set_yticks(range(len(architectures)), architectures)
         above.set(xlabel="bits per note", ylim=(len(architectures) - 0.5, -0.5))
         above.legend(fontsize=6.5, ncols=3, loc="lower center", bbox_to_anchor=(0.35, 1.0), columnspacing=1.0)
-        names = list(found["shares"])
-        names = [name for name in names if all(len(found["levels"][part]) > 1 for part in name.split(" x "))]
+        if not names:
+            return figure
         for i, name in enumerate(names):
             share = found["shares"][name]
             low, high = share["ci95"]

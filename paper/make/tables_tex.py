@@ -22,7 +22,6 @@ def tables(results: Mapping) -> dict[str, str]:
         "settings": settings_table(results["tokenizer_settings"]),
         "complexity": complexity_table(results["complexity"]),
         "setup": setup_table({name: results["trained"][name]["config"] for name in (MODEL, HYBRID)}),
-        "results": results_table(results[SHIPPED]),
         "whole": whole_table(results),
         "leak": leak_table([results[f"leak_{protocol}"] for protocol in PROTOCOLS]),
         "systems": systems_table(results),
@@ -46,9 +45,14 @@ def settings_table(result: Mapping) -> str:
     for row in result["rows"]:
         name = row["settings"].replace("(remi)", "\\textbf{(ours)}").replace("(remi-published)", "(published)")
         rows.append(
-            [name, f"{row['tokens_per_note']:.2f}", f"{row['onset_error_ms']:,.1f}", f"{row['late_at_end_s']:.2f}"]
+            [
+                name.replace("positions a beat", "positions per beat"),
+                f"{row['tokens_per_note']:.2f}",
+                f"{row['onset_error_ms']:,.1f}",
+                f"{row['late_at_end_s']:.2f}",
+            ]
         )
-    head = [["", "Tokens", "Onset", "Off at"], ["Positions a beat, and more", "per note", "off (ms)", "end (s)"]]
+    head = [["", "Tokens", "Onset", "Off at"], ["Positions per beat, and more", "per note", "off (ms)", "end (s)"]]
     return _tabular(r">{\raggedright\arraybackslash}p{4.1cm}rrr", head, rows)
 
 
@@ -88,7 +92,7 @@ def setup_table(shipped: Mapping) -> str:
         ["Attention heads (hybrid)", f"{model.n_heads}"],
         ["Vocabulary $V$", f"{model.vocab_size:,}"],
         ["Window of training", f"{data.context:,} tokens"],
-        ["Windows a step", f"{train.batch_size}"],
+        ["Windows per step", f"{train.batch_size}"],
         ["Optimizer", rf"AdamW, $\beta$ {train.beta1:g} and {train.beta2:g}"],
         ["Learning rate", f"{_power(train.learning_rate)}, cosine to {_power(train.min_learning_rate)}"],
         ["Warm-up", f"{train.warmup} steps"],
@@ -109,24 +113,6 @@ def _augmentation(data) -> str:
     if not (data.pitch_shift or data.velocity_shift or data.tempo_stretch):
         return "none"
     return rf"$\pm{data.pitch_shift}$ semitones, $\pm{100 * data.tempo_stretch:g}$\,\% tempo"
-
-
-def results_table(result: Mapping) -> str:
-    """Figures of the shipped model on held-out pieces, with the errors of its encoding."""
-    low, high = result["ci95"]
-    rows = [
-        ["Bits per note", f"{result['bits_per_note']:.2f} ({low:.2f}--{high:.2f})"],
-        ["Bits per token", f"{result['bits_per_token']:.2f}"],
-        ["Bits per second of music", f"{result['bits_per_second']:.1f}"],
-        ["Tokens per note", f"{result['tokens_per_note']:.2f}"],
-        ["Code keeps", ", ".join(result["keeps"])],
-        ["Onset error, mean", f"{result['onset_error_ms']:.1f}\\,ms"],
-        ["Duration error, mean", f"{result['duration_error_ms']:.1f}\\,ms"],
-        ["Velocity error, mean", f"{result['velocity_error']:.2f} of 127 steps"],
-        ["Notes lost", f"{result['notes_lost']:,}"],
-        ["Pieces, notes", f"{result['pieces']:,}, {result['notes']:,}"],
-    ]
-    return _tabular("ll", [], rows)
 
 
 def whole_table(results: Mapping) -> str:
@@ -162,7 +148,7 @@ def leak_table(rows: Iterable[Mapping]) -> str:
 
 
 def systems(results: Mapping) -> list[dict]:
-    """The rows of the comparison on the same pieces, cheapest first, those whose code keeps everything before the others: "name",
+    """The rows of the comparison on the same pieces, cheapest first, those whose encoding keeps everything before the others: "name",
     "group" ("played", "shipped", "pass", "floor", "tenth" or "notes"), "keeps", "tokens_per_note", "parameters", "bits_per_note", "ci95"; of a row
     not run name and group alone."""
     names = common_pieces(results)
@@ -211,7 +197,7 @@ def systems_table(results: Mapping) -> str:
             body += [r"\midrule"] * (NOT_RUN not in body[-1]) + [[name, NOT_RUN]]
             continue
         if set(row["keeps"]) != set(EVERYTHING) and r"\midrule" not in body:
-            body += [r"\midrule", [r"\multicolumn{5}{l}{\emph{codes that keep less, and so have less to pay for}}"]]
+            body += [r"\midrule", [r"\multicolumn{5}{l}{\emph{encodings that keep less, and so have less to predict}}"]]
         tokens = f"{row['tokens_per_note']:.2f}" if row["tokens_per_note"] else "--"
         size = f"{row['parameters'] / 1e6:.2f}" if row["parameters"] else "--"
         body.append([name, _lost(row["keeps"]), tokens, size, _bits(row["bits_per_note"], row["ci95"])])
@@ -290,7 +276,7 @@ def insights_table(results: Mapping) -> str:
         ("more byte pairs, few pieces (V7 to V8)", few["V7-96"], few["V8-96"]),
         ("more byte pairs, all pieces (V7 to V8)", all_rows["llama-512"], all_rows["llama-1024"]),
         ("a wider network (V4 to V5)", wide["V4"], wide["V5"]),
-        ("a code that keeps more (V5 to V6)", wide["V5"], wide["V6"]),
+        ("an encoding that keeps more (V5 to V6)", wide["V5"], wide["V6"]),
     ]
     body = []
     for what, before, after in pairs:
