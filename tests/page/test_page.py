@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -399,6 +400,19 @@ def test_the_command_line_writes_the_page(tmp_path, monkeypatch, capsys):
     assert cli.main(["page", "-o", str(tmp_path / "piano.html"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["bytes"] == (tmp_path / "piano.html").stat().st_size
+
+
+@pytest.mark.parametrize("missing", ["Playwright", "Chromium"])
+def test_the_benchmark_says_in_one_line_what_is_missing(missing, tmp_path, monkeypatch, capsys):
+    if missing == "Playwright":
+        monkeypatch.setitem(sys.modules, "playwright.sync_api", None)
+    else:
+        pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install .[browser]")
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+        monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path))
+    assert cli.main(["bench", "page", "--turns", "1"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert missing in line and "install" in line
 
 
 # ---------------------------------------------------------------------- one script of many modules
