@@ -2,7 +2,7 @@
 
 A model that has read whole pieces knows what their ends look like: the probability that it gives to the end token. Near the
 length asked for, `TAKES` takes are drawn, and every place in them is asked for that probability. The piece ends at the place
-where it is highest.
+where it is highest. A pedal that is down there stays down while the last chord rings.
 
 Left out: leading the music towards an end from far off, for which a model would have to be told how much time is left.
 """
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TAKES = 4
+TAKES = 8
+RING = 3.0  # s after the last onset that a pedal stays down which is down at the end
 BEFORE, AFTER = 3.0, 4.0  # s around the length asked for, within which the piece may end
 CONTEXT = 4096  # ids of the past that a take reads; a multiple of the ids of an event
 
@@ -66,6 +67,14 @@ def close(
             if best is None or ends[at + 1] > best.log_probability:
                 best = Ending(tuple(ids[: at + 1]), ends[at + 1])
     return best
+
+
+def ring(pedals: np.ndarray, last_onset: float, end: float) -> np.ndarray:
+    """(N,) PEDAL, of which one that is down when the last key comes up, at second `end`, is held for RING after the last onset."""
+    pedals = pedals.copy()
+    held = pedals["onset"] + pedals["duration"] >= end - 1e-6
+    pedals["duration"][held] = np.maximum(pedals["duration"][held], last_onset + RING - pedals["onset"][held])
+    return pedals
 
 
 def _complete(grammar, state, ids: list[int]) -> np.ndarray:

@@ -120,7 +120,7 @@ def continuation(
         if closes and (closed := _closed(player, tokenizer, prompt, new, limit, settled)):
             new, limit = closed, math.inf
     elapsed = time.perf_counter() - began
-    music, joined = _joined(seed, prompt, new, tokenizer, limit, settled.notes)
+    music, joined = _joined(seed, prompt, new, tokenizer, limit, settled.notes, closes and limit == math.inf)
     return Continuation(seed, prompt.performance, music, joined, len(new), elapsed, number, tuple(new))
 
 
@@ -173,9 +173,15 @@ def _closed(player, tokenizer, prompt: Prompt, new: list[int], limit: float, con
 
 
 def _joined(
-    seed: Performance, prompt: Prompt, new: list[int], tokenizer, limit: float, most: int | None = None
+    seed: Performance,
+    prompt: Prompt,
+    new: list[int],
+    tokenizer,
+    limit: float,
+    most: int | None = None,
+    rings: bool = False,
 ) -> tuple[Performance, Performance]:
-    """The new music, and seed and new music on one time line.
+    """The new music, and seed and new music on one time line; a piece that closes `rings`.
 
     Prompt and new ids are decoded together; what the prompt alone decodes to is not new, also where the new ids prolong it.
     The seed's own pedal holds until the first new note; from there on the pedal is the continuation's. Where the code says
@@ -190,7 +196,10 @@ def _joined(
     if not len(notes):
         return Performance(), seed
     takes_over = float(notes["onset"].min())
-    pedals = between(whole, takes_over, min(limit, float((notes["onset"] + notes["duration"]).max()))).pedals
+    end = float((notes["onset"] + notes["duration"]).max())
+    pedals = between(whole, takes_over, min(limit, end)).pedals
+    if rings:
+        pedals = endings.ring(pedals, float(notes["onset"].max()), end)
     beats = None if whole.beats is None else whole.beats[whole.beats >= prompt.join]
     music = Performance(notes, pedals, beats, seed.tempo_map)
     before = between(seed, -math.inf, takes_over).pedals if len(seed) else np.empty(0, PEDAL)

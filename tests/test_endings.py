@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from ittybitty import drawing, endings, systems
-from ittybitty.config import GenerationConfig
+from ittybitty import drawing, endings, generation, systems
+from ittybitty.config import DataConfig, GenerationConfig
 from ittybitty.generation import continuation
 from ittybitty.notes import Performance
+from ittybitty.tokenizers import make_tokenizer
 from performances import random_performance
 
 pytestmark = pytest.mark.slow
@@ -78,6 +79,24 @@ def test_no_place_within_the_span_is_no_ending():
         tokenizer, [tokenizer.bos_id], tokenizer.reader(), (5.0, 9.0), lambda take: ((id, -1.0) for id in ids)
     )
     assert found is None and np.isfinite(endings.BEFORE)
+
+
+@pytest.mark.parametrize(("lifted", "end"), [(None, 2.5 + endings.RING), (2.4, 2.4), (1.0, 1.0)])
+def test_a_pedal_that_is_down_at_the_end_rings(lifted, end):
+    held = Performance.of([(0.0, 0.4, 60, 64), (2.5, 0.3, 62, 64)], [(0.5, (lifted or 2.8) - 0.5)]).pedals
+    found = endings.ring(held, 2.5, 2.8)
+    assert (found["onset"] + found["duration"]).tolist() == pytest.approx([end])
+
+
+@pytest.mark.parametrize(("rings", "end"), [(False, 2.3), (True, 2.0 + endings.RING)])
+def test_a_piece_that_closes_rings_in_the_file_too(rings, end):
+    tokenizer = make_tokenizer("notes")
+    seed = Performance.of([(0.0, 0.4, 60, 64)])
+    prompt = generation.make_prompt(seed, tokenizer, DataConfig())
+    piece = Performance.of([(0.0, 0.4, 60, 64), (1.0, 0.4, 62, 64), (2.0, 0.3, 64, 64)], [(1.5, 9.0)])
+    new = tokenizer.encode(piece, eos=False).tolist()[len(prompt.ids) : -4]  # the pedal does not come up
+    for music in generation._joined(seed, prompt, new, tokenizer, np.inf, rings=rings):
+        assert (music.pedals["onset"] + music.pedals["duration"]).tolist() == pytest.approx([end], abs=0.02)
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
+import mido
 import pytest
 
 from ittybitty.generation import Piano
 from ittybitty.midi import read_midi, write_midi
 from ittybitty.models import native
+from ittybitty.notes import TempoMap
 from performances import random_performance
 
 pytestmark = [
@@ -20,7 +23,8 @@ HEAVY = ("torch", "transformers", "matplotlib", "scipy")
 @pytest.fixture(scope="module")
 def seed(tmp_path_factory):
     place = tmp_path_factory.mktemp("seed") / "seed.mid"
-    write_midi(random_performance(4, notes=40, seconds=10), place)
+    clock = TempoMap(480, ((0, 618_557),), ((0, 3, 4),))  # 97 quarters a minute, three in a bar
+    write_midi(replace(random_performance(4, notes=40, seconds=10), tempo_map=clock), place)
     return place
 
 
@@ -37,6 +41,9 @@ def test_the_command_line_imports_no_pytorch_and_plays_the_same(model, precision
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.stdout.splitlines()[-1] == "0 []", run.stderr
     played = read_midi(out)
+    metre = {str(message) for track in mido.MidiFile(out).tracks for message in track if message.is_meta}
+    assert any("set_tempo" in one and "tempo=618557" in one for one in metre)
+    assert any("time_signature" in one and "numerator=3" in one for one in metre)
     made = Piano.load(model).continue_(
         read_midi(seed), seconds=4, seed=7, precision=precision, ending=True, before_ending=True
     )
