@@ -278,6 +278,11 @@ def _factors(results: Mapping) -> Iterator[Number]:
     sizes = [run["parameters"] for run in runs]
     size = f"{sum(sizes) / len(sizes) / 1e6:.1f} million" if sizes else "about a million"
     yield Number("FactorsParameters", size, f"{experiment}_*.json")
+    adamw, muon = (f"factors_small_notes-{optimizer}-hybrid" for optimizer in ("adamw", "muon"))
+    for name, row in (("FactorsAdamw", adamw), ("FactorsMuon", muon)):
+        yield Number(name, f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
+    for bound, value in zip(("Less", "Low", "High"), paired(results[adamw], results[muon])):
+        yield Number(f"FactorsMuon{bound}", f"{value:.2f}", f"{adamw}.json, {muon}.json")
 
 
 def _claim(result: Mapping) -> Iterator[tuple[str, str]]:

@@ -59,6 +59,8 @@ NEEDED = (
     *BEAT_CODE,
     "overfit_synthetic",
     "overfit_piece",
+    "factors_small_notes-adamw-hybrid",
+    "factors_small_notes-muon-hybrid",
     "performance_tokens_validation",
     "performance_tokens_test",
     f"evaluate_{NOTES}",
