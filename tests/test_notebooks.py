@@ -13,7 +13,7 @@ from ittybitty import REPOSITORY
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-UNNUMBERED = ("playground",)  # not a stage of the work: a page to play with
+UNNUMBERED = ("playground",)  # not a step of the pipeline: a page to play with
 MACHINE_PATHS = re.compile(r"(?<![\w.])(/(home|root|Users|tmp|work)/|[A-Z]:\\\\Users)")
 
 

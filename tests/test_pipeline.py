@@ -30,7 +30,7 @@ def tokenize(name, corpus, out, **changes):
 
 
 @pytest.mark.parametrize("name", BY_TOKENIZER.values())
-def test_every_code_tokenizes_and_is_found_done(name, corpus, tmp_path):
+def test_every_encoding_tokenizes_and_is_found_done(name, corpus, tmp_path):
     first = tokenize(name, corpus, tmp_path / "tokens")
     assert len(first) == 6 and first.tokenizer().variant == systems.system(name).tokenizer
     before = (tmp_path / "tokens" / INDEX).stat().st_mtime_ns
@@ -39,7 +39,7 @@ def test_every_code_tokenizes_and_is_found_done(name, corpus, tmp_path):
     assert pipeline.tokenize(systems.build(name, "nano"), tmp_path / "tokens").tokenizer_hash == first.tokenizer_hash
 
 
-def test_rows_of_different_codes_have_cache_folders_of_their_own():
+def test_rows_of_different_encodings_have_cache_folders_of_their_own():
     folders, corpus = set(), Corpus(name="test", licence="CC0", pieces=())
     for name in ("hybrid", "lstm-pitch", "lstm-remi", "llama-1024"):
         configs = systems.build(name, "tiny")
@@ -71,7 +71,7 @@ def test_a_resumed_run_finds_its_tokens_where_fewer_ids_were_learnt_than_asked(m
     assert pipeline.tokenize(resumed, maestro_folder, progress=False, tokenizer=learnt).path == store.path
 
 
-def test_tokens_of_another_code_are_refused(corpus, tmp_path):
+def test_tokens_of_another_encoding_are_refused(corpus, tmp_path):
     tokenize("hybrid", corpus, tmp_path / "tokens")
     for data, out in ((corpus, tmp_path / "tokens"), (tmp_path / "tokens", None)):
         with pytest.raises(TokenizerError, match="holds tokens of 'remi', and 'pitch-string' was asked for"):

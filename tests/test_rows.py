@@ -255,7 +255,7 @@ def test_configurations_survive_json(name, size):
 
 
 @each_row
-def test_a_row_reads_a_code_that_there_is_and_is_sampled_as_published(name):
+def test_a_row_has_a_known_encoding_and_is_sampled_as_its_table_says(name):
     row = systems.system(name)
     assert row.tokenizer in VARIANTS
     drawn = systems.sampling(name, seed=3)

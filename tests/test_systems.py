@@ -45,7 +45,7 @@ def test_pure_mamba_is_mamba_alone():
 
 @pytest.mark.parametrize("name", systems.SYSTEMS)
 @pytest.mark.parametrize("size", ["nano", "tiny"])
-def test_the_vocabulary_has_room_for_the_codes_own_ids(name, size):
+def test_the_vocabulary_has_room_for_the_encodings_own_ids(name, size):
     configs = systems.build(name, size)
     own = systems.build_tokenizer(configs).vocab_size
     assert own <= configs["model"].vocab_size
@@ -97,7 +97,7 @@ def test_a_misspelt_system_is_refused_with_the_nearest(wrong):
         systems.system(wrong)
 
 
-def test_rows_show_what_the_code_keeps():
+def test_rows_show_what_the_encoding_keeps():
     for row in systems.rows("nano"):
         assert "pitch" in row["keeps"]
         assert row["parameters"] == systems.parameter_count(row["system"], "nano")

@@ -232,7 +232,7 @@ def test_params_counts_small_within_one_percent_of_the_published_model(capsys):
     assert "did you mean 'small'" in refused(capsys, "params", "smal")
 
 
-def test_systems_lists_what_each_code_keeps(capsys):
+def test_systems_lists_what_each_encoding_keeps(capsys):
     code, out, _ = run(capsys, "systems", "--preset", "nano", "--json")
     rows = json.loads(out)
     assert code == 0 and "hybrid" in {row["system"] for row in rows}
@@ -576,7 +576,7 @@ def test_an_option_reaches_the_music(words, wanted, folder, monkeypatch, capsys)
     assert wanted.items() <= asked.items()
 
 
-def test_options_of_train_reach_the_stage(monkeypatch, capsys):
+def test_options_of_train_reach_the_pipeline(monkeypatch, capsys):
     asked = {}
     monkeypatch.setattr("ittybitty.pipeline.train", lambda *given, **options: asked.update(options) or {"steps": 1})
     assert (

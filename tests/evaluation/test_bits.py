@@ -187,7 +187,7 @@ def test_recorded_results_are_found_by_what_they_hold(tmp_path):
 
 
 def test_lower_bits_for_a_model_that_has_learnt(run, performance):
-    """Counting which token follows which makes the same piece cheaper: the yardstick rewards knowledge."""
+    """Counting which token follows which makes the same piece cheaper: bits per note reward knowledge."""
     tokenizer = PianoTokenizer().load(run / "tokenizer.json")
     ids = tokenizer.encode(transpose(performance, 2)).astype(int)
     counts = torch.full((380, 380), 0.1)

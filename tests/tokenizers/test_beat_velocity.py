@@ -1,4 +1,4 @@
-"""The velocity code: what is scored, what the mask does, that training resumes exactly, that real cells come back."""
+"""Velocity codes: what is scored, what the mask does, that training resumes exactly, that real cells come back."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_training_and_tokenization_see_the_same_rows(real, shipped):
     assert np.array_equal(decoded.velocity[exact], said[exact].astype(np.uint8))
 
 
-def test_the_shipped_code_knows_music_it_has_never_met(real, shipped):
+def test_the_shipped_codes_fit_music_that_they_were_not_learnt_from(real, shipped):
     made = shipped.velocities(shipped.codes(real.velocity), real.velocity > 0)
     error = np.abs(made - real.velocity)[real.velocity > 0]
     assert error.mean() < 1.0  # the mark of 0.54 is that of ASAP's validation split, in paper/results

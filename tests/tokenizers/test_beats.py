@@ -1,4 +1,4 @@
-"""The beat code: grid, codebook, vocabulary, sequences, the loss of engraved scores, the commands."""
+"""The beat encoding: grid, codebook, vocabulary, sequences, the loss of engraved scores, the commands."""
 
 from __future__ import annotations
 

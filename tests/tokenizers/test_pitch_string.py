@@ -1,4 +1,4 @@
-"""Pitch strings say which keys in which order, and forget the rest as the published code does."""
+"""Pitch strings say which keys in which order, and nothing else, like the published encoding."""
 
 import numpy as np
 import pytest

@@ -318,6 +318,6 @@ def test_damaged_file_is_refused_in_one_line(tokenizer, tmp_path, damage):
     assert "tokenizer.json" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_hashes_tell_codes_apart():
+def test_hashes_tell_encodings_apart():
     tokenizers = [make_tokenizer(name) for name in VARIANTS]
     assert len({t.content_hash for t in tokenizers}) == len(VARIANTS)

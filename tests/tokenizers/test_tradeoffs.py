@@ -1,4 +1,4 @@
-"""The tables of settings and of codes say what a finer grid, more velocities, pedal, and each code cost and keep."""
+"""The tables of settings and of encodings say what a finer grid, more velocities, pedal, and each encoding cost and keep."""
 
 import pytest
 
@@ -61,13 +61,13 @@ def codes():
     return {row["code"]: row for row in codes_table(performances[:2], performances[2:])}
 
 
-def test_every_code_is_there(codes):
+def test_every_encoding_is_there(codes):
     assert len(codes) == len(CODES)
     for row, (_, size) in zip(codes.values(), CODES):
         assert size is None or row["ids"] <= size
 
 
-def test_a_code_that_says_more_needs_more_tokens(codes):
+def test_an_encoding_that_keeps_more_needs_more_tokens(codes):
     assert codes["pitch-string, 1,279"]["tokens_per_note"] <= 1.1 < codes["remi, 2,000"]["tokens_per_note"]
     sizes = [codes[name]["tokens_per_note"] for name in ("remi", "remi, 512", "remi, 1,024", "remi, 2,000")]
     assert sizes == sorted(sizes, reverse=True)
