@@ -42,6 +42,12 @@ if TYPE_CHECKING:  # PyTorch is imported where tensors are read or written: a pi
 FORMAT = 1
 MODEL, INDEX = "model.safetensors", "model.safetensors.index.json"  # the index as Hugging Face writes it
 LAST, WRITING, PREVIOUS = "last", "last.writing", "last.previous"
+FILES = (
+    "config.json",
+    "tokenizer.json",
+    MODEL,
+    "log.jsonl",
+)  # of a run, each written beside its old version and renamed
 
 
 @dataclass(frozen=True)
@@ -299,11 +305,10 @@ def settle(folder: Path) -> Last | None:
         last = Last(folder / LAST, last.state)
     for name in (WRITING, PREVIOUS):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for leftover in (
-        *folder.glob(".model-*.safetensors"),
-        *folder.glob(".config-*.json"),
-    ):  # names of paths.atomic_path
-        leftover.unlink(missing_ok=True)
+    for written in FILES:
+        stem, suffix = written.split(".")
+        for leftover in folder.glob(f".{stem}-*.{suffix}"):  # names of paths.atomic_path
+            leftover.unlink(missing_ok=True)
     return last
 
 

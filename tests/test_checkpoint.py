@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ittybitty import checkpoint, systems
+from ittybitty import checkpoint, paths, systems
 from ittybitty.errors import CheckpointError, OutputError
 from ittybitty.tokenizers import PianoTokenizer
 from ittybitty.train import start
@@ -183,6 +183,20 @@ def test_a_new_checkpoint_takes_the_place_of_the_old(run):
     checkpoint.save_last(folder, model, optimizer, {"step": 4})
     assert checkpoint.newest(folder).step == 4
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "last", "model.safetensors", "tokenizer.json"]
+
+
+@pytest.mark.parametrize("name", checkpoint.FILES)
+def test_what_a_kill_leaves_of_a_file_is_removed(run, name):
+    """Found by `make kills SEED=7`: a kill while log.jsonl is rewritten left a hidden copy of it for good."""
+    folder, *_ = run
+    with pytest.raises(ZeroDivisionError), paths.atomic_path(folder / name) as temporary:
+        temporary.write_text("half")
+        half = shutil.copy(temporary, folder / "kept")  # what a kill would leave: no handler removes it
+        raise ZeroDivisionError
+    shutil.move(half, temporary)
+    before = {path.name for path in folder.iterdir()} - {temporary.name}
+    checkpoint.settle(folder)
+    assert {path.name for path in folder.iterdir()} == before
 
 
 def test_the_run_with_the_most_steps_is_adopted(run, tmp_path):

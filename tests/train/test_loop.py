@@ -163,6 +163,7 @@ KILLS_SEED = int(os.environ.get("KILLS_SEED", 0))  # other moments than last tim
 def test_kills_lose_nothing_but_time(store, tmp_path):
     """A real process is killed KILLS times at random changes of its run folder; the resumed run ends with the same bits."""
     changes = {"train.steps": 40, "train.checkpoint_every": 1, "train.validate_every": 7}
+    print(f"{KILLS} kills at random changes drawn with seed {KILLS_SEED}")
     context, dice, killed, reached = processes(), random.Random(KILLS + KILLS_SEED), 0, set()
 
     def start(run_dir, kill=None):
