@@ -1,6 +1,6 @@
-"""Models: ids -> logits. One language model around every backbone; stacks of blocks, and the published rivals.
+"""Models that map token ids to logits: stacks of blocks, and the published LSTM and LLaMA for comparison.
 
-PyTorch is imported with the first name that needs it: decoding (decode.py) does not.
+PyTorch is imported with the first name that needs it, because native decoding (decode.py) does not need it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _llama(config: ModelConfig) -> LanguageModel:
 
 
 def _events(config: ModelConfig) -> LanguageModel:
-    """The backbone of any family between embeddings and heads of events."""
+    """A model of events: the backbone of any family, with embeddings and heads of events."""
     from torch import nn
 
     from .events import EventModel
@@ -69,7 +69,7 @@ FAMILIES = {"stack": _stack, "lstm": _lstm, "llama": _llama}
 
 
 def build(config: ModelConfig) -> LanguageModel:
-    """The model of `config.family`, drawn from torch's global random numbers; ConfigError for an unknown one."""
+    """The model of `config.family`, initialised from torch's global random numbers; ConfigError for an unknown family."""
     if config.family not in FAMILIES:
         raise ConfigError(f"model.family is {config.family!r}: {nearest(config.family, FAMILIES)}")
     return _events(config) if config.events else FAMILIES[config.family](config)

@@ -5,11 +5,11 @@ A token sees every one of the last w tokens, and before them one landmark in s, 
     distance   0 ........ w ................................ r
     seen       ||||||||||||   |       |       |       |      |      (a landmark is a position j with j mod s = s - 1)
 
-So a token of `small` reads 128 neighbours and at most 15 landmarks instead of up to 1,024 tokens, and the cache
-holds w + r / s + 1 keys for ever. The pattern is local plus strided (Child et al. 2019, Sparse Transformers,
-section 4.2): Mamba carries the broad context, attention is needed to copy exactly from the recent bar, and the
-landmarks reach back a phrase or two. The bias is a table per head over distances 0..w, clipped beyond, that starts
-as the straight lines of ALiBi (Press et al. 2021, section 3) and is learned from there; there is no other position code.
+A token of `small` reads 128 neighbours and at most 15 landmarks instead of up to 1,024 tokens, and the cache
+never holds more than w + r / s + 1 keys. The pattern is local plus strided (Child et al. 2019, Sparse Transformers,
+section 4.2): Mamba carries the long context, attention is needed to copy exactly from the recent bar, and the
+landmarks reach back a phrase or two. The bias is a table per head over distances 0..w, clipped beyond. It starts
+as the straight lines of ALiBi (Press et al. 2021, section 3) and is then learned. There is no other position encoding.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SparseAttention(Mixer):
             raise ConfigError(f"model.attn_bias is {self.kind!r}: give 'learned', 'alibi' or 'none'")
 
     def relative_bias(self, distance: torch.Tensor) -> torch.Tensor:
-        """(..., ) distances in tokens -> (H, ...) what is added to the score."""
+        """(...,) distances in tokens -> (H, ...) bias that is added to the scores."""
         if self.kind == "learned":
             return self.bias[:, distance.clamp(0, self.w)]
         if self.kind == "alibi":
@@ -58,7 +58,7 @@ class SparseAttention(Mixer):
         return torch.zeros(self.H, *distance.shape, device=distance.device)
 
     def seen(self, length: int) -> torch.Tensor:
-        """(L, L) bool: may query i read key j? The plain statement of the pattern, for pictures and tests."""
+        """(L, L) bool: may query i read key j? This defines the pattern; it is used for pictures and tests."""
         i, j = torch.arange(length)[:, None], torch.arange(length)[None]
         distance = i - j
         near = (distance >= 0) & (distance < self.w)
@@ -71,7 +71,7 @@ class SparseAttention(Mixer):
         return self.qkv(x).view(B, L, 3, self.H, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
     def forward(self, x: torch.Tensor, state: AttentionState | None = None) -> torch.Tensor:
-        if state is not None and state.position:  # in the middle of a piece the blocks below would not line up
+        if state is not None and state.position:  # in the middle of a piece the chunks below would not be aligned
             return torch.stack([self.step(token, state) for token in x.unbind(1)], dim=1)
         B, L, D = x.shape
         q, k, v = self._split(x)
@@ -97,7 +97,7 @@ class SparseAttention(Mixer):
         return torch.cat([before, own, landmarks], dim=3)
 
     def _pattern(self, chunks: int, device) -> torch.Tensor:
-        """What is added to the scores of the keys that `_gather` lays out: the bias, or -inf. (H, chunks, w, keys)"""
+        """The bias, or -inf, for the scores of the keys that `_gather` returns. (H, chunks, w, keys)"""
         near = torch.arange(-self.w, self.w, device=device)  # key positions from the chunk's start
         far = torch.arange(-self.r, self.w, self.s, device=device) + self.s - 1
         i = torch.arange(self.w, device=device)[:, None]
@@ -110,7 +110,7 @@ class SparseAttention(Mixer):
         return self.relative_bias(distance.clamp(min=0))[:, None].masked_fill(~(seen & exists), float("-inf"))
 
     def _remember(self, k: torch.Tensor, v: torch.Tensor, state: AttentionState) -> None:
-        """Fill the rings of a fresh state with the end of k and v."""
+        """Fill the ring buffers of a fresh state with the end of k and v."""
         L = k.shape[2]
         last = torch.arange(max(0, L - self.w), L)
         landmarks = torch.arange(L // self.s)[-state.landmark_keys.shape[2] :] * self.s + self.s - 1
@@ -137,7 +137,7 @@ class SparseAttention(Mixer):
         return self.out((weights[:, :, None] @ values)[:, :, 0].flatten(1))
 
     def _ring_distances(self, t: int, marks: int, device) -> tuple[torch.Tensor, torch.Tensor]:
-        """How far back each slot of the rings lies at position t, and whether it may be read. (w + marks,) each."""
+        """The distance of each slot of the ring buffers at position t, and whether it may be read. (w + marks,) each."""
         near = (t - torch.arange(self.w, device=device)) % self.w
         newest = (t + 1) // self.s - 1  # index of the newest landmark, -1 before the first
         index = newest - (newest - torch.arange(marks, device=device)) % marks

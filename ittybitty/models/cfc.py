@@ -1,25 +1,25 @@
 """Closed-form continuous-time cells (CfC) as a block of the stack, in place of the feed-forward.
 
 [1] Hasani et al. 2022, Closed-form continuous-time neural networks, Nature Machine Intelligence 4: equation 10.
-[2] ncps 1.0.1, ncps.torch.CfCCell with one layer of backbone: the reference, same names, and a state dict goes both ways.
+[2] ncps 1.0.1, ncps.torch.CfCCell with one layer of backbone: the reference; names and state dicts are compatible.
 
     z_t = lecun_tanh(backbone([x_t, h_{t-1}]))                       U units
     s_t = sigmoid(time_a(z_t) Δt + time_b(z_t))                      the time gate, Δt = 1: tokens are evenly spaced
     h_t = (1 - s_t) tanh(ff1(z_t)) + s_t tanh(ff2(z_t))              the output, and the memory
 
-**Recurrent** (`cfc_sweeps = 0`) is [2] exactly. Every token waits for the one before it: a Python loop over time, too slow
-to train on a CPU.
+**Recurrent** (`cfc_sweeps = 0`) is exactly [2]. Every token waits for the one before it: a Python loop over time, too slow
+for training on a CPU.
 
 **Parallel** (`cfc_sweeps = k`) solves the same equations for all tokens at once by k sweeps of a fixed-point iteration
-(Jacobi's): the first has h = 0, each further one reads the h_{t-1} that the sweep before has found:
+(Jacobi's). The first sweep has h = 0; each further one reads the h_{t-1} of the sweep before:
 
     h⁰ = 0,   hⁱ_t = cell(x_t, hⁱ⁻¹_{t-1}),   i = 1 … k
 
-How they differ: after k sweeps the first k tokens are the recurrent cell's, to the last bit of the arithmetic, and token t is
+How they differ: after k sweeps the first k tokens equal those of the recurrent cell exactly, and token t is
 that of a recurrent cell which was started with h = 0 at token t - k + 1. So the parallel cell remembers the last k tokens and
-nothing beyond, and the error against the recurrent one shrinks with each sweep as far as the cell forgets. In this stack
-Mamba carries the long memory. With one sweep there is no memory, and the weights that would read h are left out: a gated
-feed-forward with a time constant for each token.
+nothing before, and its difference from the recurrent cell decreases with each sweep as fast as the cell forgets. In this stack
+Mamba carries the long memory. With one sweep there is no memory, and the weights that would read h are left out: the cell
+is a gated feed-forward with a time constant for each token.
 
 Left out: the sparse wirings of ncps, its "pure" and "no_gate" modes, irregular time steps.
 """
@@ -37,7 +37,7 @@ from .layers import Mixer
 
 
 class CfC(Mixer):
-    """Mixer (B, L, D) -> (B, L, D); see the module's text. Its state is (B, levels, D): h of the last token, a level a sweep."""
+    """Mixer (B, L, D) -> (B, L, D); see the module's text. Its state is (B, levels, D): h of the last token, one level per sweep."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -53,20 +53,20 @@ class CfC(Mixer):
 
     @property
     def levels(self) -> int:
-        """Memories: of the recurrent cell one, of the parallel one h of each sweep that another sweep reads."""
+        """Number of remembered h: one for the recurrent cell; for the parallel one, each sweep's h that another sweep reads."""
         return 1 if self.sweeps == 0 else self.sweeps - 1
 
     def _read(self, x: torch.Tensor) -> torch.Tensor:
-        """The backbone's part that does not depend on h: (..., D) -> (..., U), made once for all sweeps."""
+        """The part of the backbone that does not depend on h: (..., D) -> (..., U), computed once for all sweeps."""
         return F.linear(x, self._first.weight[:, : x.shape[-1]], self._first.bias)
 
     @property
     def _first(self) -> nn.Linear:
-        """The backbone's matrix: its columns for x, then those for h."""
+        """The backbone's matrix: first the columns for x, then those for h."""
         return cast(nn.Linear, self.backbone[0])
 
     def _cell(self, read: torch.Tensor, h: torch.Tensor | None) -> torch.Tensor:
-        """h_t from what was read of x_t and from h_{t-1}; None stands for zeros."""
+        """h_t from `_read(x_t)` and h_{t-1}; None means zeros."""
         if h is not None:
             read = read + F.linear(h, self._first.weight[:, -h.shape[-1] :])
         z = self.backbone[1](read)

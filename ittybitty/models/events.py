@@ -6,17 +6,17 @@ before it, so that the probability of an event is exact by the chain rule:
 
     p(event) = p(t | past) p(w | past, t) p(d | past, t, w) p(v | past, t, w, d)
 
-    h⁰ = norm(backbone(…))                          what comes before
-    hⁱ⁺¹ = hⁱ + conditionᵢ(part i)                   told one part more
+    h⁰ = norm(backbone(…))                          the events before
+    hⁱ⁺¹ = hⁱ + conditionᵢ(part i)                   also part i of this event
     p(part i) = softmax(outᵢ(hⁱ + innerᵢ(hⁱ)))       innerᵢ: norm, matrix, GELU, matrix
 
-Heads of this kind are those of Nested Music Transformer (Ryu et al. 2024, arXiv:2408.01180); Compound Word Transformer
-(Hsiao et al. 2021) predicts the kind first and the rest independently, which costs a lot (the former's table of results).
+Nested Music Transformer (Ryu et al. 2024, arXiv:2408.01180) has heads of this kind. Compound Word Transformer
+(Hsiao et al. 2021) predicts the kind first and the rest independently, which is much worse (table of results in Ryu et al.).
 
-The interface is that of LanguageModel: flat ids in, logits over all ids out, -inf where an id cannot stand. `step` with the
-last id of an event runs the backbone; with any other id it only moves on to the next head.
+The interface is that of LanguageModel: flat ids in, logits over all ids out, -inf for ids of another part. `step` with the
+last id of an event runs the backbone; with any other id it only goes to the next head.
 
-Letters as in layers.py; G = 4 ids an event, T events.
+Letters as in layers.py; G = 4 ids per event, T events.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .states import EventState
 
 
 class EventHeads(nn.Module):
-    """Four heads, one for each part of an event, each told the parts before it; see the module's text."""
+    """Four heads, one for each part of an event, each conditioned on the parts before it; see the module's text."""
 
     def __init__(self, sizes: tuple[int, ...], d_model: int):
         super().__init__()
@@ -55,11 +55,11 @@ class EventHeads(nn.Module):
         self.condition = nn.ModuleList(conditions)
 
     def forward(self, h: torch.Tensor, part: int) -> torch.Tensor:
-        """(…, D) told the parts before -> logits (…, classes of the part)."""
+        """(…, D) conditioned on the parts before -> logits (…, classes of the part)."""
         return self.out[part](h + self.inner[part](h))
 
     def tell(self, h: torch.Tensor, part: int, classes: torch.Tensor) -> torch.Tensor:
-        """(…, D) and (…) classes of a part -> (…, D) that knows it."""
+        """(…, D) and (…) classes of a part -> (…, D) conditioned on that part, too."""
         return h + self.condition[part](classes)
 
 
@@ -70,7 +70,7 @@ def _inner(D: int) -> nn.Sequential:
 
 
 class EventModel(LanguageModel):
-    """Any backbone between the sum of an event's embeddings and the heads of the next event."""
+    """Language model with one step per event: the sum of an event's embeddings, any backbone, heads for the next event."""
 
     embedding: nn.Embedding
     head: EventHeads
@@ -93,27 +93,27 @@ class EventModel(LanguageModel):
     # ------------------------------------------------------------------ events and ids
 
     def _lead(self, ids: torch.Tensor) -> int:
-        """How many ids of the first row stand before its first event boundary: 0 … 3. All rows must be alike."""
+        """Number of ids of the first row before its first event boundary: 0 … 3. It must be the same for all rows."""
         return ids_before_an_event(ids[0, :2].tolist(), self.starts)
 
     def _grouped(self, ids: torch.Tensor, lead: int) -> torch.Tensor:
-        """(B, L) -> (B, T, G) whole events; what stands before the first boundary becomes an event with PAD in front."""
+        """(B, L) -> (B, T, G) complete events; ids before the first boundary become an event that begins with PAD."""
         padded = F.pad(ids, (-lead % G, 0), value=PAD)
         return padded[:, : padded.shape[1] // G * G].unflatten(1, (-1, G))
 
     def _embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """(…, G) -> (…, D), PAD counting nothing."""
+        """(…, G) -> (…, D), the sum of the embeddings; PAD adds nothing."""
         vectors = self.embedding(ids)
         return (vectors * (ids != PAD)[..., None]).sum(-2)
 
     def _class(self, ids: torch.Tensor, part: int) -> torch.Tensor:
-        """Class of each id within its part; anything for an id of another part."""
+        """Class of each id within its part; undefined for an id of another part."""
         return (ids - self.starts[part]).clamp(0, self.classes[part] - 1)
 
     # ------------------------------------------------------------------ all at once
 
     def forward(self, ids: torch.Tensor, targets: torch.Tensor | None = None, label_smoothing: float = 0.0):
-        """(B, L) ids -> logits (B, L, V), or with targets the sums (trained loss, nats, how many), each of shape (1,)."""
+        """(B, L) ids -> logits (B, L, V), or with targets the sums (training loss, nats, number of targets), each of shape (1,)."""
         if targets is None:
             return self._logits(ids, None, None)
         lead = self._lead(ids)
@@ -123,16 +123,16 @@ class EventModel(LanguageModel):
         left, right = -lead % G, -(known.shape[1] - lead) % G
         y = F.pad(known, (left, right), value=PAD).unflatten(1, (-1, G))  # (B, T + 1, G)
         scored = F.pad(targets != IGNORED, (left + 1, right)).unflatten(1, (-1, G))
-        h, skip = h[:, : y.shape[1]], int(lead == 1)  # a first event that is all given teaches nothing
+        h, skip = h[:, : y.shape[1]], int(lead == 1)  # a first event without targets is not scored
         h, y, scored = (a[:, skip:].flatten(0, 1) for a in (h, y, scored))
         loss, nats = self._loss(h, y, scored, label_smoothing)
         return loss.view(1), nats.view(1), (targets != IGNORED).sum().view(1)
 
     def _loss(self, h: torch.Tensor, y: torch.Tensor, scored: torch.Tensor, label_smoothing: float):
-        """(trained loss, nats) summed over events: h (n, D) before each, its ids y (n, G), which of them count (n, G)."""
+        """(training loss, nats) summed over events: h (n, D) before each, its ids y (n, G), which of them are scored (n, G)."""
         loss = nats = h.new_zeros((), dtype=torch.float32)
         for part in range(G):
-            if part == DURATION:  # the pedal has neither duration nor velocity: certain, and free
+            if part == DURATION:  # a pedal movement has no duration and velocity: NONE is certain and costs nothing
                 note = (y[:, WHAT] - self.starts[WHAT] < KEYS) & (y[:, DURATION] != NONE)
                 keep = note & scored[:, DURATION:].any(1)
                 h, y, scored = h[keep], y[keep], scored[keep]
@@ -144,7 +144,7 @@ class EventModel(LanguageModel):
         return loss, nats
 
     def _logits(self, ids: torch.Tensor, state: EventState | None, last_only: bool | None):
-        """Logits (B, L, V) of what follows each id; with a state, as it stands before `ids`, and moved on."""
+        """Logits (B, L, V) of the id after each id; a `state` is that before `ids`, and is updated in place."""
         B, L = ids.shape
         before = [] if state is None else state.ids
         if before:
@@ -174,7 +174,7 @@ class EventModel(LanguageModel):
             found.append(self._full(self.head(told, part), part, known))
             if part < VELOCITY:
                 told = self.head.tell(told, part, self._class(y[..., part], part))
-        logits = torch.stack(found, dim=2).flatten(1, 2)  # (B, (T + 1) G, V): what stands at each place
+        logits = torch.stack(found, dim=2).flatten(1, 2)  # (B, (T + 1) G, V): for each position
         start = shift + len(before) + 1
         return logits[:, start : start + L]
 
@@ -184,13 +184,13 @@ class EventModel(LanguageModel):
         return h
 
     def _full(self, logits: torch.Tensor, part: int, known: list[torch.Tensor]) -> torch.Tensor:
-        """(…, classes) of a part -> (…, V), -inf elsewhere; NONE for certain where a pedal movement has no such part."""
+        """(…, classes) of a part -> (…, V), -inf elsewhere; NONE is certain where a pedal movement has no such part."""
         start = self.starts[part]
         full = logits.new_full((*logits.shape[:-1], self.config.vocab_size), -torch.inf)
         full[..., start : start + self.classes[part]] = logits
         if part >= DURATION:
             pedal = known[WHAT] - self.starts[WHAT] >= KEYS
-            if part == VELOCITY:  # also where a window begins within the event
+            if part == VELOCITY:  # also if a window begins within the event
                 pedal = pedal | (known[DURATION] == NONE)
             full = torch.where(pedal[..., None], -torch.inf, full)
             full[..., NONE] = torch.where(pedal, 0.0, -torch.inf).to(full.dtype)
@@ -199,20 +199,20 @@ class EventModel(LanguageModel):
     # ------------------------------------------------------------------ one id after the other
 
     def init_state(self, batch_size: int = 1) -> EventState:
-        """An empty past for `batch_size` pieces."""
+        """The state before the first event of `batch_size` pieces."""
         h = self.embedding.weight.new_zeros(batch_size, self.d_out)
         return EventState(self.backbone.init_state(batch_size), h, h)
 
     def read(self, ids: torch.Tensor, state: EventState) -> torch.Tensor:
-        """Read (B, L) ids in parallel; `state` moves on in place; logits (B, L, V) of what follows each of them."""
+        """Read (B, L) ids in parallel and update `state` in place; logits (B, L, V) of the id after each of them."""
         return self._logits(ids, state, False)
 
     def prefill(self, ids: torch.Tensor, state: EventState) -> torch.Tensor:
-        """Read (B, L) ids in parallel; `state` moves on in place; logits (B, V) of what follows the last one."""
+        """Read (B, L) ids in parallel and update `state` in place; logits (B, V) of the id after the last one."""
         return self._logits(ids, state, True)
 
     def step(self, ids: torch.Tensor, state: EventState) -> torch.Tensor:
-        """Read one id (B,); `state` moves on in place; logits (B, V)."""
+        """Read one id (B,) and update `state` in place; logits (B, V) of the next id."""
         row = int(ids[0])
         if row == BOS or len(state.ids) == VELOCITY:
             event = [*state.ids, ids] if row != BOS else [ids]
@@ -227,5 +227,5 @@ class EventModel(LanguageModel):
 
     @property
     def tied(self) -> bool:
-        """The heads are matrices of their own."""
+        """False: the heads have matrices of their own."""
         return False

@@ -1,6 +1,6 @@
-"""The published hybrid, pure Mamba and every ablation: one stack of blocks, written as a string one can read.
+"""A stack of blocks that is described by a string: the published hybrid, pure Mamba and every ablation.
 
-``"MF MF MFA MF MF MFA"`` is Itty Bitty Piano: six groups of Mamba and feed-forward, sparse attention in every third.
+``"MF MF MFA MF MF MFA"`` is Itty Bitty Piano: six groups of Mamba and feed-forward, with sparse attention in every third.
 Pure Mamba is ``"M" * 15`` at the size `small`, and ``"M" * 6`` of width 2,048 as published.
 A new kind of block is one entry of `MIXERS`.
 """
@@ -33,7 +33,7 @@ NAMES = {"M": "mamba", "S": "plain ssm", "F": "feed-forward", "C": "cfc", "A": "
 
 
 class Stack(Backbone):
-    """Backbone (B, L, D) -> (B, L, D): the blocks that `config.pattern` spells, left to right."""
+    """Backbone (B, L, D) -> (B, L, D): one block for each letter of `config.pattern`, from left to right."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -43,7 +43,7 @@ class Stack(Backbone):
             raise ConfigError(f"model.pattern is {config.pattern!r}: write it with the letters {', '.join(MIXERS)}")
         self.letters = letters
         blocks = nn.ModuleList(Block(MIXERS[letter](config), config) for letter in letters)
-        self.blocks = cast(Sequence[Block], blocks)  # a ModuleList does not say what it lists
+        self.blocks = cast(Sequence[Block], blocks)  # ModuleList has no type of its elements
 
     def forward(self, x: torch.Tensor, state: list | None = None) -> torch.Tensor:
         for i, block in enumerate(self.blocks):

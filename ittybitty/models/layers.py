@@ -1,15 +1,15 @@
-"""What every model of the family is made of, and the glossary of letters that all of them share.
+"""Base classes and common layers of all models, and the glossary of letters for their shapes.
 
     B batch    L tokens    D width of the residual stream    E inner width of Mamba, expand * D
     N states per inner channel    R rank of the step projection    K taps of the convolution
     H heads    V vocabulary    Δ step size
 
-A letter means the same in every file, notebook and in the paper. A block is a residual branch with its norm in
-front (pre-norm): x + mixer(norm(x)). A mixer maps (B, L, D) to (B, L, D) and knows three verbs:
+A letter has the same meaning in every file, notebook and in the paper. A block is a residual branch with its norm in
+front (pre-norm): x + mixer(norm(x)). A mixer maps (B, L, D) to (B, L, D) and has three methods:
 
-    forward(x, state=None)   all L tokens at once; with a fresh state, the state is left as after the last token
-    step(x, state)           one token, x (B, D); the state moves on in place
-    init_state(batch_size)   an empty past, or None if the mixer has no memory
+    forward(x, state=None)   all L tokens at once; a fresh state is updated to that after the last token
+    step(x, state)           one token, x (B, D); the state is updated in place
+    init_state(batch_size)   the state before the first token, or None if the mixer has no memory
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..config import ModelConfig
 
 
 class Mixer(nn.Module):
-    """What a block may have inside; the module's text says what its members do."""
+    """Base class of what a block computes, such as Mamba or attention; the module's text explains the methods."""
 
     def step(self, x: torch.Tensor, state: Any) -> torch.Tensor:
         raise NotImplementedError
@@ -38,14 +38,14 @@ class Mixer(nn.Module):
 
 
 class Backbone(nn.Module):
-    """What stands between embedding and head: forward(x, state) maps (B, L, D) to (B, L, D)."""
+    """Base class of the layers between embedding and head: forward(x, state) maps (B, L, D) to (B, L, D)."""
 
     def step(self, x: torch.Tensor, state: Any) -> torch.Tensor:
-        """One token, x (B, D); the state moves on in place."""
+        """One token, x (B, D); the state is updated in place."""
         raise NotImplementedError
 
     def init_state(self, batch_size: int) -> Any:
-        """An empty past for `batch_size` pieces."""
+        """The state before the first token of `batch_size` pieces."""
         raise NotImplementedError
 
     def residual_branches(self) -> list[list[nn.Linear]]:
@@ -58,7 +58,7 @@ class Backbone(nn.Module):
 
 
 def exempt_from_decay(*parameters: nn.Parameter) -> None:
-    """Mark parameters that weight decay must not shrink, with the attribute that mamba_ssm uses; train/optimizer.py reads it."""
+    """Exempt parameters from weight decay, with the attribute that mamba_ssm uses; train/optimizer.py reads it."""
     for parameter in parameters:
         parameter._no_weight_decay = True  # type: ignore[attr-defined]
 

@@ -1,15 +1,15 @@
-"""The LLaMA-style Transformer of V7 and V8: transformers' own LlamaModel behind the interface of the family.
+"""The LLaMA-style Transformer of V7 and V8: LlamaModel of the library transformers with the interface of this package.
 
 [1] Touvron et al. 2023, LLaMA, arXiv:2302.13971: RMSNorm before each branch, SwiGLU, rotary positions [2].
 [2] Su et al. 2021, RoFormer, arXiv:2104.09864: keys are rotated by their position, scores depend on distances alone.
 
-Every token sees the last `attn_reach` tokens, itself among them. Up to that length this is LlamaForCausalLM as it stands (a
-test holds the logits equal). Beyond it, where full attention would meet distances that it was never trained on and a cache
-that grows without end, the window slides: `forward` masks what is further back, and the cache is a ring that forgets it, so
-that `step` equals `forward` at any length and token 100,000 costs what token 2,000 did. Through its layers a token still
-hears of what lies up to n_layers windows back.
+Every token sees the last `attn_reach` tokens, including itself. Up to that length this is exactly LlamaForCausalLM (a
+test compares the logits). Beyond it, full attention would have distances that it was never trained on and a cache
+that grows without limit, so the window slides: `forward` masks what is further back, and the cache is a ring buffer, so
+that `step` equals `forward` at any length and every token costs the same. Through its layers a token still
+depends on tokens up to n_layers windows back.
 
-Left out: grouped keys, and rescaled rotary bases for longer contexts: the published models have neither.
+Left out: grouped keys, and rescaled rotary bases for longer contexts; the published models have neither.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .lm import LanguageModel
 
 
 class Rings(Cache):
-    """Rotated keys and values of the last `reach` tokens, a ring a layer; transformers' attention asks it with `update`."""
+    """Rotated keys and values of the last `reach` tokens, one ring buffer per layer; transformers' attention calls `update`."""
 
     def __init__(self, layers: int, shape: tuple[int, int, int, int], like: torch.Tensor):
         self.layers: list = []  # transformers' own; unused
@@ -36,19 +36,19 @@ class Rings(Cache):
         self.position = 0  # tokens seen
 
     def kept(self) -> torch.Tensor:
-        """Slots that are filled, oldest token first."""
+        """Indices of the filled slots, oldest token first."""
         return torch.arange(max(0, self.position - self.reach), self.position) % self.reach
 
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_, **__
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store (B, H, L, D / H) new keys and values; all that the new tokens may look at."""
+        """Store (B, H, L, D / H) new keys and values; returns all keys and values that the new tokens may read."""
         p, L = self.position, keys.shape[2]
         found = []
         for ring, new in ((self.keys[layer], keys), (self.values[layer], values)):
             if L == 1:
                 ring[:, :, p % self.reach] = new[:, :, 0]
-                found.append(ring[:, :, : p + 1])  # in any order: the rotation tells them apart
+                found.append(ring[:, :, : p + 1])  # in any order, since the rotation encodes the position
                 continue
             found.append(torch.cat([ring[:, :, self.kept()].to(new.dtype), new], dim=2) if p else new)
             last = torch.arange(max(0, L - self.reach), L)
@@ -56,7 +56,7 @@ class Rings(Cache):
         return found[0], found[1]
 
     def get_seq_length(self, layer: int = 0) -> int:
-        """Tokens seen, as transformers asks it."""
+        """Number of tokens seen; transformers calls this."""
         return self.position
 
 
@@ -75,7 +75,7 @@ class LlamaLayers(Backbone):
         )
         self.llama = LlamaModel(
             LlamaConfig(
-                vocab_size=1,  # our own embedding takes its place
+                vocab_size=1,  # replaced by our own embedding
                 hidden_size=config.d_model,
                 intermediate_size=config.d_ff,
                 num_hidden_layers=config.n_layers,
@@ -95,7 +95,7 @@ class LlamaLayers(Backbone):
     def forward(self, x: torch.Tensor, state: Rings | None = None) -> torch.Tensor:
         L, position = x.shape[1], 0 if state is None else state.position
         places = torch.arange(position, position + L, device=x.device)
-        whole = state is None and self.reach >= L  # transformers' own causal mask will do
+        whole = state is None and self.reach >= L  # transformers' own causal mask suffices
         y = self.llama(
             inputs_embeds=x,
             position_ids=None if whole else places[None],
@@ -137,7 +137,7 @@ class LlamaLayers(Backbone):
 
 
 class LlamaLanguageModel(LanguageModel):
-    """`n_layers` of attention and SwiGLU between an embedding and itself as the head."""
+    """Language model: `n_layers` of attention and SwiGLU, with one matrix as embedding and head."""
 
     def __init__(self, config: ModelConfig):
         super().__init__(LlamaLayers(config), config, norm=nn.Identity())

@@ -1,11 +1,11 @@
-"""One language model around every backbone: embedding, final norm, head, loss.
+"""The language model around every backbone: embedding, final norm, head, loss.
 
     forward(ids)                   (B, L) -> logits (B, L, V)
-    forward(ids, targets)          -> sums over the targets: (trained loss, nats, how many), each of shape (1,)
-    read(ids, state)               the same logits, in pieces as long as one likes, with a memory of fixed size
-    prefill(ids, state), step(ids, state)   of these, the last token's only
+    forward(ids, targets)          -> sums over the targets: (training loss, nats, number of targets), each of shape (1,)
+    read(ids, state)               the same logits, for parts of a piece one after the other, with a state of fixed size
+    prefill(ids, state), step(ids, state)   the same, but only the logits of the last token
 
-The loss is computed inside forward, as sums: under DataParallel nothing of size (B, L, V) travels between devices,
+The loss is computed inside forward, as sums. So under DataParallel nothing of size (B, L, V) is sent between devices,
 and replicas with unequal shares of the batch still add up to exactly the loss of one device.
 """
 
@@ -28,8 +28,8 @@ IGNORED = -100  # a target that is not scored
 class _CrossEntropy(torch.autograd.Function):
     """Sums over targets of the smoothed loss and of the plain nats: logits (T, V), targets (T,).
 
-    Szegedy et al. 2016, section 7: weight 1 - ε on the target, ε spread evenly over the vocabulary. Its gradient is
-    softmax - weights: written down, it takes a third of the passes over (T, V) that autograd makes.
+    Szegedy et al. 2016, section 7: weight 1 - ε on the target, ε spread evenly over the vocabulary. The gradient is
+    softmax - weights; computed directly, it needs a third of autograd's passes over (T, V).
     """
 
     @staticmethod
@@ -55,9 +55,9 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 class LanguageModel(nn.Module):
-    """`backbone` maps (B, L, D) to (B, L, D) and knows forward(x, state), step(x, state), init_state(batch_size), parts().
+    """A language model; its `backbone` maps (B, L, D) to (B, L, D) and has the methods of layers.Backbone.
 
-    A stack brings nothing else, and gets an embedding that is the head too (`tied_head`). Another family brings its own
+    By default it has an embedding that is also the head (`tied_head`). A family may give its own
     `embedding`: (B, L) ids -> (B, L, …), `norm` and `head`: (B, L, D) -> (B, L, V); without a `head` the embedding is tied.
     """
 
@@ -76,21 +76,21 @@ class LanguageModel(nn.Module):
         self.norm = nn.RMSNorm(config.d_model, eps=1e-5) if norm is None else norm
         if head is not None:
             self.head = head
-        # A tied head multiplies the embedding with itself: at torch's deviation of 1 a token's own logit starts at D and
-        # the others at sqrt(D), and the early published version that did so collapsed to one token (an ablation of the
-        # paper). Small embeddings scale all logits down by 50 (Radford et al. 2018, section 4.1).
+        # A tied head multiplies the embedding with itself. With torch's standard deviation of 1, the logit of the token just
+        # read starts at D and the others at sqrt(D); an early published version with this was reported to collapse to one
+        # token (an ablation of the paper). Small embeddings scale all logits down by 50 (Radford et al. 2018, section 4.1).
         if isinstance(self.embedding, nn.Embedding):
             nn.init.normal_(self.embedding.weight, std=0.02 if config.logit_scaling else 1.0)
         self._shrink_residual_branches()
 
     @property
     def tied(self) -> bool:
-        """Is the embedding the head too?"""
+        """Whether the embedding is also the head."""
         return not hasattr(self, "head")
 
     @torch.no_grad()
     def _shrink_residual_branches(self) -> None:
-        """Radford et al. 2019, section 2.3: outputs of residual branches start 1 / sqrt(branches) smaller, or at 0."""
+        """Scale the initial outputs of residual branches by 1 / sqrt(branches) (Radford et al. 2019, section 2.3), or by 0."""
         branches = self.backbone.residual_branches()
         for module in (m for branch in branches for m in branch):
             module.weight.mul_(0.0 if self.config.zero_residuals else len(branches) ** -0.5)
@@ -110,19 +110,19 @@ class LanguageModel(nn.Module):
         return loss.view(1), nats.view(1), (targets != IGNORED).sum().view(1)
 
     def init_state(self, batch_size: int = 1):
-        """An empty past for `batch_size` pieces."""
+        """The state before the first token of `batch_size` pieces."""
         return self.backbone.init_state(batch_size)
 
     def read(self, ids: torch.Tensor, state) -> torch.Tensor:
-        """Read (B, L) tokens in parallel; `state` moves on in place; logits (B, L, V) of what follows each of them."""
+        """Read (B, L) tokens in parallel and update `state` in place; logits (B, L, V) of the token after each of them."""
         return self._head(self.backbone(self._embed(ids), state))
 
     def prefill(self, ids: torch.Tensor, state) -> torch.Tensor:
-        """Read (B, L) tokens in parallel; `state` moves on in place; logits (B, V) of what follows the last one."""
+        """Read (B, L) tokens in parallel and update `state` in place; logits (B, V) of the token after the last one."""
         return self._head(self.backbone(self._embed(ids), state)[:, -1])
 
     def step(self, ids: torch.Tensor, state) -> torch.Tensor:
-        """Read one token (B,); `state` moves on in place; logits (B, V)."""
+        """Read one token (B,) and update `state` in place; logits (B, V) of the next token."""
         return self._head(self.backbone.step(self._embed(ids), state))
 
     def parameters_by_part(self) -> dict[str, int]:
@@ -138,7 +138,7 @@ class LanguageModel(nn.Module):
         return {name: count for name, count in counts.items() if count}
 
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
-        """As in torch, except that ``strict=False`` says what it skipped, and a state dict of another shape is refused."""
+        """As in torch, except that ``strict=False`` warns of what it skipped, and other shapes raise CheckpointError."""
         own = self.state_dict()
         other = [k for k, v in state_dict.items() if k in own and own[k].shape != v.shape]
         if other:

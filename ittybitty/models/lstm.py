@@ -2,9 +2,9 @@
 
 [1] Hochreiter and Schmidhuber 1997, Long short-term memory (with the forget gate of Gers et al. 2000).
 
-Two ways in, both published. "float": the id divided by the vocabulary's size, one number a token, so that neighbouring ids
-look alike whatever they mean (V2-V5). "embedding": a learned vector a token (V6). The head is a matrix of its own with a
-bias. There is no norm and no position code: the state counts.
+There are two kinds of input, both published. "float": the id divided by the vocabulary's size, one number per token, so that
+neighbouring ids look alike whatever they mean (V2-V5). "embedding": a learned vector per token (V6). The head is a matrix of its
+own with a bias. There is no norm and no position encoding, because the state can count.
 
 Left out: attention over past states, and weight tying (the widths differ).
 """
@@ -25,14 +25,14 @@ from .lm import LanguageModel
 
 @dataclass
 class LSTMState:
-    """All that one layer remembers, however long the past was."""
+    """The state of one layer, of fixed size however many tokens it has read."""
 
     h: torch.Tensor  # (1, B, units)
     c: torch.Tensor
 
 
 class FloatInput(nn.Module):
-    """(...,) ids -> (..., 1): id / V, without parameters."""
+    """Input of one number: (...,) ids -> (..., 1), id / V, without parameters."""
 
     def __init__(self, vocab_size: int):
         super().__init__()
@@ -43,7 +43,7 @@ class FloatInput(nn.Module):
 
 
 class LSTMLayers(Backbone):
-    """Backbone (B, L, inputs) -> (B, L, units of the last layer), dropout behind every layer."""
+    """Backbone (B, L, inputs) -> (B, L, units of the last layer), with dropout after every layer."""
 
     def __init__(self, inputs: int, config: ModelConfig):
         super().__init__()
@@ -68,7 +68,7 @@ class LSTMLayers(Backbone):
         return [LSTMState(zeros(layer), zeros(layer)) for layer in self.layers]
 
     def residual_branches(self) -> list[list[nn.Linear]]:
-        """None: layers follow one another."""
+        """None, because the layers have no residual connections."""
         return []
 
     def parts(self) -> dict[str, nn.Module]:
@@ -77,7 +77,7 @@ class LSTMLayers(Backbone):
 
 
 class LSTMModel(LanguageModel):
-    """Embedding or float input, LSTM layers of `lstm_sizes`, a head."""
+    """Language model of an embedding or float input, LSTM layers of `lstm_sizes`, and a head."""
 
     def __init__(self, config: ModelConfig):
         if config.lstm_input not in ("embedding", "float"):

@@ -6,8 +6,8 @@
     x ── in_proj ─┬─ u ── causal conv ── SiLU ── selective scan ── · ── out_proj ── y
                   └─ z ─────────────────── SiLU ───────────────────┘
 
-A state dict goes both ways between this class and `mamba_ssm.Mamba` of the same sizes.
-Left out: the fused CUDA kernel for the whole block; the scan alone decides the speed (see scan.py).
+State dicts of this class and of `mamba_ssm.Mamba` with the same sizes are interchangeable.
+Left out: the fused CUDA kernel for the whole block; the speed depends on the scan (see scan.py).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 0.1, 1e-4  # [1] section 3.6: Δ starts log-uni
 
 
 def start_of_dt(E: int) -> torch.Tensor:
-    """(E,) whose softplus, the step Δ, is log-uniform between DT_MIN and DT_MAX."""
+    """(E,) initial biases whose softplus, the step Δ, is log-uniform between DT_MIN and DT_MAX."""
     dt = torch.exp(torch.rand(E) * math.log(DT_MAX / DT_MIN) + math.log(DT_MIN)).clamp(min=DT_FLOOR)
     return dt + torch.log(-torch.expm1(-dt))  # the inverse of softplus
 
 
 class GatedConvolution(Mixer):
-    """What Mamba shares with the block without selection (ssm.py): convolution and state. Parameters are the subclasses'."""
+    """Base class of Mamba and the block without selection (ssm.py): convolution and state. Subclasses have the parameters."""
 
     E: int
     N: int
@@ -46,7 +46,7 @@ class GatedConvolution(Mixer):
 
     @property
     def _conv_bias(self) -> torch.Tensor:
-        return cast(torch.Tensor, self.conv1d.bias)  # a Conv1d may have none; this one does
+        return cast(torch.Tensor, self.conv1d.bias)  # torch's type allows None
 
     def _convolve(self, u: torch.Tensor, state: MambaState | None) -> torch.Tensor:
         """Causal depthwise convolution, bias and SiLU (conv.py); the state moves on behind u."""
@@ -83,7 +83,7 @@ class Mamba(GatedConvolution):
         self.A_log = nn.Parameter(torch.arange(1, N + 1, dtype=torch.float32).log().repeat(E, 1))
         self.D = nn.Parameter(torch.ones(E))
         self.out_proj = nn.Linear(E, D, bias=False)
-        exempt_from_decay(self.A_log, self.D)  # decay would pull time constants to one value
+        exempt_from_decay(self.A_log, self.D)  # weight decay would pull all time constants to one value
         self._reset_dt()
 
     @torch.no_grad()
@@ -112,7 +112,7 @@ class Mamba(GatedConvolution):
         return F.softplus(dt.float()), B, C
 
     def step(self, x: torch.Tensor, state: MambaState) -> torch.Tensor:
-        """One token: the recurrence of [1] equation 2a, A by the zero-order hold of equation 4, B by an Euler step (as scan.py)."""
+        """One token: the recurrence of [1] equation 2a, A by the zero-order hold of equation 4, B by an Euler step as in scan.py."""
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, E)
         window = torch.cat([state.conv.to(u.dtype), u[:, None]], dim=1)  # (B, K, E)
         state.conv.copy_(window[:, 1:])

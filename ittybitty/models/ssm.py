@@ -1,16 +1,16 @@
-"""The plain state-space model: Mamba's block without selection, so that what selection brings can be measured.
+"""The plain state-space model: Mamba's block without selection, to measure what selection is worth.
 
 [1] Gu and Dao 2023, Mamba, arXiv:2312.00752: section 3.2, what selection is; table 6, the ablation of it.
 [2] Gu et al. 2022, On the Parameterization and Initialization of Diagonal State Space Models (S4D), arXiv:2206.11893:
     equation 2 the recurrence, section 3.1 the kernel.
 
-Δ (E,), B and C (E, N) are parameters, the same for every token; in Mamba all three are computed from it. Everything else is
-Mamba's: the projections, the short convolution, the gate, and how A, D and Δ start. A recurrence that never changes is one
-long convolution, so the forward is an FFT in L log L and the step is the recurrence:
+Δ (E,), B and C (E, N) are parameters, the same for every token; in Mamba all three are computed from the token. Everything else
+is as in Mamba: the projections, the short convolution, the gate, and the initial A, D and Δ. A constant recurrence is one
+long convolution, so `forward` is an FFT in O(L log L) and `step` is the recurrence:
 
     h_t = exp(Δ A) h_{t-1} + Δ B u_t,   y_t = C h_t + D u_t      =      y = K * u + D u,   K_t = Σ_n C_n exp(t Δ A_n) Δ B_n
 
-Left out: complex states and HiPPO's start of them: a real diagonal is what Mamba has too.
+Left out: complex states and their HiPPO initialisation; Mamba also has a real diagonal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..config import ModelConfig
 from .layers import exempt_from_decay
 from .mamba import GatedConvolution, MambaState, start_of_dt
 
-CHUNK = 256  # tokens read at once where a state is carried: (E, N, CHUNK) decays live at once
+CHUNK = 256  # tokens read at once with a state: (E, N, CHUNK) decays are in memory at once
 
 
 class PlainSSM(GatedConvolution):
@@ -43,14 +43,14 @@ class PlainSSM(GatedConvolution):
         exempt_from_decay(self.A_log, self.D, self.B, self.C)
 
     def _rates(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Δ A and Δ B, (E, N) each, in float32 at least: an FFT knows no half precision on a CPU."""
+        """Δ A and Δ B, (E, N) each, in float32 at least, because an FFT on a CPU has no half precision."""
         delta = F.softplus(_wide(self.dt))[:, None]
         return -delta * torch.exp(_wide(self.A_log)), delta * _wide(self.B)
 
     def kernel(self, L: int) -> torch.Tensor:
         """(E, L) response to an impulse, K_t = Σ_n C_n exp(t Δ A_n) Δ B_n.
 
-        With t = a T + b the exponential is a product of two, so that no (E, N, L) tensor is ever made.
+        With t = a T + b the exponential is a product of two, so that no (E, N, L) tensor is needed.
         """
         T = round(L**0.5)
         rate, drive = self._rates()
@@ -74,7 +74,7 @@ class PlainSSM(GatedConvolution):
         return self.out_proj(y.to(x.dtype) * F.silu(z))
 
     def _carry(self, u: torch.Tensor, state: MambaState) -> torch.Tensor:
-        """What the past adds to (B, L, E) outputs; the state moves on behind them."""
+        """The contribution of the past to (B, L, E) outputs; the state is updated to that after them."""
         rate, drive = self._rates()
         decay = torch.exp(rate[..., None] * torch.arange(u.shape[1] + 1, device=u.device))  # (E, N, L + 1)
         y = torch.einsum("ben,enl,en->ble", state.ssm, decay[..., 1:], _wide(self.C))
@@ -95,12 +95,12 @@ class PlainSSM(GatedConvolution):
 
 
 def _wide(t: torch.Tensor) -> torch.Tensor:
-    """float64 stays float64, all else becomes float32."""
+    """The tensor in float32, or unchanged if it is float64."""
     return t if t.dtype == torch.float64 else t.float()
 
 
 def fft_convolution(u: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Causal convolution of u (B, L, E) with kernel (E, L), in L log L; zeros to 2 L keep the end off the beginning."""
+    """Causal convolution of u (B, L, E) with kernel (E, L) in O(L log L); zero padding to 2 L prevents wrapping around."""
     L = u.shape[1]
     product = torch.fft.rfft(u.transpose(1, 2), 2 * L) * torch.fft.rfft(kernel, 2 * L)
     return torch.fft.irfft(product, 2 * L)[..., :L].transpose(1, 2)
