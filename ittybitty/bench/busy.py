@@ -1,12 +1,12 @@
-"""`ittybitty bench decode --busy`: tokens a second of continuations that share the cores with each other, or with other work.
+"""`ittybitty bench decode --busy`: tokens per second of continuations that share the cores with each other or with other programs.
 
     one     a continuation alone
     two     two at once, each in a process of its own, and
     four    four at once; the slowest of them counts
     work    one beside as many processes as there are cores that do nothing but compute
 
-Each is the whole of `ittybitty continue` but for reading and writing files: grammar, sampling and decoding of a shipped
-model. All start together, once all are ready. Marks to hold: of one alone's speed, two keep half each and four a quarter.
+Each does all of `ittybitty continue` except reading and writing files: grammar, sampling and decoding of a shipped
+model. All start together, once all are ready. Goals: two keep half of the speed of one alone, four keep a quarter.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def bench_busy(seconds: float | None = None) -> dict:
 
 
 def together(players: int, workers: int, seconds: float) -> list[float]:
-    """Tokens a second of so many continuations at once, beside so many processes that only compute."""
+    """Tokens per second of each of several continuations at once, while other processes only compute."""
     context = multiprocessing.get_context("spawn")
     start, rates = context.Barrier(players + workers), context.SimpleQueue()
     jobs: list[Callable] = [_play] * players + [_work] * workers
@@ -65,7 +65,7 @@ def _play(start: Barrier, rates, seconds: float) -> None:
     loaded = load(MODEL)
     config = GenerationConfig(max_new_tokens=10**9, seed=0)
     ids = generate_tokens(decoder(loaded.model), loaded.tokenizer, [loaded.tokenizer.bos_id], config)
-    for _ in itertools.islice(ids, 50):  # what is compiled or allocated once
+    for _ in itertools.islice(ids, 50):  # warm up: compile and allocate
         pass
     start.wait(READY)
     began = time.perf_counter()
@@ -78,6 +78,6 @@ def _play(start: Barrier, rates, seconds: float) -> None:
 
 def _work(start: Barrier, rates, seconds: float) -> None:
     start.wait(READY)
-    end = time.perf_counter() + 2 * seconds  # the others are done before
+    end = time.perf_counter() + 2 * seconds  # longer than the continuations need
     while time.perf_counter() < end:
         sum(range(1000))

@@ -1,7 +1,7 @@
 """Time and memory of one training step of a sequence mixer against its length L, and the exponents that fit.
 
-The four ways to mix a sequence that are set side by side in [1] (here one layer each, of equal width, forward and
-backward, on a CPU), and a second way to compute the first of them:
+It compares the four sequence mixers of [1] (here one layer each, of equal width, forward and
+backward, on a CPU), and a second implementation of the first of them:
 
     attention   causal and dense, the (L, L) matrix of weights written out             [2]
     fused       the same function, computed in tiles that are never stored             [3]
@@ -9,8 +9,8 @@ backward, on a CPU), and a second way to compute the first of them:
     ssm         Mamba's block with Δ, B, C constant: a convolution, done by FFT        [5]
     mamba       Mamba's block, selective, by the fast scan that this machine has       [1]
 
-An exponent p says "twice the length, 2^p times as much". It is fitted by least squares on logarithms over the long
-half of the lengths: at small L the projections, linear in L, hide what the mixing itself costs.
+An exponent p means that twice the length costs 2^p times as much. It is fitted by least squares on logarithms over the
+longer half of the lengths, because at small L the projections, linear in L, dominate the cost.
 
 [1] Gu and Dao 2023, Mamba.  [2] Vaswani et al. 2017.  [3] Dao et al. 2022, FlashAttention.
 [4] Hochreiter and Schmidhuber 1997.  [5] Gu, Goel and Ré 2022, section 2.4; Gu et al. 2022, S4D, section 3.
@@ -110,11 +110,11 @@ def memory(name: str, lengths: Sequence[int], width: int, threads: int) -> list[
 def complexity(
     lengths: Sequence[int] = LENGTHS, width: int = WIDTH, turns: int = 5, threads: int | None = None
 ) -> dict:
-    """Seconds, peak bytes and fitted exponents of every mixer: what figure 3 and table 1 of the paper are made of.
+    """Seconds, peak bytes and fitted exponents of every mixer, for the paper's figure and table of complexity.
 
     {"lengths", "fitted_from", "mixers": {name: {"seconds", "spread", "bytes", "time_exponent", "memory_exponent",
     "parameters"}}, "scan_path", "read_bandwidth", "matmul_rate", …}. Seconds are medians over `turns` in turns. Times are
-    taken where freed memory is kept for the next step, as in a training that runs; peaks where it is returned.
+    measured with an allocator that keeps freed memory, as in training; peaks with one that returns it.
     """
     sizes = {"lengths": list(lengths), "width": width, "threads": threads or torch.get_num_threads()}
     timed = child("complexity", "times", KEEPING, turns=turns, **sizes)
@@ -153,5 +153,5 @@ def long_half(lengths: Sequence[int]) -> Sequence[int]:
 
 
 def exponent(lengths: Sequence[int], values: Sequence[float]) -> float:
-    """p of the best fit values ∝ lengths^p in logarithms."""
+    """The exponent p of values ∝ lengths^p, by least squares on logarithms."""
     return float(np.polyfit(np.log(lengths), np.log(np.maximum(values, 1e-12)), 1)[0])

@@ -1,4 +1,4 @@
-"""The marks that each benchmark must reach on 2 cores, and a result as a page of text."""
+"""The goals (marks) that each benchmark must reach on 2 cores, and the text of a result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Mark:
     at_least: bool = False
 
     def held(self, value: float) -> bool:
-        """Does this value reach the mark?"""
+        """Whether this value reaches the mark."""
         return value >= self.limit if self.at_least else value <= self.limit
 
 
@@ -59,7 +59,7 @@ MARKS: dict[str, tuple[Mark, ...]] = {
 
 
 def report(verb: str, result: dict) -> str:
-    """The marks of `verb` with what was measured, then everything else that was."""
+    """A result as text: the marks of `verb` with the measured values, then all other values."""
     lines = []
     for mark in MARKS[verb]:
         value = derived(result).get(mark.key)
@@ -74,7 +74,7 @@ def report(verb: str, result: dict) -> str:
 
 
 def derived(result: dict) -> dict:
-    """A result with the figures that marks are about but that follow from others."""
+    """A result with further values that the marks need and that are computed from others."""
     result = dict(result)
     if result.get("transformers_peak_mb"):
         result["memory_share"] = result["peak_mb"] / result["transformers_peak_mb"]

@@ -1,4 +1,4 @@
-"""`ittybitty bench stream`: is token 100,000 as cheap as token 2,000?
+"""`ittybitty bench stream`: measures whether token 100,000 costs as much as token 2,000.
 
 `tiny` continues an empty seed for 100,000 tokens, grammar and sampling included. Its state is kept at token 2,000 and
 at the end; then both go on in turns, block by block. A recurrent state and a cache of fixed size should not care.
@@ -24,7 +24,7 @@ EARLY, LATE, BLOCK = 2_000, 100_000, 200
 
 
 class _Stream:
-    """One endless continuation."""
+    """A continuation that never ends."""
 
     def __init__(self, model, tokenizer):
         self.model, self.tokenizer, self.generator = model, tokenizer, torch.Generator().manual_seed(0)
@@ -35,7 +35,7 @@ class _Stream:
             self.logits = model.prefill(first, self.state)
 
     def copy(self) -> _Stream:
-        """The same moment once more; the model is shared."""
+        """A copy in the same state; the model is shared."""
         twin = copy.copy(self)
         twin.state, twin.rules = copy.deepcopy(self.state), copy.deepcopy(self.rules)
         twin.logits, twin.generator = self.logits.clone(), self.generator.clone_state()
@@ -43,7 +43,7 @@ class _Stream:
 
     @torch.no_grad()
     def advance(self, tokens: int) -> None:
-        """Draw so many tokens."""
+        """Sample the given number of tokens."""
         for _ in range(tokens):
             mask = self.grammar.mask(self.rules)
             mask[self.tokenizer.eos_id] = False
@@ -53,7 +53,7 @@ class _Stream:
 
 
 def place_of(model) -> torch.device:
-    """Where a model's tokens must lie; a native decoder's on the CPU."""
+    """The device for a model's tokens; for a native decoder, the CPU."""
     return next(model.parameters()).device if isinstance(model, torch.nn.Module) else torch.device("cpu")
 
 

@@ -41,7 +41,7 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """s"""
+        """Median, s."""
         return float(np.median(self.turns))
 
     @property
@@ -51,7 +51,7 @@ class Timing:
         return float(low), float(high)
 
     def ratio(self, other: Timing) -> float:
-        """How many times as long as `other`: the median over turns, each compared with its own neighbour."""
+        """Time relative to `other`: the median over turns of the ratio of neighbouring turns."""
         return float(np.median(np.array(self.turns) / np.array(other.turns)))
 
 
@@ -72,19 +72,19 @@ def in_turns(
 
 
 def read_bandwidth(gigabytes: float = 1.0, turns: int = 5, device: str = "cpu") -> float:
-    """Bytes a second that all threads read at best from a buffer too large for any cache."""
+    """Highest rate, in bytes per second, at which all threads read a buffer too large for any cache."""
     buffer = torch.ones(int(gigabytes * 2**30) // 4, device=devices.device(device))
     return buffer.nbytes / min(in_turns({"sum": buffer.sum}, turns, device=device)["sum"].turns)
 
 
 def matmul_rate(size: int = 2048, turns: int = 5, device: str = "cpu") -> float:
-    """Floating-point operations a second of the best float32 matrix product."""
+    """Highest rate of a float32 matrix product, in floating-point operations per second."""
     a, b = (torch.randn(size, size, device=devices.device(device)) for _ in range(2))
     return 2 * size**3 / min(in_turns({"product": lambda: a @ b}, turns, device=device)["product"].turns)
 
 
 def peak_memory(function: Callable[[], object], device: str = "cpu") -> int:
-    """Bytes of resident memory, or of a card's, that `function` took at its peak beyond what was there before.
+    """Peak bytes of resident memory, or of a GPU's memory, that `function` used beyond those in use before.
 
     Exact to a page where the kernel can reset its high-water mark (Linux). Elsewhere the mark of the whole life of the
     process stands in, which is right only for calls that need more than anything before them. Call it in a `child`

@@ -26,8 +26,8 @@ def open_corpus(data: str | Path | Corpus | None = None, prefer: str = "") -> Co
       metadata.csv or asap/; else all MIDI files below it.
     - None, and no ITTYBITTY_DATA: MAESTRO on Kaggle's mounts or in the cache, else "embedded".
 
-    `prefer` "asap" takes ASAP where it is there, beside MAESTRO or not; "asap+scores" also the engraved scores of its
-    training works.
+    `prefer` "asap" uses ASAP if it is there, even if MAESTRO is there, too; "asap+scores" also the engraved scores of
+    its training works.
     """
     if isinstance(data, Corpus):
         return data

@@ -30,12 +30,12 @@ SCORE_COLUMNS = ("midi_score", "midi_score_annotations")
 LABELS = ("b", "db", "bR")
 SLACK = 2.0  # s that beats may lie before the first note or after the last release
 TOGETHER = 0.02  # s between a beat and a note struck on it
-FEW = 16  # beats; with fewer, the share that coincides with notes means nothing
+FEW = 16  # beats; with fewer, the share that coincides with notes is not reliable
 
 
 @dataclass(frozen=True)
 class AsapPiece(Piece):
-    """A performance or an engraved score with its beat annotations."""
+    """A piece of ASAP: a performance or an engraved score with its beat annotations."""
 
     annotations: Path | None = None
     maestro: str | None = None  # the file of MAESTRO, relative to its folder, that this one was cut from
@@ -65,10 +65,10 @@ class Beats:
 
 
 def open(root: str | Path, scores: bool = False) -> Corpus:
-    """The corpus below `root` (the folder of metadata.csv, or one that holds asap/); CorpusError when it is not there.
+    """The corpus in `root` (the folder of metadata.csv, or one that holds asap/); CorpusError if it is not there.
 
-    With `scores`, the engraved scores of the training works are added after the performances, each once. They are training
-    data only, never evaluated on.
+    With `scores`, the engraved scores of the training works are added after the performances, each once. They are used
+    for training only, never for evaluation.
     """
     folder = paths.find_asap(root)
     if folder is None:

@@ -1,11 +1,11 @@
 """The embedded corpus: works in the public domain, read from the installed package music21, so no network is needed.
 
-The scores stay where they are [1]; this module names them, gives each a tempo and a split, reads them with music21's own
-calls (muspy 0.5's readers do not work with music21 10) and has them played by `performer`. Splits are by work: the
-movements of a quartet, or a set of polonaises, are in one split, and no chorale tune is in two splits.
+The scores stay in music21's package [1]. This module names them, gives each a tempo and a split, reads them with music21's own
+functions (muspy 0.5's readers do not work with music21 10), and `performer` turns them into performances. Splits are by work:
+the movements of a quartet, or a set of polonaises, are in one split, and no chorale tune is in two splits.
 
-Reading takes about half a minute, once: the notes are kept in the cache under a name made of this program and music21's
-version. If the cache cannot be written, every process reads them again.
+Reading takes about half a minute, once: the notes are kept in the cache, under a name that depends on this module and on
+music21's version. If the cache cannot be written, every process reads the scores again.
 
 Left out: repeats, ornaments and grace notes; scores of living or recent composers; works of more voices than two hands
 can suggest.
@@ -39,14 +39,14 @@ NAME, LICENCE = "embedded", "works in the public domain; encodings as music21's 
 
 
 class Movement(NamedTuple):
-    """One piece of the corpus: where music21 has it, and at how many quarter notes a minute it is played."""
+    """One piece of the corpus: its name in music21's package, and its tempo in quarter notes per minute."""
 
     score: str
     tempo: float
 
 
 class Work(NamedTuple):
-    """What is kept together in one split."""
+    """A work, whose movements are all in one split."""
 
     composer: str
     title: str
@@ -187,7 +187,7 @@ def _to_cache(made: dict[str, Performance], place: Path) -> None:
                 arrays |= {part: np.concatenate(pieces), f"{part}_ends": np.cumsum([len(a) for a in pieces])}
             with temporary.open("wb") as file:
                 np.savez_compressed(file, **arrays)
-    except (OSError, OutputError):  # without the cache it only takes longer
+    except (OSError, OutputError):  # without a cache the next process reads the scores again
         pass
 
 
@@ -204,7 +204,7 @@ def _chance(name: str) -> np.random.Generator:
 
 
 def read_score(name: str) -> Score:
-    """A score of music21's corpus, reduced to what `performer` needs; CorpusError when the package lacks it."""
+    """A score of music21's corpus, reduced to what `performer` needs; CorpusError if the package does not have it."""
     from music21 import converter, corpus
 
     try:
@@ -251,7 +251,7 @@ def _part_notes(part) -> np.ndarray:
 
 
 def _without_unisons(notes: np.ndarray) -> np.ndarray:
-    """Sorted; a key that several parts strike together is struck once, by the highest of them, for the longest."""
+    """The notes sorted; if several parts strike a key together, one note remains, of the highest part and the longest duration."""
     notes = np.sort(notes, order=("onset", "pitch", "part"))
     first = (np.diff(notes["onset"], prepend=-1.0) > 0) | (np.diff(notes["pitch"], prepend=-1) != 0)
     longest = np.maximum.reduceat(notes["duration"], np.flatnonzero(first))

@@ -1,10 +1,10 @@
 """A folder of a user's own MIDI files as a corpus.
 
-A file's split is decided by a hash of its content, so it stays where it is when files are added, renamed or copied;
-of files with the same content only the first is taken. In a folder too small for that to fill every split, a piece
-moves from training to the empty one.
+A hash of a file's content decides its split, so the file stays in it when files are added, renamed or copied. Of files
+with the same content only the first is used. In a folder too small to fill every split this way, a piece moves from
+training to the empty split.
 
-Left out: finding one work in several performances; where you have them, keep them out of a comparison.
+Left out: detecting several performances of one work, which may then be in different splits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HELD_OUT = {"validation": 0.1, "test": 0.1}  # share of the files, on average
 
 
 def open(folder: str | Path) -> Corpus:
-    """All MIDI files below `folder`, hidden ones left out; CorpusError when there is none. Files are not parsed yet."""
+    """All MIDI files in `folder` and its subfolders, except hidden ones; CorpusError if there is none. Nothing is parsed yet."""
     folder = Path(folder)
     hashed: dict[str, Path] = {}
     for path in _midi_files(folder):
@@ -68,7 +68,7 @@ def _split(digest: str) -> str:
 
 
 def _fill_splits(pieces: dict[str, Piece]) -> None:
-    """Give each empty split one piece of the fullest, as long as that has another: smallest hash first."""
+    """Move one piece of the largest split to each empty split, if another remains; the piece with the smallest hash first."""
     for split in ("train", *HELD_OUT):
         members = {name: sorted(d for d, p in pieces.items() if p.split == name) for name in ("train", *HELD_OUT)}
         fullest = max(members.values(), key=len)

@@ -1,7 +1,7 @@
 """MAESTRO v3: 1,276 piano performances, 199 hours, with official splits by composition [1].
 
-What is fetched (url, size, sha256) is muspy's declaration [2]. The transfer is our own on top of it: muspy 0.5 writes
-straight to the final name, neither resumes nor times out, adds up its progress wrongly and knows no splits.
+URL, size and sha256 are those that muspy declares [2]. The download is our own: muspy 0.5 writes directly
+to the final name, neither resumes nor times out, sums its progress incorrectly and has no splits.
 
     fetch(root)     archive -> verified zip -> root/maestro-v3.0.0/
     verify(root)    every file of the CSV is there and can be read
@@ -46,7 +46,7 @@ LARGEST_UNPACKED = 1 << 30  # bytes; the real one unpacks to 85 MB
 
 @dataclass(frozen=True)
 class Archive:
-    """What to download, and what it must be."""
+    """An archive to download: its URL, size and hash."""
 
     url: str
     size: int  # bytes
@@ -55,7 +55,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found."""
+    """The result of `verify`."""
 
     folder: Path
     counts: dict[str, int]  # pieces of the CSV in each split
@@ -70,7 +70,7 @@ class Verification:
 
 def declared() -> Archive:
     """The archive as muspy declares it."""
-    from muspy.datasets import MAESTRODatasetV3  # takes seconds: it brings music21 and matplotlib along
+    from muspy.datasets import MAESTRODatasetV3  # takes seconds, because it imports music21 and matplotlib
 
     source = MAESTRODatasetV3._sources["maestro"]
     return Archive(source["url"], source["size"], source["sha256"])
@@ -135,8 +135,8 @@ def fetch(
 ) -> Path:
     """Download, check and unpack MAESTRO into root/maestro-v3.0.0, and return that folder.
 
-    Without `root` it is the folder where MAESTRO is found, else $ITTYBITTY_DATA, else the cache: the places where `open`
-    looks. A complete folder is left alone. An interrupted transfer is continued, in this call (after `pause` seconds,
+    Without `root` it is the folder where MAESTRO is found, else $ITTYBITTY_DATA, else the cache: the folders that `open`
+    searches. A complete folder is not changed. An interrupted download is continued, in this call (after `pause` seconds,
     doubled each time) or in the next one. `archive` replaces muspy's declaration. CorpusError if the archive cannot be
     downloaded or is not the declared one, OutputError if `root` cannot be written.
     """
@@ -175,7 +175,7 @@ def _whole(root: str | Path | None) -> Path | None:
 
 
 def _download(archive: Archive, path: Path, progress: bool, pause: float) -> None:
-    """`path` holds the declared bytes, or CorpusError; what came so far is kept in `path`.part."""
+    """Download the declared bytes to `path`, else CorpusError; an incomplete download is kept in `path`.part."""
     if path.is_file() and _mismatch(archive, path) is None:
         return
     part = path.with_name(path.name + ".part")
@@ -191,7 +191,7 @@ def _download(archive: Archive, path: Path, progress: bool, pause: float) -> Non
                 os.replace(part, path)
                 return
             part.unlink()
-            if not resumed:  # the very bytes the server has: asking again would not change them
+            if not resumed:  # these are the server's bytes: another download would not change them
                 raise CorpusError(
                     f"{archive.url}: {trouble}; nothing was unpacked: try again later, or tell the server's owner"
                 )
@@ -205,7 +205,7 @@ def _size(path: Path) -> int:
 
 
 def _mismatch(archive: Archive, path: Path) -> str | None:
-    """What is wrong with a complete file, or None."""
+    """The difference between a complete file and its declaration in words, or None."""
     if path.stat().st_size != archive.size:
         return f"has {path.stat().st_size:,} bytes instead of {archive.size:,}"
     with path.open("rb") as file:
@@ -214,7 +214,7 @@ def _mismatch(archive: Archive, path: Path) -> str | None:
 
 
 def _transfer(archive: Archive, part: Path, progress: bool) -> str | None:
-    """Appends what is missing of the archive to `part`; what went wrong in words, or None when all bytes are there."""
+    """Append the missing bytes of the archive to `part`; returns None when complete, else what went wrong."""
     from tqdm.auto import tqdm
 
     have = _size(part)
@@ -256,7 +256,7 @@ def _continues(response, have: int) -> bool:
 
 
 def _unpack(zipped: Path, target: Path) -> Path:
-    """Members of the archive in `target`, by way of a folder beside it; what `target` held besides stays."""
+    """Unpack the archive into `target`, through a temporary folder; other files in `target` are not changed."""
     with tempfile.TemporaryDirectory(prefix=f".{FOLDER}-", dir=target.parent) as temporary:
         try:
             with zipfile.ZipFile(zipped) as archive:
@@ -281,7 +281,7 @@ def _unpack(zipped: Path, target: Path) -> Path:
 
 
 def _check_members(zipped: Path, members: list[zipfile.ZipInfo]) -> None:
-    """CorpusError if a member would land outside the folder, is a link or device, or the whole is absurdly large."""
+    """CorpusError if a member would be written outside the folder, is a link or device, or if the total is too large."""
     for member in members:
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or not _stays_inside(member.orig_filename):

@@ -1,18 +1,18 @@
-"""A small model of how a pianist plays a score, so that printed music gets timing, touch and pedal that are not flat.
+"""Adds expressive timing, velocity and pedal to a printed score, by a small model of how a pianist plays.
 
-From the score's notes, bars and marked dynamics, in this order:
+It uses the score's notes, bars and marked dynamics, in this order:
 
 1. phrases end at fermatas, or every four bars where there are none;
 2. tempo rises towards the middle of a phrase and falls at its end (Todd's parabola [1]), more so at the last bar, and
    drifts a little by chance from beat to beat;
 3. velocity follows marked dynamics, the arch of the phrase, the metre (bar line, beat), the voice (melody over bass over
    inner parts) and pitch ("high loud" [2]);
-4. no chord is quite together: the melody leads by about 20 ms [3], the rest is spread upwards, every key jitters;
+4. the notes of a chord do not begin together: the melody leads by about 20 ms [3], the others are spread upwards, with jitter;
 5. notes are held for most of their length, staccato for less than half;
 6. the pedal is changed just after each bar line and each new bass note (legato pedalling), and sometimes left out.
 
-Chance comes from a generator the caller seeds, so the same work always sounds the same. Left out: ornaments, grace
-notes, repeats, the soft pedal, and anything learnt from data.
+Random numbers come from a generator that the caller seeds, so the same work always sounds the same. Left out: ornaments,
+grace notes, repeats, the soft pedal, and anything learnt from data.
 
 [1] Todd 1992, The dynamics of dynamics. JASA 91. [2] Friberg, Bresin & Sundberg 2006, Overview of the KTH rule system for
 musical performance. [3] Goebl 2001, Melody lead in piano performance. JASA 110.
@@ -46,7 +46,7 @@ PEDAL_GAP = 0.7  # s, at least, between two changes of the pedal
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What is printed: notes, and where bars, beats and fermatas are, all in quarter notes."""
+    """A printed score: notes, and the times of bars, beats and fermatas, all in quarter notes."""
 
     notes: np.ndarray  # (n,) SCORE_NOTE, sorted by onset and pitch
     bars: np.ndarray  # (b,) where bars begin, sorted
@@ -59,7 +59,7 @@ class Score:
 
 
 def play(score: Score, tempo: float, chance: np.random.Generator) -> Performance:
-    """`score` at about `tempo` quarter notes a minute, with the beats it is played to."""
+    """`score` as a performance at about `tempo` quarter notes per minute, with its beats."""
     phrases = _phrases(score)
     seconds = _TempoCurve(score, phrases, tempo, chance)
     melody, bass = _voices(score.notes)
@@ -77,7 +77,7 @@ def play(score: Score, tempo: float, chance: np.random.Generator) -> Performance
 
 
 def _beats(score: Score) -> np.ndarray:
-    """(n,) beats in quarter notes, counted from the first whole bar both ways: the one before it may be a pick-up."""
+    """(n,) beats in quarter notes, counted from the first complete bar in both directions, because a pick-up may precede it."""
     first = float(score.bars[1]) % score.beat if len(score.bars) > 1 else 0.0
     return np.arange(first, score.end + score.beat, score.beat)
 
@@ -90,7 +90,7 @@ def _phrases(score: Score) -> np.ndarray:
 
 
 def _place(at: np.ndarray, phrases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the phrase of each time, and how far into it (0..1)."""
+    """Index of the phrase of each time, and the position within the phrase (0..1)."""
     index = np.clip(np.searchsorted(phrases, at, side="right") - 1, 0, len(phrases) - 2)
     return index, np.clip((at - phrases[index]) / (phrases[index + 1] - phrases[index]), 0, 1)
 
@@ -157,7 +157,7 @@ def _asynchrony(notes: np.ndarray, melody: np.ndarray, chance: np.random.Generat
 
 
 def _pedals(score: Score, bass: np.ndarray, seconds: _TempoCurve, chance: np.random.Generator) -> np.ndarray:
-    """PEDAL stretches: down a moment after each change of harmony, up a moment after the next one."""
+    """PEDAL intervals: down shortly after each change of harmony, up shortly after the next one."""
     changes = seconds(np.union1d(score.bars, score.notes["onset"][bass]))
     kept: list[float] = []
     for change in changes:

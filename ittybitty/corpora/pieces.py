@@ -31,7 +31,7 @@ class Piece:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What it is read from."""
+        """The files that the piece is read from."""
         return () if self.path is None else (self.path,)
 
     def load(self) -> Performance:
@@ -55,7 +55,7 @@ class Corpus:
         return len(self.pieces)
 
     def split(self, name: str) -> tuple[Piece, ...]:
-        """Pieces of "train", "validation", "test" or what else the corpus calls a split; CorpusError for a name it has not."""
+        """The pieces of "train", "validation", "test" or another split of the corpus; CorpusError for an unknown name."""
         chosen = tuple(piece for piece in self.pieces if piece.split == name)
         if not chosen and name not in SPLITS:
             names = dict.fromkeys([*SPLITS, *(piece.split for piece in self.pieces)])

@@ -10,7 +10,7 @@ encoding that drops information needs fewer bits, so `keeps` and the round-trip 
 
     lengths = by_position("tiny", data, "validation")
 
-measures what a context longer than the one used in training is worth.
+measures how much a context helps that is longer than the one used in training.
 
 Left out: baselines without a network (baselines.py), the quality of generated music (continuation_metrics.py), and what is
 copied from the training pieces (memorisation.py).
@@ -56,8 +56,8 @@ def evaluate(
 ) -> dict:
     """Bits per note of a shipped model or run folder on a split, with one row per piece under "per_piece".
 
-    `limit` is the number of pieces, evenly spaced over the split. Windows have `context` steps and overlap by half. Raises CheckpointError, CorpusError,
-    ConfigError; pieces that cannot be read are listed under "skipped".
+    `limit` is the number of pieces, evenly spaced over the split. Windows have `context` steps and overlap by half. Raises
+    CheckpointError, CorpusError, ConfigError; pieces that cannot be read are listed under "skipped".
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}: give 1 or more pieces")

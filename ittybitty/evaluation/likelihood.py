@@ -37,8 +37,8 @@ CHUNK = 1024  # tokens that `unbroken_bits` reads at a time
 def spans(length: int, context: int, stride: int, grain: int = 1) -> list[tuple[int, int, int]]:
     """(start, end, first): inputs [start, end) predict the tokens start + 1 … end, of which those from `first` on count.
 
-    The last window is moved back to full length, so that no token is scored with less past than there is. Every window
-    begins at a multiple of `grain`, the ids of an event.
+    The last window is moved back to full length, so that every token has as much context as possible. Every window
+    begins at a multiple of `grain`, the number of ids of an event.
     """
     if not 1 <= stride <= context:
         raise ConfigError(f"stride is {stride}: give 1 to {context} (the context)")
@@ -66,8 +66,8 @@ def piece_bits(model, ids: np.ndarray, context: int = CONTEXT, stride: int = STR
 def piece_bits_by_attribute(
     model, ids: np.ndarray, spelling: Spelling, context: int = CONTEXT, stride: int = STRIDE, batch_size: int = 8
 ) -> np.ndarray:
-    """Bits (L - 1, 6) of each of ids[1:], divided among ATTRIBUTES; each row adds up to `piece_bits`, but for the bits
-    of an id's ending, which stand in the row of the id after it."""
+    """Bits (L - 1, 6) of each of ids[1:], divided among ATTRIBUTES; each row adds up to `piece_bits`, except that the bits
+    of an id's ending are in the row of the next id."""
     size = max(0, len(ids) - 1)
     bits, endings = np.zeros((size, len(ATTRIBUTES))), np.zeros(size)
     for first, logits, targets in _scored(model, ids, context, stride, batch_size):
@@ -123,7 +123,7 @@ def ids_per_step(model) -> int:
 
 
 def _runs(cuts: list[tuple[int, int, int]], most: int) -> Iterator[slice]:
-    """Slices of at most so many windows of one length."""
+    """Slices of at most `most` consecutive windows of the same length."""
     first = 0
     for i in range(1, len(cuts) + 1):
         full = i - first == most
@@ -160,7 +160,7 @@ def _finite(bits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Spelling:
-    """The ids of a tokenizer, sorted by their base tokens, so that all ids which begin alike are neighbours.
+    """The ids of a tokenizer, sorted by their base tokens, so that all ids with the same beginning are neighbours.
 
     The probability of all ids that begin with given base tokens is then a difference of two cumulative sums.
     """
@@ -172,7 +172,7 @@ class Spelling:
 
     @classmethod
     def of(cls, tokenizer) -> Spelling:
-        """From `tokenizer.attributes` and, where a tokenizer has it, `base_names`: an id without is a word of its own."""
+        """From `tokenizer.attributes` and, if the tokenizer has it, `base_names`; without, each id is a base token itself."""
         size = tokenizer.vocab_size
         names = getattr(tokenizer, "base_names", None)
         spelt = [tuple(names(id)) if names else (str(id),) * len(tokenizer.attributes(id)) for id in range(size)]
@@ -198,7 +198,7 @@ class Spelling:
         spent = F.cross_entropy(logits, targets, reduction="none")
         total = F.pad(logits.softmax(-1)[:, order].cumsum(-1), (1, 0))  # (n, V + 1)
         alike = total.gather(1, places[..., 1]) - total.gather(1, places[..., 0])  # S_1 … S_K, (n, K)
-        # never above 1 nor below p, and falling: differences of sums near 1 are not exact for what is very unlikely
+        # between p and 1, and decreasing: differences of sums near 1 are inexact for very unlikely ids
         left = (-alike.clamp(min=1e-300).log()).clamp(min=0).minimum(spent[:, None]).cummax(1).values.cpu().numpy()
         ids, whole = targets.cpu().numpy(), spent.cpu().numpy()
         inside = np.arange(left.shape[1]) < self.lengths[ids][:, None]  # (n, K)

@@ -93,7 +93,7 @@ def distances(first: np.ndarray, second: np.ndarray | None = None) -> np.ndarray
 
 
 def overlap_and_kl(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Overlapped area, and bits lost by taking the second density for the first, of two samples smoothed by Gaussians."""
+    """Overlapped area and Kullback-Leibler divergence in bits of two samples smoothed by Gaussians."""
     spread = max(first.max(), second.max(), 1e-12)
     # the tails of the smoothed densities, so that both have all their mass on the grid
     margin = 4 * max(_bandwidth(first, spread), _bandwidth(second, spread))
@@ -103,7 +103,7 @@ def overlap_and_kl(first: np.ndarray, second: np.ndarray) -> tuple[float, float]
 
 
 def _bandwidth(sample: np.ndarray, spread: float) -> float:
-    """Scott's rule, as SciPy's gaussian_kde has it, but never nothing."""
+    """Bandwidth by Scott's rule, as in SciPy's gaussian_kde, but never zero."""
     return max(float(np.std(sample, ddof=1)) * len(sample) ** -0.2, NARROWEST * spread)
 
 

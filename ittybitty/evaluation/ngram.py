@@ -1,22 +1,22 @@
-"""An n-gram model of token ids with interpolated, modified Kneser–Ney smoothing: what counting alone knows of music.
+"""An n-gram model of token ids with interpolated, modified Kneser–Ney smoothing: a baseline from counts alone.
 
 For a history h of n - 1 ids and h' the same without its oldest,
 
     p_n(w | h) = max(c(h w) - D(c), 0) / c(h .) + g(h) p_{n-1}(w | h'),      g(h) = sum_w D(c)(h w) / c(h .)
 
-[1] eq. 20. At the highest order c counts occurrences; below it, of how many different ids h w is preceded [2]. The
+[1] eq. 20. At the highest order c counts occurrences; below it, the number of different ids that precede h w [2]. The
 discounts D(1), D(2), D(3 and more) of an order come from its counts of counts [1] eq. 26; order 0 is uniform over the
-vocabulary, so that every id has a probability and all of them add up to one (a test adds).
+vocabulary, so that every id has a probability and all of them add up to one (a test checks this).
 
-No library that is kept up and installs everywhere gives these probabilities for ids: KenLM is made for words in text files
-and is not on the package index, NLTK's loops in Python over each of fifteen million tokens. Here an n-gram is a
+No maintained library that installs everywhere gives these probabilities for ids: KenLM is for words in text files
+and is not on the package index, and NLTK would loop in Python over fifteen million tokens. Here an n-gram is a
 pair (number of its first n - 1 ids among the distinct histories, last id) in one 64-bit integer, and an order is one sort.
 
 [1] Chen and Goodman 1999, An empirical study of smoothing techniques for language modeling.
 [2] Kneser and Ney 1995, Improved backing-off for m-gram language modeling.
 [3] Heafield et al. 2013, Scalable modified Kneser–Ney language model estimation: its program's --discount_fallback.
 
-Left out: pruning and saving: a model of all of MAESTRO is counted again in a minute.
+Left out: pruning and saving, since counting all of MAESTRO takes a minute.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class _Order:
 
 
 class KneserNey:
-    """`fit` counts; `bits` prices pieces; `probabilities` shows the whole distribution after a history.
+    """The model: `fit` counts, `bits` scores a piece, `probabilities` gives the whole distribution after a history.
 
-    A piece is [BOS … EOS] as tokenizers write it. Its first id is given, and stands for all that is before it too.
+    A piece is [BOS … EOS] as tokenizers write it. Its first id is given, and also fills the histories before it.
     """
 
     def __init__(self, vocab_size: int, orders: Sequence[_Order]):
@@ -60,7 +60,7 @@ class KneserNey:
 
     @property
     def order(self) -> int:
-        """Ids of the longest n-gram: it looks back order - 1 ids."""
+        """Number of ids of the longest n-gram; the model uses order - 1 ids as context."""
         return len(self._orders)
 
     @property
@@ -147,7 +147,7 @@ class KneserNey:
 
 
 def _padded(piece: np.ndarray, order: int) -> np.ndarray:
-    """The piece with its first id repeated, so that every id has a whole history before it."""
+    """The piece with its first id repeated, so that every id has a complete history before it."""
     return np.concatenate([np.full(_padding(order), piece[0]), piece])
 
 

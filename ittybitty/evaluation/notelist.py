@@ -1,11 +1,11 @@
 """A performance as a compact list of bytes, and its size after xz compression: a baseline without a model.
 
-The list holds exactly what tokens on the same grid hold: of each note the ticks since the note before, pitch, velocity and
-ticks of duration, of each pedal the ticks since the one before and how long it is held. Every quantity is a column of its own,
-in one byte or, where a column needs it, split into a column of low and one of high bytes: like stands beside like, which is
-what a general compressor can use. Compression is LZMA2 at its strongest, without the container's header and checksum.
+The list has exactly the information of tokens on the same grid: for each note the ticks since the note before, pitch, velocity and
+ticks of duration; for each pedal interval the ticks since the one before and its length. Every quantity is a column of its own,
+in one byte or, if needed, split into a column of low and one of high bytes. So similar values are next to each other, which
+helps a general compressor. Compression is LZMA2 at its highest level, without the container's header and checksum.
 
-Left out: anything learnt from other pieces. What xz knows of music, it learns within the piece.
+Left out: anything learnt from other pieces. xz only finds repetitions within the piece.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0,
 
 
 def pack(performance: Performance, ticks_per_second: float) -> bytes:
-    """The list of a performance whose times lie on the grid; ValueError where one does not, or a gap exceeds 65,535 ticks."""
+    """A performance as a list; ValueError if a time is not on the grid, or a gap exceeds 65,535 ticks."""
     notes, pedals = performance.notes, performance.pedals
     onset, press = _ticks(notes["onset"], ticks_per_second), _ticks(pedals["onset"], ticks_per_second)
     columns = [
@@ -44,7 +44,7 @@ def pack(performance: Performance, ticks_per_second: float) -> bytes:
 
 
 def unpack(data: bytes, ticks_per_second: float) -> Performance:
-    """The performance of a list."""
+    """A list as a performance."""
     count, held = np.frombuffer(data, "<u4", 2).tolist()
     wide, at, columns = data[8], 9, []
     for i, size in enumerate([count] * 4 + [held] * 2):
@@ -61,17 +61,17 @@ def unpack(data: bytes, ticks_per_second: float) -> Performance:
 
 
 def compressed_bits(data: bytes) -> int:
-    """Bits that xz needs for a list."""
+    """Size of a list in bits after xz compression."""
     return 8 * len(compress(data))
 
 
 def compress(data: bytes) -> bytes:
-    """LZMA2 without a container."""
+    """Compress with LZMA2, without a container."""
     return lzma.compress(data, lzma.FORMAT_RAW, filters=FILTERS)
 
 
 def decompress(data: bytes) -> bytes:
-    """What `compress` was given."""
+    """Undo `compress`."""
     return lzma.decompress(data, lzma.FORMAT_RAW, filters=FILTERS)
 
 
