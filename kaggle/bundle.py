@@ -39,7 +39,7 @@ IN_IMAGE = frozenset(
 )
 # The browser that tests the playground, and the tools of development: no notebook needs them.
 NOT_THERE = frozenset(
-    "playwright greenlet ruff mypy mypy_extensions ast-serialize librt pathspec pre-commit cfgv distlib identify nodeenv "
+    "playwright greenlet axe-playwright-python ruff mypy mypy_extensions ast-serialize librt pathspec pre-commit cfgv distlib identify nodeenv "
     "python-discovery virtualenv".split()
 )
 LICENCES = {"CC BY-NC-SA 4.0": "CC-BY-NC-SA-4.0"}  # of a corpus -> as Kaggle writes it

@@ -3,15 +3,21 @@
     from ittybitty.widget import Playground
     Playground()                         # in JupyterLab, on Kaggle; `ittybitty playground` serves it as a page
 
-One module an idea, the page last:
+One module for each idea, the page and its server last:
 
     seeds        five short pieces of our own, and what an upload becomes
-    models       what can play: shipped, runs, rows of the table
-    next_token   what the sliders do to the next token's chances
-    takes        one take: made in a thread, stopped, kept
-    pictures     roll, chart and player as HTML
-    page         ipywidgets around all of these
-    serve        the notebook as a page, by Voilà on loopback
+    models       the models that can be chosen: shipped ones and run folders
+    next_token   what the sliders do to the probabilities of what comes next
+    takes        one take: generated in a thread, stopped, kept
+    kept         takes as text, which the browser keeps while the page is reloaded
+    roll         the piano roll as HTML
+    pictures     chart, player and lines of text as HTML
+    opening      what is shown while the kernel starts
+    controls     the left side: model, seed, sliders, buttons
+    chances      the card of what comes next
+    browser      messages between kernel and browser; page.js is the browser's side
+    page         the whole page, out of ipywidgets
+    serve        the notebook as a web page, by Voilà on loopback
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What can play: models that ship, run folders that are found, and the rows of the table that nobody has trained here.
+"""The models that can be chosen: shipped ones and run folders, each listed only if its weights are there.
 
-Labels are read from config.json, without torch, so that the page is there at once; the weights are loaded when they are
-asked for. A row without weights is shown with the command that makes them, and never played.
+Labels are read from config.json, without torch, so that the page appears quickly; weights are loaded when they are first
+needed.
 """
 
 from __future__ import annotations
@@ -13,50 +13,57 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import paths, systems
+from ..config import GenerationConfig
+from ..errors import ConfigError
 
 MODELS_IN_MEMORY = 2
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One line of the list of models."""
+    """One entry of the list of models."""
 
     label: str
-    place: Path | None = None  # None: no weights
-    mend: str = ""  # what makes them
+    place: Path  # the weights
+    system: str = ""
 
     @property
-    def trained(self) -> bool:
-        return self.place is not None
+    def name(self) -> str:
+        """The label without the system."""
+        return self.label.split(" · ")[0]
+
+    @property
+    def sampling(self) -> GenerationConfig:
+        """How the model is sampled unless told otherwise."""
+        return systems.sampling(self.system) if self.system in systems.SYSTEMS else GenerationConfig()
 
 
 def choices() -> list[Choice]:
-    """Shipped models, then run folders, then rows without weights."""
+    """Shipped models, then run folders; ConfigError if there is none."""
     found = [(place.name, place) for place in sorted(paths.pretrained_dir().iterdir()) if _complete(place)]
     found += [
         (f"{place.parent.name}/{place.name}", place)
         for place in (*paths.run_dirs(), *paths.attached_runs())
         if _complete(place)
     ]
-    trained, seen, names = [], set(), set()
+    listed, seen, names = [], set(), set()
     for label, place in found:
         if place.resolve() in seen:
             continue
         seen.add(place.resolve())
         label = label if label not in names else f"{label} in {place.parent.parent.name}"
         names.add(label)
-        trained.append((_system(place), Choice(f"{label} · {_system(place)}", place)))
-    have = {system for system, _ in trained}
-    untrained = [Choice(f"{name} · no weights here", None, _mend(name)) for name in systems.SYSTEMS if name not in have]
-    return [choice for _, choice in trained] + untrained
-
-
-def _mend(name: str) -> str:
-    return f"{name} has not been trained here: ittybitty train {name} --preset tiny --out runs/{name}, then reload this page"
+        system = _system(place)
+        listed.append(Choice(f"{label} · {system}", place, system))
+    if not listed:
+        raise ConfigError(
+            "no model has weights here: train one with ittybitty train hybrid --preset tiny --out runs/mine"
+        )
+    return listed
 
 
 def _complete(place: Path) -> bool:
-    """Whether a folder says what it is and holds weights; what is damaged in them is said when they are loaded."""
+    """Whether a folder has a readable config and weights; damaged weights are reported when they are loaded."""
     weights = any(place.glob("model*.safetensors")) or (place / "last" / "model.safetensors").is_file()
     return weights and (place / "tokenizer.json").is_file() and _system(place) != ""
 
@@ -70,7 +77,7 @@ def _system(place: Path) -> str:
 
 
 class Shelf:
-    """Loaded models, the last few of them; safe to ask from several threads."""
+    """The models that were loaded last; several threads may use it."""
 
     def __init__(self):
         self._lock = threading.Lock()

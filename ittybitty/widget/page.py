@@ -1,157 +1,77 @@
-"""The page: controls on the left; on the right a take as it grows, an earlier one beside it, and the next token's chances.
+"""The page: controls on the left; on the right a take as it grows, an earlier take beside it, and what would come next.
 
-All of it is ipywidgets [1], so that JupyterLab, Kaggle and Voilà show the same thing, and all pictures are HTML (pictures.py).
-Each page has its own models, takes and thread; in Voilà each tab has its own kernel too.
+It is built of ipywidgets [1], so that JupyterLab, Kaggle and Voilà show the same. All pictures are HTML (pictures.py,
+roll.py), and what happens in the browser alone is page.js. Each page has its own models, takes and thread; in Voilà each tab
+has its own kernel too.
 
-State is changed by two threads, the kernel's and that of the take which is being played, and only under the lock. A take
-that is not the current one any more has nothing to say.
+The page is drawn without torch, which takes seconds to import. The model is loaded when the browser says that the page is
+drawn, or after a few seconds if no browser does.
 
-[1] https://ipywidgets.readthedocs.io.  Left out: everything that can be tried without a page (takes, seeds, models, next_token).
+Two threads change the page's state, the kernel's and that of the current take, and only while they hold the lock. Reports
+of a job that is no longer the current one are ignored.
+
+[1] https://ipywidgets.readthedocs.io.  Left out: everything that can be tested without a page (takes, seeds, models, next_token).
 """
 
 from __future__ import annotations
 
-import secrets
 import threading
 import warnings
-from importlib import resources
 
 import ipywidgets as widgets
-import numpy as np
 
-from ..errors import ConfigError, IttyBittyError
-from ..notes import NOTE, Performance
-from . import models, next_token, pictures, seeds
-from .takes import NOTES, SECONDS, Heard, Job, Request, Take, keep, leave_a_core
+from .. import audio
+from ..errors import IttyBittyError, OutputError
+from ..notes import Performance
+from . import browser, kept, models, opening, pictures, seeds
+from .chances import Chances
+from .controls import Controls
+from .roll import count, roll
+from .takes import Heard, Job, Request, Take, keep
 
-TAKES_SHOWN = 6
-SETTLED = 0.3  # s from a press to reading the controls
+TAKES_KEPT = 12  # takes
+SETTLED = 0.3  # s from pressing Generate to reading the controls
+UNSEEN = 5.0  # s after which the model is loaded even if no browser has said that it shows the page
+LONGEST_NAME = 60  # characters of a file's name that are shown
 FROM_SILENCE = "Nothing: a piece from silence"
-NONE = np.empty(0, NOTE)
 
 
 class Playground(widgets.VBox):
-    """The whole page. `model` is the name or folder of the one to begin with; the first of the list otherwise."""
+    """The whole page. `model` is the name or folder of the model to begin with; the default is the first of the list."""
 
     def __init__(self, model: str = "tiny", **options):
         self._lock = threading.RLock()
-        self._shelf, self._models = models.Shelf(), models.choices()
-        self._seeds: dict[str, Performance] = {title: seeds.piece(title) for title in seeds.titles()} | {
-            FROM_SILENCE: Performance()
-        }
+        self._shelf = models.Shelf()
+        self._seeds: dict[str, Performance] = {title: seeds.piece(title) for title in seeds.titles()}
+        self._seeds[FROM_SILENCE] = Performance()
         self._takes: list[Take] = []
-        self._made = 0  # takes so far, those that were let go too
+        self._made = 0  # number of the latest take; takes that were removed count too
         self._job: Job | None = None
-        self._offered: next_token.NextToken | None = None
-        self._looking: threading.Thread | None = None  # the thread that asks for the next token
-        self._seen: tuple | None = None  # model and seed that it answered for
-        style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
-        self._build_controls(model)
+        self._begun = False
+        self.controls = Controls(models.choices(), list(self._seeds), model)
+        self._choice = self.controls.choice
+        self.chances = Chances(lambda place: self._shelf.load(place), lambda: self.controls.sampling)
+        self._browser = browser.Link(self.begin, self._restore)
         self._build_cards()
-        head = widgets.HTML(
-            f"<style>{style}</style><h1>Itty Bitty playground</h1>"
-            "<p>Choose a seed, move a slider, press Generate: a small model goes on playing, and you watch, listen and keep it. "
-            '<span class="ib-word-seed">Blue</span> is the seed, <span class="ib-word-new">orange</span> is new.</p>'
-        )
-        head.add_class("ib-head-line")
-        body = widgets.Box([self._controls, self._music])
+        self._listen_to_controls()
+        body = widgets.Box([self.controls, self._music])
         body.add_class("ib-body")
-        super().__init__([head, body], **options)
+        super().__init__([browser.head(), body, self._browser], **options)
         self.add_class("ib")
         self._show_seed()
         self._idle()
-        self._look()
+        unseen = threading.Timer(UNSEEN, self.begin)
+        unseen.daemon = True
+        unseen.start()
 
     def __repr__(self) -> str:
-        return f"Playground({self._model.label!r}, {len(self._takes)} takes)"
+        return f"Playground({self.controls.choice.label!r}, {count(len(self._takes), 'take')})"
 
-    # ------------------------------------------------------------------ what there is to see
-
-    def _build_controls(self, model: str) -> None:
-        full, described = (
-            {"width": "100%", "margin": "0"},
-            {"description_width": "104px"},
-        )  # not one Layout: each is hidden alone
-        labels = [(choice.label, index) for index, choice in enumerate(self._models)]
-        first = next((i for i, c in enumerate(self._models) if c.trained and model in (c.place.name, str(c.place))), 0)
-        self._model = widgets.Dropdown(options=labels, value=first, description="Model", layout=full, style=described)
-        self._model_line = widgets.HTML()
-        self._seed = widgets.Dropdown(options=list(self._seeds), description="Seed", layout=full, style=described)
-        kinds = ".mid,.midi,.kar,.rmi"
-        self._upload = widgets.FileUpload(
-            accept=kinds, multiple=False, description="Your own MIDI file", icon="", layout=full
-        )
-        self._seed_line = widgets.HTML()
-
-        def slider(kind, name, value, low, high, step, hint, **more):
-            return kind(
-                value=value,
-                min=low,
-                max=high,
-                step=step,
-                description=name,
-                tooltip=hint,
-                layout=full,
-                style=described,
-                **more,
-            )
-
-        real, whole = widgets.FloatSlider, widgets.IntSlider
-        self._temperature = slider(
-            real, "Temperature", 0.8, 0.1, 2.0, 0.05, "low is careful, high is daring", readout_format=".2f"
-        )
-        self._top_k = slider(whole, "Top-k", 50, 0, 500, 1, "only the k likeliest tokens; 0 for all")
-        self._top_p = slider(
-            real, "Top-p", 0.95, 0.01, 1.0, 0.01, "only the likeliest tokens that hold this share", readout_format=".2f"
-        )
-        self._unit = widgets.ToggleButtons(
-            options=["notes", "seconds"], description="Length in", style={**described}, layout=full
-        )
-        self._notes = slider(whole, "Notes", 200, *NOTES, 10, "new notes")
-        self._seconds = slider(whole, "Seconds", 30, *SECONDS, 5, "seconds of new music")
-        self._number = widgets.BoundedIntText(
-            value=1,
-            min=0,
-            max=2**31 - 1,
-            description="Seed number",
-            tooltip="same number, same music",
-            style=described,
-            layout=full,
-        )
-        self._another = widgets.Button(description="Another", tooltip="draw a seed number")
-        number = widgets.Box([self._number, self._another])
-        number.add_class("ib-row")
-        number.add_class("ib-number")
-        self._generate = widgets.Button(description="Generate", button_style="primary", tooltip="play on from the seed")
-        self._stop = widgets.Button(description="Stop", tooltip="keep what is there")
-        buttons = widgets.Box([self._generate, self._stop])
-        buttons.add_class("ib-row")
-        self._trouble = widgets.HTML()
-        seed = [self._seed, self._upload, self._seed_line]
-        drawing = [self._temperature, self._top_k, self._top_p, self._unit, self._notes, self._seconds, number]
-        self._controls = widgets.VBox([self._model, self._model_line, *seed, *drawing, buttons, self._trouble])
-        self._controls.add_class("ib-controls")
-        for control, name in (
-            (self._generate, "generate"),
-            (self._stop, "stop"),
-            (self._upload, "upload"),
-            (self._seed_line, "seed-line"),
-        ):
-            control.add_class(f"ib-{name}")
-        self._generate.on_click(lambda _: self._generate_soon())
-        self._stop.on_click(lambda _: self.stop())
-        self._another.on_click(lambda _: setattr(self._number, "value", secrets.randbelow(10_000)))
-        self._model.observe(lambda _: self._chosen(), "value")
-        self._seed.observe(lambda _: self._chosen(), "value")
-        self._upload.observe(self._uploaded, "value")
-        self._unit.observe(lambda _: self._show_length(), "value")
-        for control in (self._temperature, self._top_k, self._top_p):
-            control.observe(lambda _: self._show_chances(), "value")
-        self._show_length()
+    # ------------------------------------------------------------------ the cards
 
     def _build_cards(self) -> None:
-        self._title, self._roll, self._progress, self._player = (widgets.HTML() for _ in range(4))
-        self._stage = widgets.VBox([self._title, self._roll, self._progress, self._player])
+        self._title, self._roll, self._progress, self._player, self._removed = (widgets.HTML() for _ in range(5))
+        self._stage = widgets.VBox([self._title, self._roll, self._progress, self._player, self._removed])
         self._other = widgets.Dropdown(options=[], description="Beside it", style={"description_width": "64px"})
         self._other_title, self._other_roll, self._other_progress, self._other_player = (
             widgets.HTML() for _ in range(4)
@@ -167,139 +87,162 @@ class Playground(widgets.VBox):
             card.add_class("ib-take")
             card.add_class("ib-card")
             card.add_class(name)
-        self._chances = widgets.HTML(pictures.line("Asking the model …"))
-        chances = widgets.VBox([widgets.HTML("<h2>The next token</h2>"), self._chances])
-        chances.add_class("ib-card")
-        chances.add_class("ib-chances")
-        self._music = widgets.VBox([cards, chances])
+        self._music = widgets.VBox([cards, self.chances])
         self._music.add_class("ib-music")
 
-    # ------------------------------------------------------------------ what is chosen
+    def _listen_to_controls(self) -> None:
+        controls = self.controls
+        controls.generate.on_click(lambda _: self._generate_soon())
+        controls.stop.on_click(lambda _: self.stop())
+        controls.listen.on_click(lambda _: self._hear_seed())
+        controls.model.observe(lambda _: self._chosen(), "value")
+        controls.seed.observe(lambda _: self._chosen(), "value")
+        controls.upload.observe(self._uploaded, "value")
+        for control in (controls.temperature, controls.top_k, controls.top_p):
+            control.observe(lambda _: self.chances.show(), "value")
+
+    # ------------------------------------------------------------------ model and seed
 
     @property
     def takes(self) -> tuple[Take, ...]:
-        """What was made and is still kept, the latest last."""
+        """The takes that are kept, the latest last."""
         return tuple(self._takes)
 
     @property
     def busy(self) -> bool:
-        """Whether a take is being played, or not yet wholly shown."""
+        """Whether a take is being generated, or is not shown completely yet."""
         with self._lock:
             return self._job is not None
 
+    @property
+    def seed(self) -> Performance:
+        """The chosen seed."""
+        return self._seeds[self.controls.seed.value]
+
     def request(self) -> Request:
-        """What the controls stand at; ConfigError for what cannot be, or for a model without weights."""
-        choice = self._models[self._model.value]
-        if not choice.trained:
-            raise ConfigError(choice.mend)
-        in_notes = self._unit.value == "notes"
-        return Request(
-            model=choice.label.split(" · ")[0],
-            place=choice.place,
-            seed_name=self._seed.value,
-            seed=self._seeds[self._seed.value],
-            temperature=self._temperature.value,
-            top_k=self._top_k.value,
-            top_p=self._top_p.value,
-            number=self._number.value,
-            notes=self._notes.value if in_notes else None,
-            seconds=None if in_notes else float(self._seconds.value),
-        )
+        """The take that the controls ask for; ConfigError for one that cannot be."""
+        return self.controls.request(self.seed)
+
+    def begin(self) -> None:
+        """Loads the model and asks it what comes next, in a thread; does nothing at a second call."""
+        with self._lock:
+            if not self._begun:
+                self._begun = True
+                self.chances.ask(self.controls.choice, self.seed)
 
     def _chosen(self) -> None:
         with self._lock:
-            self._say("")
+            controls, before = self.controls, self._choice
+            self._choice = controls.choice
+            if before != controls.choice:
+                controls.follow(before)
+            controls.say("")
+            controls.upload_line.value = ""
             self._show_seed()
             self._idle()
-            self._look()
+            self._begun = True
+            self.chances.ask(controls.choice, self.seed)
 
     def _uploaded(self, change) -> None:
         if not change["new"]:
             return
-        file = change["new"][0]
-        self._upload.value = ()  # its content is not kept twice, and the same file can be given again
-        name = str(file["name"])[-60:]
+        file, controls = change["new"][0], self.controls
+        controls.upload.value = ()  # so that its content is not kept twice, and the same file can be chosen again
+        name = _short(str(file["name"]))
         with self._lock:
             try:
                 with warnings.catch_warnings(record=True) as said:
                     warnings.simplefilter("always")
                     performance = seeds.uploaded(bytes(file["content"]), name)
             except IttyBittyError as error:
-                self._say(str(error))
+                controls.upload_line.value = pictures.line(str(error), "trouble")
                 return
             self._seeds[name] = performance
-            self._seed.options = list(self._seeds)
-            self._seed.value = name
+            controls.seed.options = list(self._seeds)
+            controls.seed.value = name
             self._chosen()
-            self._say(" ".join(str(warning.message) for warning in said), "note")
-
-    def _show_length(self) -> None:
-        for control, unit in ((self._notes, "notes"), (self._seconds, "seconds")):
-            control.layout.display = "" if self._unit.value == unit else "none"
+            controls.upload_line.value = pictures.line(" ".join(str(warning.message) for warning in said))
 
     def _show_seed(self) -> None:
-        choice, seed = self._models[self._model.value], self._seeds[self._seed.value]
-        self._model_line.value = "" if choice.trained else pictures.line(choice.mend, "trouble")
-        text = (
-            f"{len(seed):,} notes, {seed.end:.0f} s; the model is given its end"
-            if len(seed)
-            else "the model begins by itself"
-        )
-        self._seed_line.value = pictures.line(text)
+        controls, seed = self.controls, self.seed
+        text = f"{count(len(seed), 'note')}, {seed.end:.0f} s; the model is given its end"
+        controls.seed_line.value = pictures.line(text if len(seed) else "the model begins by itself")
+        controls.seed_roll.value = roll(seed) if len(seed) else ""
+        controls.listen.layout.display = "" if len(seed) else "none"
+        controls.listen_line.value = ""
         if not self._takes and self._job is None:
-            self._title.value = f"<h2>Seed</h2>{pictures.line(self._seed.value)}"
-            self._roll.value = pictures.roll(seed, NONE)
+            self._title.value = opening.words(controls.seed.value)
+            self._roll.value = opening.picture(seed)
 
-    def _say(self, text: str, kind: str = "trouble") -> None:
-        self._trouble.value = pictures.line(text, kind)
+    def _hear_seed(self) -> None:
+        """Replaces the button by a player of the seed, which starts by itself."""
+        with self._lock:
+            seed, name = self.seed, self.controls.seed.value
+            try:
+                heard = pictures.sound(audio.render_bytes(seed), f"Listen to the seed {name}", plays=True)
+            except OutputError as error:
+                heard = pictures.line(str(error), "trouble")
+            self.controls.listen.layout.display = "none"
+            self.controls.listen_line.value = heard
 
     def _idle(self) -> None:
-        """What can be pressed now."""
-        self._generate.disabled = self._job is not None or not self._models[self._model.value].trained
-        self._stop.disabled = self._job is None
+        """Enables the buttons that can be pressed now."""
+        self.controls.generate.disabled = self._job is not None
+        self.controls.stop.disabled = self._job is None
 
     # ------------------------------------------------------------------ a take
 
     def _generate_soon(self) -> None:
-        """A press of the button. A browser sends it at once, but a slider's last value only when the one before has been
-        answered: what the page shows must have come before it is read."""
-        if self._generate.disabled:  # a second press, on its way before the button went grey
+        """Generates shortly after the button was pressed.
+
+        A browser sends the press at once, but a slider's last value only when the value before it has been answered. The take
+        must be the one that the page shows, so the controls are read when that value has arrived.
+        """
+        if self.controls.generate.disabled:  # a second press, sent before the button was disabled
             return
-        self._generate.disabled = True
+        self.controls.generate.disabled = True
         threading.Timer(SETTLED, self.generate).start()
 
     def generate(self) -> None:
-        """Plays what the controls stand at; nothing while a take is being played."""
+        """Starts the take that the controls ask for, with a new seed number unless a fixed one is wanted.
+
+        Does nothing while another take is being generated.
+        """
         with self._lock:
             if self._job is not None:
                 return
             try:
+                self.controls.draw_number()
                 request = self.request()
             except IttyBittyError as error:
-                self._say(str(error))
+                self.controls.say(str(error))
                 self._idle()
                 return
-            self._say("")
-            self._job = Job(request, self._shelf.load, self._heard, self._ended)
+            self.controls.say("")
+            self._job = Job(request, lambda place: self._shelf.load(place), self._heard, self._ended)
             self._idle()
-            if self._takes:
-                self._offer_other(self._takes[-1])
-            self._title.value = f"<h2>Take {self._made + 1}</h2>{self._words(request)}"
-            self._roll.value = pictures.roll(request.seed, NONE)
-            self._player.value = ""
-            first_time = "the very first time its fast code is compiled, in about a minute"
-            self._progress.value = pictures.progress(0, f"loading {request.model}; {first_time}")
+            self._show_beginning(request)
             self._job.start()
 
+    def _show_beginning(self, request: Request) -> None:
+        """Shows a take that has no note yet, beside the latest one."""
+        if self._takes:
+            self._offer_other(self._takes[-1])
+        self._title.value = f"<h2>Take {self._made + 1}</h2>{self._words(request)}"
+        self._roll.value = roll(request.seed)
+        self._player.value = self._removed.value = ""
+        first_time = "the very first time, its fast code is compiled too, which takes about a minute"
+        self._progress.value = pictures.progress(0, f"loading {request.model}; {first_time}")
+
     def stop(self) -> None:
-        """Ends the take that is being played; what it has played is kept."""
+        """Ends the current take; the notes that it has are kept."""
         with self._lock:
             if self._job is not None:
                 self._job.stop()
-                self._stop.disabled = True
+                self.controls.stop.disabled = True
 
     def wait(self, seconds: float | None = None) -> None:
-        """Until the take that is being played has ended."""
+        """Waits until the current take has ended, or for at most so many seconds."""
         if (job := self._job) is not None:
             job.join(seconds)
 
@@ -308,20 +251,21 @@ class Playground(widgets.VBox):
             if self._job is not job:
                 return
             asked = job.request
-            count = f"{len(heard.notes):,}"
+            notes = count(len(heard.notes), "note")
             of = (
-                f"{count} of {asked.notes:,} notes"
+                f"{len(heard.notes):,} of {asked.notes:,} notes"
                 if asked.notes
-                else f"{count} notes, {heard.share * asked.seconds:.0f} of {asked.seconds:g} s"
+                else f"{notes}, {heard.share * asked.seconds:.0f} of {asked.seconds:g} s"
             )
             left = "" if heard.left is None else f" · about {max(1, round(heard.left))} s left"
-            self._roll.value = pictures.roll(asked.seed, heard.notes)
+            self._roll.value = roll(asked.seed, heard.notes)
             self._progress.value = pictures.progress(heard.share, of + left)
 
     def _ended(self, job: Job) -> None:
         take, trouble = None, job.trouble
         try:
             if job.result is not None:
+                self.controls.stop.disabled = True  # the music is complete, so nothing is left to stop
                 self._progress.value = pictures.progress(1, "making the sound")
                 take = keep(job, self._made + 1)
             if take is None and not trouble:
@@ -330,19 +274,37 @@ class Playground(widgets.VBox):
                     if job.stopped
                     else "The model played no note; try another seed number."
                 )
-        except Exception as error:  # as in Job: the page must be free again
+        except Exception as error:  # nothing catches what this thread raises, and the page must be usable again
             trouble = f"{type(error).__name__}: {error}"
         with self._lock:
             self._job = None
             if take is not None:
                 self._made += 1
-                self._takes = [*self._takes, take][-TAKES_SHOWN:]
-            self._say(trouble)
+                self._add([take])
+                self._browser.keep(kept.written(take), TAKES_KEPT)
+            self.controls.say(trouble)
             self._show_take()
             self._idle()
 
+    def _add(self, takes: list[Take]) -> None:
+        """Keeps these takes too, and says which earlier ones are removed for them."""
+        every = [*self._takes, *takes]
+        self._takes, removed = every[-TAKES_KEPT:], every[:-TAKES_KEPT]
+        titles, were = " and ".join(take.title for take in removed), "was" if len(removed) == 1 else "were"
+        said = f"{titles} {were} removed: the page keeps {TAKES_KEPT} takes. Download what you want to keep."
+        self._removed.value = pictures.line(said) if removed else ""
+
+    def _restore(self, text: str) -> None:
+        """Takes over the takes that the browser kept while the page was reloaded (JSON)."""
+        with self._lock:
+            if self._takes or self._job is not None or not (takes := kept.read(text, self.controls.choices)):
+                return
+            self._made = takes[-1].number
+            self._add(takes)
+            self._show_take()
+
     def _show_take(self) -> None:
-        """The latest take, or the seed before there is one."""
+        """Shows the latest take, or the seed if there is none."""
         if not self._takes:
             self._progress.value = self._player.value = ""
             self._show_seed()
@@ -352,11 +314,11 @@ class Playground(widgets.VBox):
             beside = self._other_take()
             self._offer_other(beside if beside in self._takes[:-1] else self._takes[-2])
         self._title.value = f"<h2>{take.title}</h2>{self._words(take.request)}"
-        self._roll.value = pictures.roll(take.request.seed, take.new)
-        self._progress.value, self._player.value = self._length_and_sound(take)
+        self._roll.value = _whole(take)
+        self._progress.value, self._player.value = _length_and_sound(take)
 
     def _offer_other(self, chosen: Take) -> None:
-        """Earlier takes to put beside the one on the stage; while one is played all of them are earlier."""
+        """Lists the earlier takes, and shows `chosen` beside the latest; while a take is generated, all others are earlier."""
         earlier = self._takes if self._job is not None else self._takes[:-1]
         if [number for _, number in self._other.options] != [take.number for take in earlier]:
             self._other.options = [(take.title, take.number) for take in earlier]
@@ -372,61 +334,27 @@ class Playground(widgets.VBox):
         if take is None:
             return
         self._other_title.value = self._words(take.request)
-        self._other_roll.value = pictures.roll(take.request.seed, take.new)
-        self._other_progress.value, self._other_player.value = self._length_and_sound(take)
+        self._other_roll.value = _whole(take)
+        self._other_progress.value, self._other_player.value = _length_and_sound(take)
         if self._job is None and len(self._takes) > 1:
             self._title.value = f"<h2>{self._takes[-1].title}</h2>{self._words(self._takes[-1].request)}"
-
-    def _length_and_sound(self, take: Take) -> tuple[str, str]:
-        length = pictures.progress(1, f"{len(take.new):,} new notes, {take.joined.end:.0f} s with the seed")
-        return length, pictures.player(f"itty-bitty-take-{take.number}", take.midi, take.wav, take.trouble)
 
     def _words(self, request: Request) -> str:
         beside = self._other_take()
         other = beside.request.words if beside is not None and beside.request is not request else ()
         return pictures.settings(request.words, other)
 
-    # ------------------------------------------------------------------ the next token
 
-    def _look(self) -> None:
-        """Asks the chosen model what follows the chosen seed, in a thread; what is chosen meanwhile is asked next."""
-        with self._lock:
-            if self._looking is None and self._wanted() is not None:
-                self._looking = threading.Thread(
-                    target=self._look_until_current, name="playground next token", daemon=True
-                )
-                self._looking.start()
+def _whole(take: Take) -> str:
+    return roll(take.request.seed, take.new, take.joined.pedals)
 
-    def _wanted(self) -> tuple | None:
-        choice = self._models[self._model.value]
-        return (choice.place, self._seed.value, id(self._seeds[self._seed.value])) if choice.trained else None
 
-    def _look_until_current(self) -> None:
-        leave_a_core()
-        while True:
-            with self._lock:
-                wanted = self._wanted()
-                if wanted is None or wanted == self._seen:
-                    self._looking = None
-                    return
-                seed = self._seeds[wanted[1]]
-            trouble = ""
-            try:
-                offered = next_token.after(self._shelf.load(wanted[0]), seed)
-            except Exception as error:  # a thread has nobody to raise to
-                offered, trouble = (
-                    None,
-                    str(error) if isinstance(error, IttyBittyError) else f"{type(error).__name__}: {error}",
-                )
-            with self._lock:
-                self._seen, self._offered = wanted, offered
-                if trouble:
-                    self._chances.value = pictures.line(trouble, "trouble")
-                self._show_chances()
+def _length_and_sound(take: Take) -> tuple[str, str]:
+    length = pictures.progress(1, f"{count(len(take.new), 'new note')}, {take.joined.end:.0f} s with the seed")
+    seam = take.seam if len(take.request.seed) else None
+    return length, pictures.player(f"itty-bitty-take-{take.number}", take.midi, take.wav, take.trouble, seam)
 
-    def _show_chances(self) -> None:
-        with self._lock:
-            if self._offered is not None:
-                now = self._temperature.value, self._top_k.value, self._top_p.value
-                said = pictures.line(next_token.sentence(self._offered, *now))
-                self._chances.value = said + pictures.chart(self._offered, *now)
+
+def _short(name: str) -> str:
+    """A long file name without its middle: its beginning tells most, and its end is the ending."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 12]} … {name[-9:]}"

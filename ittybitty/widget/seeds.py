@@ -1,9 +1,9 @@
-"""Seeds that come with the playground: five short pieces written for it, and what an upload becomes.
+"""The seeds of the playground: five short pieces written for it, and the user's own MIDI files.
 
-The pieces are printed music (voices of names and lengths) that `corpora.performer` plays with timing, touch and pedal, so
-that they sound like what the models learnt from. They are ours, and free of any condition.
+The pieces are written as notation (voices of note names and lengths), which `corpora.performer` plays with expressive timing,
+velocity and pedal, so that they resemble the performances that the models were trained on. They may be used freely.
 
-A seed is the last 30 seconds of a file at most, from second 0 on: what the page draws, plays and offers for download is
+Of an uploaded file the seed is at most the last 30 seconds, moved to second 0: the page draws, plays and offers for download
 the same music.
 
 Left out: recording from a keyboard.
@@ -22,17 +22,17 @@ from ..errors import MidiError
 from ..midi import read_midi_bytes
 from ..notes import Performance, between, shift
 
-LARGEST_UPLOAD = 2**20  # bytes: more than any piece of MAESTRO has
-SEED_SECONDS = 30.0  # s of an upload's end
-SEED_NOTES = 1000  # and at most so many notes
-LONGEST_NOTE = 10.0  # s: a string is silent after that
+LARGEST_UPLOAD = 2**20  # bytes: larger than any file of MAESTRO
+SEED_SECONDS = 30.0  # s of an uploaded file that are used, from its end
+SEED_NOTES = 1000  # notes of an uploaded file that are used at most
+LONGEST_NOTE = 10.0  # s: no longer note is audible to its end
 STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 ACCIDENTALS = {"": 0, "s": 1, "b": -1}
 
 
 @dataclass(frozen=True)
 class Printed:
-    """A piece as it is written: voices from high to low, `name:quarters` separated by spaces, bars by |.
+    """A piece in notation: voices from high to low, notes as `name:quarters` separated by spaces, bars by |.
 
     Names are C4 for middle C, Fs4 and Bb3 for F sharp and B flat; + joins a chord, a hyphen is a rest. A length holds
     until another is given.
@@ -105,13 +105,13 @@ def titles() -> list[str]:
 
 @functools.cache
 def piece(title: str) -> Performance:
-    """One of them as it is played, the same each time."""
+    """A performance of the piece with this title, the same each time."""
     printed = next(p for p in PIECES if p.title == title)
     return performer.play(score(printed), printed.tempo, np.random.default_rng(zlib.crc32(title.encode())))
 
 
 def score(printed: Printed) -> performer.Score:
-    """The piece as `performer` reads it; ValueError for a bar that does not add up."""
+    """The piece as `performer` reads it; ValueError for a bar of a wrong length."""
     rows = [row for part, voice in enumerate(printed.voices) for row in _voice(voice, part, printed)]
     notes = np.sort(np.array(rows, performer.SCORE_NOTE), order=("onset", "pitch"))
     bars = np.arange(0, float((notes["onset"] + notes["duration"]).max()), printed.bar)
@@ -137,16 +137,16 @@ def _pitch(name: str) -> int:
 
 
 def uploaded(data: bytes, name: str) -> Performance:
-    """The seed that a MIDI file's content gives; nothing is written. MidiError for one that is too large or not good."""
+    """The seed from the content of a MIDI file. MidiError if it is too large or cannot be read; a warning if it was repaired."""
     if len(data) > LARGEST_UPLOAD:
         raise MidiError(
-            f"{name}: has {len(data) / 2**20:.1f} MiB; a MIDI file of at most {LARGEST_UPLOAD // 2**20} MiB is taken"
+            f"{name}: has {len(data) / 2**20:.1f} MiB; give a MIDI file of at most {LARGEST_UPLOAD // 2**20} MiB"
         )
     return ending(read_midi_bytes(data, name, repair=True))
 
 
 def ending(performance: Performance) -> Performance:
-    """The last 30 seconds, or 1,000 notes, from second 0 on; a note that would sound on for minutes is let go."""
+    """The last 30 seconds, or 1,000 notes if that is less, moved to second 0; notes are at most 10 s long."""
     notes = performance.notes.copy()
     notes["duration"] = np.minimum(notes["duration"], LONGEST_NOTE)
     onsets = notes["onset"]

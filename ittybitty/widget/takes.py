@@ -1,7 +1,7 @@
-"""One take: what was asked for, how it is made in a thread of its own, and what is kept of it.
+"""One take: what was asked for, how it is generated in a thread of its own, and what is kept of it.
 
-A `Job` belongs to one request and tells its owner what it heard; the owner decides what is shown. It can be stopped at
-any moment, and what was played until then is kept. Its errors are those that a user can mend, as one line.
+A `Job` generates the music of one request and reports the notes as they come; its owner decides what is shown. It can be
+stopped at any time, and the notes that were generated until then are kept. An error becomes one line of text.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from ..errors import ConfigError, IttyBittyError, OutputError
 from ..midi import midi_bytes
 from ..notes import NOTE, Note, Performance
 
-NOTES = (50, 2000)  # the lengths that can be asked for
+NOTES = (50, 2000)  # the least and the most new notes that can be asked for
 SECONDS = (5, 300)  # s of new music
-EVERY = 0.25  # s between two pictures
+EVERY = 0.25  # s between two reports of a job
 
 
 @dataclass(frozen=True)
 class Request:
-    """All that decides a take: the same request gives the same music."""
+    """Everything that determines a take: the same request gives the same music."""
 
-    model: str  # as the page names it
-    place: Path  # the weights
+    model: str  # its name in the list of models
+    place: Path  # the folder with its weights
     seed_name: str
     seed: Performance = field(repr=False)
     temperature: float = 0.8
@@ -44,14 +44,14 @@ class Request:
     def __post_init__(self):
         for name, value, (low, high) in (("notes", self.notes, NOTES), ("seconds", self.seconds, SECONDS)):
             if value is not None and not low <= value <= high:
-                raise ConfigError(f"length: {value:g} {name} are not to be had; give {low} to {high:,}")
+                raise ConfigError(f"length: {value:g} {name} is out of range; give {low} to {high:,}")
         if (self.notes is None) == (self.seconds is None):
             raise ConfigError("length: give it in notes or in seconds")
         GenerationConfig(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
     @property
     def words(self) -> tuple[tuple[str, str], ...]:
-        """Settings by name, as a person reads them."""
+        """Pairs of a setting's name and its value, as a person reads them; the name is empty where the value says enough."""
         length = f"{self.notes:,} notes" if self.notes else f"{self.seconds:g} s"
         return (
             ("", self.model), ("", self.seed_name), ("temperature", f"{self.temperature:.2f}"), ("top-k", f"{self.top_k or 'off'}"),
@@ -61,34 +61,56 @@ class Request:
 
 @dataclass(frozen=True)
 class Take:
-    """Music that was made, with the files to keep."""
+    """A finished take, with the files that can be downloaded."""
 
     number: int
     request: Request
     new: np.ndarray = field(repr=False)  # NOTE
     joined: Performance = field(repr=False)
     midi: bytes = field(repr=False)
-    wav: bytes | None = field(repr=False)
     stopped: bool
-    trouble: str  # why there is no sound
 
     @property
     def title(self) -> str:
         return f"Take {self.number}" + (" (stopped)" if self.stopped else "")
 
+    @functools.cached_property
+    def _sound(self) -> tuple[bytes | None, str]:
+        try:
+            return audio.render_bytes(self.joined), ""
+        except OutputError as error:
+            return None, str(error)
+
+    @property
+    def wav(self) -> bytes | None:
+        """The sound as a WAV file, rendered at first use (about a second for a minute of music); None if that fails."""
+        return self._sound[0]
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no sound; empty if there is."""
+        return self._sound[1]
+
+    @property
+    def seam(self) -> float:
+        """Second at which the first new note begins."""
+        return float(self.new["onset"].min())
+
 
 @dataclass(frozen=True)
 class Heard:
-    """What a job has come to."""
+    """What a job reports while it runs."""
 
-    notes: np.ndarray = field(repr=False)  # NOTE, new ones so far
-    share: float  # of the length asked for
-    left: float | None  # s until it is done, once that can be told
+    notes: np.ndarray = field(repr=False)  # NOTE; all new notes so far
+    share: float  # how much of the requested length is done
+    left: float | None  # estimated s until it is done; None at first
 
 
 def leave_a_core() -> None:
-    """This thread computes on all cores but one: the browser that shows and plays the music is busy too, and threads that
-    wait for each other at every token all wait for the one that has to share its core."""
+    """Lets this thread compute on all cores but one, which is left to the browser that shows and plays the music.
+
+    The threads of one model wait for each other at every token, so all would wait for the one that shares its core.
+    """
     import torch
 
     torch.set_num_threads(_threads())
@@ -102,7 +124,7 @@ def _threads() -> int:
 
 
 class Job:
-    """A request being played. `grow` is called from the job's thread several times a second, `end` once, whatever happens."""
+    """Generates a request's music in a thread, which calls `grow` several times a second, and `end` once, whatever happens."""
 
     def __init__(
         self,
@@ -113,6 +135,7 @@ class Job:
     ):
         self.request, self.result, self.trouble = request, None, ""  # result: a Continuation
         self._load, self._grow, self._end = load, grow, end
+        self.cut = False  # whether a stop request ended the music before it was complete
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="playground take", daemon=True)
 
@@ -121,7 +144,7 @@ class Job:
         return self
 
     def stop(self) -> None:
-        """Ends the music at the next note."""
+        """Ends the music at the next token. A take whose notes are complete, and whose sound is being made, stays complete."""
         self._stop.set()
 
     @property
@@ -129,7 +152,7 @@ class Job:
         return self._stop.is_set()
 
     def join(self, seconds: float | None = None) -> None:
-        """Waits for the end."""
+        """Waits until the thread has ended, or for at most so many seconds."""
         self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -142,7 +165,7 @@ class Job:
             self.trouble = str(error)
         except MemoryError:
             self.trouble = "not enough memory for this model; choose a smaller one"
-        except Exception as error:  # a thread has nobody to raise to: the page must say so, and be free again
+        except Exception as error:  # nothing catches what a thread raises, so the page has to show it
             self.trouble = f"{type(error).__name__}: {error}"
         finally:
             self._end(self)
@@ -161,6 +184,7 @@ class Job:
                 share = len(notes) / asked.notes if asked.notes else (notes[-1].onset - start) / asked.seconds
                 left = (now - began) * (1 - share) / share if share > 0.02 else None
                 self._grow(self, Heard(np.array([tuple(n) for n in notes], NOTE), share, left))
+            self.cut = self.stopped and not (asked.notes and len(notes) >= asked.notes)
             return self.stopped
 
         drawn = dict(temperature=asked.temperature, top_k=asked.top_k, top_p=asked.top_p, seed=asked.number)
@@ -168,19 +192,10 @@ class Job:
 
 
 def keep(job: Job, number: int) -> Take | None:
-    """What a finished job leaves, sound included; None where it has no new note."""
+    """The take of a finished job, sound included; None if it has no new note."""
     made = job.result
     if made is None or not len(made.new):
         return None
-    wav, trouble = None, ""
-    try:
-        wav = audio.render_bytes(made.joined)
-    except OutputError as error:
-        trouble = str(error)
-    stopped = job.stopped and not _whole(job)
-    return Take(number, job.request, made.new.notes, made.joined, midi_bytes(made.joined), wav, stopped, trouble)
-
-
-def _whole(job: Job) -> bool:
-    """Whether the music was complete before Stop was pressed."""
-    return bool(job.request.notes) and len(job.result.new) >= job.request.notes
+    take = Take(number, job.request, made.new.notes, made.joined, midi_bytes(made.joined), job.cut)
+    _ = take.wav  # rendered here, in the thread of the job, and not when the page shows it
+    return take

@@ -6,6 +6,8 @@ import base64
 import json
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -16,14 +18,14 @@ import pytest
 import torch
 
 from ittybitty import cli, paths
-from ittybitty.config import preset
+from ittybitty.config import GenerationConfig, preset
 from ittybitty.errors import CheckpointError, ConfigError, MidiError
 from ittybitty.generation import Piano
 from ittybitty.midi import midi_bytes, read_midi_bytes
 from ittybitty.models import PianoHybridModel
 from ittybitty.notes import NOTE, Performance
 from ittybitty.tokenizers import VARIANTS, PianoTokenizer, make_tokenizer
-from ittybitty.widget import models, next_token, pictures, seeds, serve
+from ittybitty.widget import kept, models, next_token, opening, pictures, roll, seeds, serve
 from ittybitty.widget.next_token import NextToken
 from ittybitty.widget.takes import Job, Request, keep
 
@@ -107,14 +109,21 @@ def test_a_bad_upload_is_one_clear_line(data, said):
 # Models
 
 
-def test_shipped_models_come_first_and_rows_without_weights_say_what_makes_them():
+def test_only_models_whose_weights_are_here_are_listed_shipped_ones_first():
     found = models.choices()
-    assert found[0].trained and found[0].place == paths.pretrained_dir() / "tiny"
-    untrained = [choice for choice in found if not choice.trained]
-    assert untrained and found[-len(untrained) :] == untrained
-    for choice in untrained:
-        command = re.search(r"ittybitty (train \S+ --preset tiny --out \S+),", choice.mend)[1]
-        assert cli.build_parser().parse_args(command.split()).verb == "train"
+    assert found[0].place == paths.pretrained_dir() / "tiny"
+    assert all(any(choice.place.rglob("*.safetensors")) for choice in found)
+    assert not [choice for choice in found if "no weights" in choice.label]
+
+
+def test_a_place_without_any_weights_says_what_makes_some(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paths, "pretrained_dir", lambda: tmp_path)
+    monkeypatch.setattr(paths, "run_dirs", list)
+    with pytest.raises(ConfigError) as caught:
+        models.choices()
+    command = re.search(r"ittybitty (train \S+ --preset tiny --out \S+)", str(caught.value))[1]
+    assert cli.build_parser().parse_args(command.split()).verb == "train"
 
 
 def test_run_folders_are_found_and_incomplete_ones_left_out(tmp_path, monkeypatch):
@@ -125,11 +134,8 @@ def test_run_folders_are_found_and_incomplete_ones_left_out(tmp_path, monkeypatc
     shutil.copy(shipped / "config.json", tmp_path / "runs" / "half")
     (tmp_path / "runs" / "odd").mkdir()
     (tmp_path / "runs" / "odd" / "config.json").write_text("[1]")
-    labels = [choice.label for choice in models.choices() if choice.trained]
+    labels = [choice.label for choice in models.choices()]
     assert "runs/mine · mamba" in labels and not [label for label in labels if "half" in label or "odd" in label]
-    header = json.loads((tmp_path / "runs" / "mine" / "config.json").read_text())
-    (tmp_path / "runs" / "mine" / "config.json").write_text(json.dumps({**header, "system": "ssm"}))
-    assert not [choice for choice in models.choices() if choice.label.startswith("ssm · no weights")]
 
 
 def test_loaded_models_are_kept_and_the_oldest_let_go(monkeypatch):
@@ -146,14 +152,18 @@ def test_loaded_models_are_kept_and_the_oldest_let_go(monkeypatch):
 # The next token
 
 
-def offered(*logits: float) -> NextToken:
-    return NextToken(np.array(logits, np.float32), tuple(f"t{i}" for i in range(len(logits))))
+def drawing(temperature: float, top_k: int, top_p: float) -> GenerationConfig:
+    return GenerationConfig(temperature=temperature, top_k=top_k, top_p=top_p)
+
+
+def offered(*logits: float) -> tuple[NextToken]:
+    return (NextToken(np.array(logits, np.float32), tuple(f"t{i}" for i in range(len(logits)))),)
 
 
 def test_shares_are_those_that_sampling_draws_from(piano):
     from ittybitty import sampling
 
-    answer = next_token.after(piano, seeds.piece("Rag in F"))
+    (answer,) = next_token.after(piano, seeds.piece("Rag in F"))
     shares = answer.shares(1.3, 12, 0.9)
     chance = torch.Generator().manual_seed(0)
     drawn = sampling.sample(torch.from_numpy(answer.logits).expand(20_000, -1), chance, 1.3, 12, 0.9).numpy()
@@ -169,31 +179,61 @@ def test_the_next_token_is_asked_for_as_generation_asks(piano):
     for seed in (seeds.piece("Waltz in A minor"), Performance()):
         ids = make_prompt(seed, piano.tokenizer, piano.data).ids
         first = next(generate_tokens(piano.model, piano.tokenizer, ids, GenerationConfig(1, top_k=1)))
-        assert next_token.after(piano, seed).likeliest(1) == [first]
+        assert next_token.after(piano, seed)[0].likeliest(1) == [first]
 
 
 def test_the_sentence_says_what_each_slider_did():
     four = offered(2.0, 1.0, 0.0, -1.0, -np.inf)
-    assert four.allowed == 4 and four.likeliest(9) == [0, 1, 2, 3]
-    plain = next_token.sentence(four, 1.0, 0, 1.0)
+    assert four[0].allowed == 4 and four[0].likeliest(9) == [0, 1, 2, 3]
+    plain = next_token.sentence(four, drawing(1.0, 0, 1.0))
     assert "leaves the likeliest token at 64.4%" in plain and "leaves all 4" in plain and "drawn from 4" in plain
-    assert "lifts the likeliest token from 64.4% to" in next_token.sentence(four, 0.5, 0, 1.0)
-    assert "lowers the likeliest token from 64.4% to" in next_token.sentence(four, 2.0, 0, 1.0)
-    assert "top-k 2 leaves 2 of 4" in next_token.sentence(four, 1.0, 2, 1.0)
-    assert "no choice left" in next_token.sentence(four, 0.1, 0, 0.5)
+    assert "raises the likeliest token from 64.4% to" in next_token.sentence(four, drawing(0.5, 0, 1.0))
+    assert "lowers the likeliest token from 64.4% to" in next_token.sentence(four, drawing(2.0, 0, 1.0))
+    assert "top-k 2 leaves 2 of 4" in next_token.sentence(four, drawing(1.0, 2, 1.0))
+    assert "no choice left" in next_token.sentence(four, drawing(0.1, 0, 0.5))
     assert all(
-        next_token.sentence(four, t, k, p).count(". ") == 0 for t in (0.1, 2.0) for k in (0, 3) for p in (0.01, 1.0)
+        next_token.sentence(four, drawing(t, k, p)).count(". ") == 0
+        for t in (0.1, 2.0)
+        for k in (0, 3)
+        for p in (0.01, 1.0)
     )
+
+
+def test_a_part_of_an_event_with_settings_of_its_own_is_shown_as_it_is_drawn():
+    (plain,) = offered(2.0, 1.0, 0.0, -1.0)
+    answer = tuple(replace(plain, title=title, number=number) for number, title in enumerate(next_token.PARTS))
+    config = replace(drawing(1.0, 0, 1.0), time_temperature=0.1, expression_top_p=0.5)
+    said = next_token.sentence(answer, config)
+    assert "Temperature 0.10 raises the likeliest moment from 64.4% to 100.00%" in said
+    assert "what from 4 of 4, how long from 1 of 4, how loud from 1 of 4" in said
+    assert pictures.chart(answer, config).count(">cut<") == 6
 
 
 def test_tokens_are_spelt_for_musicians(piano):
     tokenizer = piano.tokenizer
     names = {name: id for id, name in enumerate(tokenizer.vocabulary.names)}
     assert next_token.spelt(tokenizer, names["Pitch_61"]) == "C♯4"
-    assert next_token.spelt(tokenizer, names["Duration_1.12.24"]) == "0.75 s"
+    assert next_token.spelt(tokenizer, names["Duration_1.12.24"]) == "held 0.75 s"
     assert next_token.spelt(tokenizer, names["Bar_None"]) == "bar"
     assert next_token.spelt(tokenizer, tokenizer.bos_id) == "start"
     assert all(next_token.spelt(tokenizer, id) for id in range(tokenizer.vocab_size))
+
+
+def test_a_model_of_events_answers_attribute_by_attribute_in_a_musicians_words():
+    """Of the shipped model: when, what, how long and how loud, each given what is likeliest before it."""
+    piano, seed = Piano.load("tiny"), seeds.piece("Rag in F")
+    answer = next_token.after(piano, seed)
+    assert [part.title for part in answer] == list(next_token.PARTS) and answer[0].given == ""
+    when, what, length, loud = ([part.names[id] for id in part.likeliest(200)] for part in answer)
+    assert all(re.fullmatch(r"next note (at the same time|\d+\.\d\d s later)", name) for name in when)
+    assert all(re.fullmatch(r"[A-G][♯♭]?\d|pedal (up|down)", name) for name in what)
+    assert all(re.fullmatch(r"held \d+\.\d\d s", name) for name in length)
+    assert all(re.fullmatch(r"(p{1,3}|mp|mf|f{1,3}) \(velocity \d+\)", name) for name in loud)
+    assert length[0] not in answer[3].given or answer[3].given.startswith(f"if {when[0]}, ")
+    said = next_token.sentence(answer, drawing(0.5, 3, 1.0))
+    assert "what from 3 of" in said and said.count(". ") == 0
+    drawn = pictures.chart(answer, drawing(1.0, 1, 1.0))
+    assert drawn.count("<h3>") == 4 and sound(drawn) and drawn.count(">cut<") == 4 * (pictures.ROWS_OF_A_PART - 1)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -236,25 +276,40 @@ def sound(html: str) -> bool:
 
 def test_a_roll_has_a_stroke_a_note_in_two_colours(performance):
     new = Performance.of((9 + i * 0.1, 0.1, 110 - i, 1 + 6 * i) for i in range(20)).notes
-    drawn = pictures.roll(performance, new)
+    drawn = roll.roll(performance, new)
     paths_of = {kind: re.findall(rf'class="ib-{kind} ib-v\d" d="([^"]*)"', drawn) for kind in ("seed", "new")}
     assert {kind: "".join(found).count("M") for kind, found in paths_of.items()} == {
         "seed": len(performance),
         "new": 20,
     } and sound(drawn)
-    assert "20 new notes" in drawn and len(set(re.findall(r'class="ib-new (ib-v\d)"', drawn))) == pictures.LOUDNESSES
+    assert "20 new notes" in drawn and len(set(re.findall(r'class="ib-new (ib-v\d)"', drawn))) == roll.LOUDNESSES
     heights = [float(y) for y in re.findall(r"M[\d.]+ (-?[\d.]+)h", drawn)]
     assert min(heights) >= 0 and max(heights) <= int(re.search(r'viewBox="0 0 1000 (\d+)"', drawn)[1])
 
 
 def test_a_roll_of_nothing_and_of_two_thousand_notes_are_pictures():
-    assert sound(pictures.roll(Performance(), np.empty(0, NOTE)))
+    assert sound(roll.roll(Performance(), np.empty(0, NOTE)))
     many = Performance.of((0.1 * i, 0.2, 30 + i % 60, 64) for i in range(2000)).notes
-    assert len(pictures.roll(Performance(), many)) < 60_000
+    assert len(roll.roll(Performance(), many)) < 60_000
+
+
+def test_the_pedal_has_a_lane_of_its_own_in_two_colours():
+    seed = Performance.of([(0.0, 1.0, 60, 80), (1.0, 1.0, 64, 80)], [(0.0, 0.9), (1.0, 0.5)])
+    new = Performance.of([(2.0, 1.0, 60, 80)]).notes
+    pedals = Performance.of([], [(0.0, 0.9), (1.0, 0.5), (2.5, 0.5)]).pedals
+    drawn = roll.roll(seed, new, pedals)
+    lane = drawn[drawn.index('class="ib-pedal"') :]
+    found = {kind: re.search(rf'class="ib-{kind}" d="([^"]*)"', lane)[1] for kind in ("seed", "new")}
+    assert {kind: path.count("M") for kind, path in found.items()} == {"seed": 2, "new": 1} and sound(drawn)
+    assert float(found["new"][1:].split()[0]) == pytest.approx(1000 * 2.5 / 4, abs=0.1)  # a roll has 4 s at least
+    assert "pedal pressed 3 times" in drawn and "1 new note," in drawn
+    assert roll.roll(seed).count("pedal pressed 2 times") == 1
 
 
 def test_the_chart_shows_what_is_cut():
-    drawn = pictures.chart(NextToken(np.array([2.0, 1.0, 0.0], np.float32), ("<b>", "two", "three")), 1.0, 2, 1.0)
+    drawn = pictures.chart(
+        (NextToken(np.array([2.0, 1.0, 0.0], np.float32), ("<b>", "two", "three")),), drawing(1.0, 2, 1.0)
+    )
     assert drawn.count("<li") == 3 and drawn.count(">cut<") == 1 and "&lt;b&gt;" in drawn and sound(drawn)
 
 
@@ -337,6 +392,39 @@ def test_stop_keeps_what_was_played(piano, monkeypatch):
     assert 20 <= len(take.new) < 200 and take.stopped and take.title == "Take 1 (stopped)"
 
 
+@pytest.mark.parametrize("asked", [request(), request(notes=None, seconds=5.0)])
+def test_a_complete_take_stays_complete_when_stop_is_pressed_while_its_sound_is_made(piano, asked):
+    job = play(piano, asked)
+    job.stop()
+    take = keep(job, 1)
+    assert not take.stopped and take.title == "Take 1"
+
+
+def test_a_take_comes_back_from_text_as_it_was(piano):
+    for number, asked in enumerate(
+        (request(temperature=1.1, number=5), request(seed_name="Nothing", seed=Performance()))
+    ):
+        take = keep(play(piano, asked), number + 1)
+        (back,) = kept.read(f"[{kept.written(take)}]", [models.Choice("test · hybrid", asked.place, "hybrid")])
+        assert (back.title, back.request.words, back.midi) == (take.title, take.request.words, take.midi)
+        assert back.request.place == asked.place and len(back.request.seed) == len(asked.seed)
+        assert np.array_equal(back.new["pitch"], take.new["pitch"]) and back.wav[:4] == b"RIFF"
+        assert np.abs(back.new["onset"] - take.new["onset"]).max() < 0.002
+
+
+@pytest.mark.parametrize("change", ["", "{", "1", "[1]", "[{}]", '[{"take": 1}]', "[" * 10_000, None])
+def test_what_is_no_take_is_passed_over(piano, change):
+    take = keep(play(piano, request()), 1)
+    good = json.loads(kept.written(take))
+    if change is not None:
+        assert kept.read(change, []) == []
+        return
+    for name, bad in (("take", "1"), ("stopped", 1), ("joined", "??"), ("new", "AAAA"), ("notes", 7), ("temperature", None),
+                      ("model", 5), ("seed_name", None), ("number", "x")):  # fmt: skip
+        assert kept.read(json.dumps([{**good, name: bad}]), []) == [], name
+    assert [take.number for take in kept.read(json.dumps([{**good, "take": 2}, good]), [])] == [1, 2]
+
+
 @pytest.mark.parametrize(
     "error, said",
     [
@@ -357,27 +445,43 @@ def test_trouble_in_the_thread_is_one_line_and_always_ends(error, said):
 # The page
 
 
+def plain_page() -> Playground:
+    """A page with 50 notes a take, sampled as GenerationConfig says, from the seed number 1."""
+    made, usual = Playground(), GenerationConfig()
+    controls = made.controls
+    controls.notes.value, controls.number.value = 50, 1  # a number that is typed stays
+    controls.temperature.value, controls.top_k.value, controls.top_p.value = usual.temperature, usual.top_k, usual.top_p
+    return made
+
+
 @pytest.fixture
 def page(piano, monkeypatch):
     monkeypatch.setattr(models.Shelf, "load", lambda self, place: piano)
-    made = Playground()
-    made._notes.value = 50
+    made = plain_page()
+    made.begin()
     yield made
     made.stop()
     made.wait(30)
 
 
+def sliders(page) -> tuple[float, int, float]:
+    sampling = page.controls.sampling
+    return sampling.temperature, sampling.top_k, sampling.top_p
+
+
 def settled(page) -> None:
     end = time.monotonic() + 30
-    while (page.busy or page._looking is not None) and time.monotonic() < end:
+    while (page.busy or page.chances.busy) and time.monotonic() < end:
         time.sleep(0.01)
-    assert not page.busy and page._looking is None
+    assert not page.busy and not page.chances.busy
 
 
 def test_the_page_begins_with_a_seed_and_its_chances(page):
     settled(page)
-    assert "ib-seed" in page._roll.value and "ib-new" not in page._roll.value and "Temperature" in page._chances.value
-    assert page._stop.disabled and not page._generate.disabled and page.takes == ()
+    assert (
+        "ib-seed" in page._roll.value and "ib-new" not in page._roll.value and "Temperature" in page.chances.shown.value
+    )
+    assert page.controls.stop.disabled and not page.controls.generate.disabled and page.takes == ()
 
 
 def test_generate_twice_makes_one_take_and_stop_ends_it(page, piano, monkeypatch):
@@ -385,43 +489,48 @@ def test_generate_twice_makes_one_take_and_stop_ends_it(page, piano, monkeypatch
     monkeypatch.setattr(models.Shelf, "load", lambda self, place: hold.wait(20) and piano)
     page.generate()
     page.generate()
-    assert page.busy and page._generate.disabled and not page._stop.disabled
+    assert page.busy and page.controls.generate.disabled and not page.controls.stop.disabled
     page.stop()
     hold.set()
     settled(page)
-    assert page.takes == () and "Stopped before the first note" in page._trouble.value and not page._generate.disabled
+    assert (
+        page.takes == ()
+        and "Stopped before the first note" in page.controls.trouble.value
+        and not page.controls.generate.disabled
+    )
     page.generate()
     settled(page)
-    assert len(page.takes) == 1 and "<audio" in page._player.value and page._trouble.value == ""
+    assert len(page.takes) == 1 and "<audio" in page._player.value and page.controls.trouble.value == ""
 
 
 def test_a_press_reads_what_the_controls_say_a_moment_later_and_a_second_press_starts_nothing(page):
     settled(page)
-    page._generate.click()
-    page._notes.value = 60  # the browser's last word, which the press overtook
-    page._generate.click()
+    page.controls.generate.click()
+    page.controls.notes.value = 60  # the browser's last word, which the press overtook
+    page.controls.generate.click()
     end = time.monotonic() + 60
     while not page.takes and time.monotonic() < end:
         time.sleep(0.01)
     settled(page)
-    page._generate.disabled = True
-    page._generate.click()  # came too late: the button was grey already
+    page.controls.generate.disabled = True
+    page.controls.generate.click()  # came too late: the button was grey already
     time.sleep(2 * SETTLED)
     assert not page.busy and [take.request.notes for take in page.takes] == [60]
 
 
 def test_two_takes_stand_side_by_side_and_the_difference_is_marked(page):
+    usual = page.controls.temperature.value
     page.generate()
     settled(page)
     assert page._beside.layout.display == "none"
-    page._temperature.value = 1.5
+    page.controls.temperature.value = 1.5
     page.generate()
     settled(page)
     first, second = page.takes
     assert page._beside.layout.display == "" and page._other.value == first.number
     assert "<b>temperature 1.50</b>" in page._title.value and not np.array_equal(first.new, second.new)
     assert [title for title, _ in page._other.options] == ["Take 1"]
-    page._temperature.value = 0.8
+    page.controls.temperature.value = usual
     page.generate()
     settled(page)
     assert np.array_equal(page.takes[-1].new, first.new) and page._other.value == second.number
@@ -433,23 +542,108 @@ def test_what_is_chosen_while_a_take_is_played_is_for_the_next_one(page, piano, 
     hold = threading.Event()
     monkeypatch.setattr(models.Shelf, "load", lambda self, place: hold.wait(20) and piano)
     page.generate()
-    page._seed.value = "Chorale in G"
-    page._temperature.value = 2.0
+    page.controls.seed.value = "Chorale in G"
+    page.controls.temperature.value = 2.0
     hold.set()
     settled(page)
     (take,) = page.takes
-    assert take.request.seed_name != "Chorale in G" and take.request.temperature == 0.8
+    assert take.request.seed_name != "Chorale in G" and take.request.temperature < 2.0
     assert take.joined.notes["pitch"][:3].tolist() == take.request.seed.notes["pitch"][:3].tolist()
 
 
-def test_a_model_without_weights_cannot_be_played(page):
-    untrained = next(i for i, choice in enumerate(page._models) if not choice.trained)
-    page._model.value = untrained
-    assert page._generate.disabled and "has not been trained here" in page._model_line.value
+def test_each_take_has_a_seed_number_of_its_own_unless_one_was_typed(page):
+    numbers = iter([111, 222, 333])
+    page.controls.fresh.value = True
+    page._job = None
+    import ittybitty.widget.controls as controls
+
+    drawn, controls.secrets.randbelow = controls.secrets.randbelow, lambda limit: next(numbers)
+    try:
+        for number in (111, 222):
+            page.generate()
+            assert page.controls.number.value == number and page.controls.fresh.value
+            settled(page)
+    finally:
+        controls.secrets.randbelow = drawn
+    first, second = page.takes
+    assert not np.array_equal(first.new, second.new) and "seed number 222" in page._title.value
+    page.controls.number.value = 111
+    assert not page.controls.fresh.value
     page.generate()
-    assert not page.busy and page.takes == () and "has not been trained here" in page._trouble.value
-    page._model.value = 0
-    assert not page._generate.disabled and page._trouble.value == "" and page._model_line.value == ""
+    settled(page)
+    assert np.array_equal(page.takes[-1].new, first.new)
+
+
+def test_a_new_seed_is_drawn_and_can_be_heard_after_the_first_take_too(page):
+    page.generate()
+    settled(page)
+    before = page.controls.seed_roll.value
+    page.controls.seed.value = "Chorale in G"
+    assert (
+        page.controls.seed_roll.value != before
+        and f"{len(seeds.piece('Chorale in G'))} notes" in page.controls.seed_roll.value
+    )
+    page.controls.listen.click()
+    assert "<audio" in page.controls.listen_line.value and "autoplay" in page.controls.listen_line.value
+    page.controls.seed.value = "Rag in F"
+    assert page.controls.listen_line.value == "" and page.controls.listen.layout.display == ""
+
+
+def test_the_answer_of_another_model_or_seed_never_stays(page, piano, monkeypatch):
+    settled(page)
+    assert "ib-chart" in page.chances.shown.value
+    hold = threading.Event()
+
+    def refuse(self, place):
+        hold.wait(20)
+        raise CheckpointError("runs/x: damaged; train it again")
+
+    monkeypatch.setattr(models.Shelf, "load", refuse)
+    page.controls.model.value = 1
+    assert "ib-chart" not in page.chances.shown.value and "Asking tiny-remi" in page.chances.shown.value
+    hold.set()
+    settled(page)
+    page.controls.temperature.value = 1.7
+    assert "runs/x: damaged" in page.chances.shown.value and "ib-chart" not in page.chances.shown.value
+
+
+def test_sliders_follow_the_model_unless_they_were_moved(piano, monkeypatch):
+    monkeypatch.setattr(models.Shelf, "load", lambda self, place: piano)
+    usual = models.systems.sampling
+    careful = GenerationConfig(temperature=0.5, top_k=7, top_p=0.5)
+    monkeypatch.setattr(models.systems, "sampling", lambda name: careful if name == "mamba" else usual(name))
+    page = Playground()
+    started = page.controls.choice.sampling
+    assert sliders(page) == (started.temperature, started.top_k, started.top_p)
+    page.controls.top_k.value = 33
+    page.controls.model.value = next(i for i, choice in enumerate(page.controls.choices) if choice.system == "mamba")
+    assert sliders(page) == (0.5, 33, 0.5)
+
+
+def test_a_reloaded_page_has_its_takes_again(page, piano, monkeypatch):
+    monkeypatch.setattr(models.Shelf, "load", lambda self, place: piano)
+    said = []
+    monkeypatch.setattr(page._browser, "keep", lambda take, most: said.append(take))
+    for _ in range(2):
+        page.generate()
+        settled(page)
+    again = Playground()
+    again._browser._back.value = f"[{','.join(said)}]"
+    assert [take.title for take in again.takes] == ["Take 1", "Take 2"] and "Take 2" in again._title.value
+    assert again.takes[1].midi == page.takes[1].midi and again._other.value == 1 and "<audio" in again._player.value
+    again._browser._back.value = "[]"
+    assert len(again.takes) == 2
+
+
+def test_the_page_is_there_before_torch_and_loads_its_model_when_a_browser_says_so():
+    program = (
+        "import sys, time; from ittybitty.widget import Playground, page; page.UNSEEN = 600; made = Playground()\n"
+        "assert 'torch' not in sys.modules and 'ib-seed' in made._roll.value and not made.controls.generate.disabled\n"
+        "made._browser._ping.click(); end = time.monotonic() + 120\n"
+        "while 'ib-chart' not in made.chances.shown.value and time.monotonic() < end: time.sleep(0.05)\n"
+        "assert 'torch' in sys.modules and made._browser._answer.value == '1', made.chances.shown.value"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def upload(page, name: str, content: bytes) -> None:
@@ -458,12 +652,16 @@ def upload(page, name: str, content: bytes) -> None:
 
 def test_an_upload_becomes_the_seed_and_a_bad_one_changes_nothing(page, performance):
     upload(page, "mine.mid", midi_bytes(performance))
-    assert page._seed.value == "mine.mid" and len(page.request().seed) == len(performance) and page._trouble.value == ""
+    assert page.controls.seed.value == "mine.mid" and len(page.request().seed) == len(performance)
+    assert page.controls.upload_line.value == ""
     upload(page, "<script>.mid", b"nonsense")
-    assert page._seed.value == "mine.mid" and "&lt;script&gt;.mid: is not a MIDI file" in page._trouble.value
+    assert (
+        page.controls.seed.value == "mine.mid"
+        and "&lt;script&gt;.mid: is not a MIDI file" in page.controls.upload_line.value
+    )
     low = Performance.of([(0.0, 1.0, 12, 80), (1.0, 1.0, 60, 80)])
     upload(page, "low.mid", midi_bytes(low))
-    assert page._seed.value == "low.mid" and "lie off the piano" in page._trouble.value
+    assert page.controls.seed.value == "low.mid" and "lie off the piano" in page.controls.upload_line.value
 
 
 def test_two_uploads_of_one_name_are_two_seeds_of_which_the_last_is_played(page, performance):
@@ -471,6 +669,12 @@ def test_two_uploads_of_one_name_are_two_seeds_of_which_the_last_is_played(page,
     upload(page, "mine.mid", midi_bytes(Performance.of([(0.0, 1.0, 60, 80), (1.0, 1.0, 62, 80)])))
     settled(page)
     assert len(page.request().seed) == 2 and "2 notes" in page._roll.value
+
+
+def test_the_front_of_a_long_file_name_is_kept(page, performance):
+    upload(page, f"Sonata no. 14, first movement {'very ' * 20}long.mid", midi_bytes(performance))
+    shown = page.controls.seed.value
+    assert shown.startswith("Sonata no. 14, first movement") and shown.endswith("long.mid") and len(shown) <= 60
 
 
 def test_a_damaged_model_leaves_the_last_take_where_it_was(page, monkeypatch):
@@ -487,25 +691,26 @@ def test_a_damaged_model_leaves_the_last_take_where_it_was(page, monkeypatch):
     assert (
         len(page.takes) == 1
         and page._roll.value == shown
-        and "runs/x: damaged" in page._trouble.value
-        and not page._generate.disabled
+        and "runs/x: damaged" in page.controls.trouble.value
+        and not page.controls.generate.disabled
     )
 
 
 def test_only_so_many_takes_are_kept(page, monkeypatch):
-    monkeypatch.setattr("ittybitty.widget.page.TAKES_SHOWN", 2)
+    monkeypatch.setattr("ittybitty.widget.page.TAKES_KEPT", 2)
     for number in range(4):
-        page._number.value = number
+        page.controls.number.value = number
         page.generate()
         settled(page)
     assert [take.number for take in page.takes] == [3, 4] and page._other.value == 3
+    assert "Take 2 was removed: the page keeps 2 takes" in page._removed.value
 
 
 def test_two_pages_do_not_share_anything(piano, monkeypatch):
     monkeypatch.setattr(models.Shelf, "load", lambda self, place: piano)
-    one, two = Playground(), Playground()
+    one, two = plain_page(), plain_page()
     for made, number in ((one, 1), (two, 2)):
-        made._notes.value, made._number.value = 50, number
+        made.controls.notes.value, made.controls.number.value = 50, number
         made.generate()
     settled(one)
     settled(two)
@@ -554,6 +759,12 @@ def test_the_page_leaves_out_what_is_for_the_notebook_only():
         cell for cell in left if "kaggle.com" in cell.source
     ]
     assert all(cell.cell_type == "code" for cell in left)
+
+
+def test_the_first_sight_is_the_page_and_not_a_spinner():
+    shown = opening.first_sight()
+    assert "<h1>Itty Bitty playground</h1>" in shown and 'class="ib-seed' in shown and 'role="status"' in shown
+    assert shown == serve.settings("127.0.0.1", 1234, False)["VoilaConfiguration"]["resources"]["first_sight"]
 
 
 def test_the_template_names_no_other_place():
