@@ -102,36 +102,50 @@ def steps() -> Iterator[str]:
     nano = dataclasses.replace(SCALE_PRESETS["nano"]["model"], vocab_size=61, pattern="MF MFA M")
     nano = dataclasses.replace(nano, attn_window=8, attn_stride=4, attn_reach=16)
     changes = [{}, dict(d_model=44, d_ff=51), dict(d_state=5, d_conv=2), dict(d_conv=1, dt_rank=1), dict(d_state=1)]
-    for change, precision, batch in itertools.product(changes, decode.PRECISIONS, (1, 3, 5)):
+    for change, kind, batch in itertools.product(changes, KINDS, (1, 3, 5)):
         torch.manual_seed(0)
-        model = PianoHybridModel(dataclasses.replace(nano, **change)).eval()
-        truth = model if precision == "float32" else decode.quantized(model)
-        fast = decode.decoder(model, precision)
+        fast, truth = _decoder_and_truth(PianoHybridModel(dataclasses.replace(nano, **change)).eval(), kind)
         state, expected = fast.init_state(batch), truth.init_state(batch)
         with torch.no_grad():
+            for length in (1, 70):
+                ids = torch.randint(0, 61, (batch, length))
+                compare([fast.prefill(ids, state)], [truth.prefill(ids, expected)], torch.float32)
             for ids in torch.randint(0, 61, (24, batch)):
                 compare([fast.step(ids, state)], [truth.step(ids, expected)], torch.float32)
-        yield f"decoder of {precision} for {batch} pieces with {change}"
+        yield f"decoder of {kind} for {batch} pieces with {change}"
+
+
+KINDS = ("float32", "float16", "int8")  # of weights
+
+
+def _decoder_and_truth(model, kind: str):
+    """A decoder that keeps weights of this kind, and a PyTorch model with exactly these weights."""
+    if kind == "float16":
+        for parameter in model.parameters():
+            parameter.data = parameter.data.half().float()
+    precision = "int8" if kind == "int8" else "float32"
+    return decode.decoder(model, precision), decode.quantized(model) if kind == "int8" else model
 
 
 def events() -> Iterator[str]:
     """Whole events and single ids, held to the model's own step."""
     configs = systems.build("notes-hybrid", "nano")
     small = dict(pattern="MF MFA M", attn_window=8, attn_stride=4, attn_reach=16)
-    for change, precision in itertools.product([{}, dict(d_model=44, d_ff=51, n_heads=2)], decode.PRECISIONS):
+    for change, kind in itertools.product([{}, dict(d_model=44, d_ff=51, n_heads=2)], KINDS):
         torch.manual_seed(0)
         model = systems.build_model(
             {**configs, "model": dataclasses.replace(configs["model"], **small, **change)}
         ).eval()
         for parameter in model.parameters():
             parameter.data.add_(0.1 * torch.randn_like(parameter))
-        fast, truth = decode.decoder(model, precision), model if precision == "float32" else decode.quantized(model)
+        fast, truth = _decoder_and_truth(model, kind)
         state, expected = fast.init_state(1), truth.init_state(1)
         grammar = make_tokenizer("notes").grammar()
         rules = grammar.start([BOS])
         choice = Choice(grammar.times, 20, True, False, top_k=(0, 5, 0, 1), top_p=(1.0, 0.5, 0.9, 1.0))
         with torch.no_grad():
-            compare([fast.step(torch.tensor([BOS]), state)], [truth.step(torch.tensor([BOS]), expected)], torch.float32)
+            for ids in (torch.tensor([[BOS]]), torch.randint(4, 260, (1, 4 * 70))):
+                compare([fast.prefill(ids, state)], [truth.prefill(ids, expected)], torch.float32)
             for event in itertools.islice(fast.events(state, rules, choice, Chance(0)), 40):
                 for id in event.ids:
                     logits = truth.step(torch.tensor([id]), expected)
@@ -140,7 +154,7 @@ def events() -> Iterator[str]:
                 [expected.h, logits[0, 3:][: fast._heads[0].out.rows]],
                 torch.float32,
             )
-        yield f"events of {precision} with {change}"
+        yield f"events of {kind} with {change}"
 
 
 class Separate(list):
