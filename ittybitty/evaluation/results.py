@@ -78,7 +78,7 @@ def provenance(ran_on: Mapping | None = None) -> dict:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        **(ran_on or {"device": devices.title(torch.device("cpu"))}),
+        **(ran_on or {"device": devices.title(torch.device("cpu")), "threads": torch.get_num_threads()}),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "torch": torch.__version__,

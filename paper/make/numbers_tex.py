@@ -278,6 +278,9 @@ def _factors(results: Mapping) -> Iterator[Number]:
     sizes = [run["parameters"] for run in runs]
     size = f"{sum(sizes) / len(sizes) / 1e6:.1f} million" if sizes else "about a million"
     yield Number("FactorsParameters", size, f"{experiment}_*.json")
+    full = results["recipes"]["factors"].rows
+    yield Number("FactorsPlanned", f"{len(full)}", "../experiments/factors.yaml")
+    yield Number("FactorsDone", f"{len(records(results, 'factors'))}", "factors_*.json")
     adamw, muon = (f"factors_small_notes-{optimizer}-hybrid" for optimizer in ("adamw", "muon"))
     for name, row in (("FactorsAdamw", adamw), ("FactorsMuon", muon)):
         yield Number(name, f"{results[row]['bits_per_note']:.2f}", f"{row}.json")

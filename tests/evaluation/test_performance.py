@@ -11,7 +11,7 @@ import torch
 from conftest import make_maestro
 from ittybitty import checkpoint, evaluation, experiments, open_corpus, systems
 from ittybitty.cli import main
-from ittybitty.corpora import Piece
+from ittybitty.corpora import Corpus, Piece
 from ittybitty.evaluation import performance as encoding
 from ittybitty.notes import Performance
 from ittybitty.tokenizers import make_tokenizer
@@ -192,6 +192,14 @@ def recipe_settings() -> dict:
         for key, value in row.settings["set"].items()
         if key.startswith(("model.events", "model.vocab", "data.tok"))
     }
+
+
+def test_a_count_says_on_what_and_with_how_many_threads_it_was_made(tmp_path):
+    piece = Piece("a", "", "", "test", source=lambda: random_performance(1))
+    corpus = Corpus("one", "", (piece,), "")
+    made = evaluation.record(encoding.count(corpus, "test", progress=False), tmp_path / "r.json")
+    assert made["tokens_per_note"] == encoding.token_count(random_performance(1))["tokens"] / made["notes"]
+    assert made["provenance"]["threads"] == torch.get_num_threads() and made["provenance"]["device"].startswith("CPU")
 
 
 def test_the_recipe_has_the_sizes_of_the_encoding():
