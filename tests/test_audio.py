@@ -41,7 +41,7 @@ def level(performance, start=0.0, end=None, rate=11_025):
     ],
     ids=["soft", "loud", "out_of_range", "piece"],
 )
-def test_never_silent_never_clipped(performance, tmp_path):
+def test_a_written_file_is_neither_silent_nor_clipped(performance, tmp_path):
     measured = audio.write_wav(performance, tmp_path / "out.wav", 22_050)
     samples, rate = samples_of(str(tmp_path / "out.wav"))
     peak = 20 * np.log10(np.abs(samples.astype(int)).max() / 32768)
@@ -52,7 +52,7 @@ def test_never_silent_never_clipped(performance, tmp_path):
 
 
 @pytest.mark.parametrize("wanted, bound", [(0.0, -1.0), (-60.0, -20.0), (-9.0, -9.0)])
-def test_no_sample_lies_above_the_peak(wanted, bound, tmp_path):
+def test_no_sample_exceeds_the_peak(wanted, bound, tmp_path):
     measured = audio.write_wav(piece(30), tmp_path / "a.wav", 11_025, loudness=-14, peak_dbfs=wanted)
     assert measured["peak_dbfs"] <= bound + 0.01
 

@@ -21,20 +21,20 @@ def cards(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda place=None: f"Card {getattr(place, 'index', None)}")
 
 
-def test_auto_is_the_first_card_or_the_cpu(cards, monkeypatch):
+def test_auto_is_the_first_gpu_or_the_cpu(cards, monkeypatch):
     assert devices.device("auto") == devices.device("cuda") == torch.device("cuda", 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert devices.device("auto") == torch.device("cpu")
 
 
-def test_a_card_is_taken_by_its_number(cards):
+def test_a_gpu_is_chosen_by_its_number(cards):
     assert devices.device("cuda:1") == torch.device("cuda", 1) and devices.device("cuda") == torch.device("cuda", 0)
     with pytest.raises(ConfigError, match="'cuda:2' is not here.*cuda:0 to cuda:1"):
         devices.device("cuda:2")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "mps", "meta", ""])
-def test_a_name_that_means_nothing_is_refused(name):
+def test_an_unknown_device_is_refused(name):
     with pytest.raises(ConfigError, match="auto, cpu, cuda or cuda:N"):
         devices.device(name)
 
@@ -53,7 +53,7 @@ def test_a_name_that_means_nothing_is_refused(name):
     ],
     ids=" ".join,
 )
-def test_every_verb_that_runs_a_model_refuses_a_missing_card_in_one_line(
+def test_every_verb_that_runs_a_model_refuses_a_missing_gpu_in_one_line(
     words, midi_file, monkeypatch, tmp_path, capsys
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -64,7 +64,7 @@ def test_every_verb_that_runs_a_model_refuses_a_missing_card_in_one_line(
     assert len(said.splitlines()) == 1 and ("'cuda' is not here" in said or "CPU alone" in said)
 
 
-def test_a_record_names_the_cpu_where_a_model_ran_on_it_beside_a_card(cards, tmp_path):
+def test_a_record_names_the_cpu_if_a_model_ran_there_beside_a_gpu(cards, tmp_path):
     loaded = checkpoint.load("tiny")  # the usual device of generation
     ran = devices.ran_on(loaded.model)
     assert (

@@ -172,7 +172,7 @@ def test_results_are_read_from_the_run_or_a_file(run, results, tmp_path):
     assert all("21.457" in (tmp_path / name / "README.md").read_text() for name in ("one", "two", "three"))
 
 
-def test_a_card_tells_no_figures_of_other_weights(run, results, tmp_path):
+def test_a_card_shows_no_figures_of_other_weights(run, results, tmp_path):
     for other in ({**results, "weights_hash": "0" * 16}, RESULTS):
         with pytest.raises(CheckpointError, match="other weights"):
             export(run, tmp_path / "hub", other)
@@ -221,7 +221,7 @@ def test_what_no_export_wrote_is_kept(run, tmp_path, file):
     "place, word",
     [("file/hub", "cannot be written"), ("file", "is a file"), ("run", "run itself"), (".", "holds the run")],
 )
-def test_wrong_places_are_named(run, tmp_path, place, word):
+def test_outputs_at_wrong_paths_are_refused_by_name(run, tmp_path, place, word):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match=word):
         export(run, tmp_path / place)

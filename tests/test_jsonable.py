@@ -25,10 +25,10 @@ from ittybitty.jsonable import jsonable
         ("text", "text"),
     ],
 )
-def test_a_value_becomes_what_json_has(value, plain):
+def test_every_value_becomes_a_type_of_json(value, plain):
     assert jsonable(value) == plain
     assert json.loads(json.dumps(jsonable(value), allow_nan=False)) == plain
 
 
-def test_true_stays_true_and_is_no_number():
+def test_true_stays_true_and_does_not_become_a_number():
     assert jsonable({"complete": np.bool_(True), "one": np.int64(1)})["complete"] is True

@@ -15,12 +15,12 @@ def piece(notes=200, seed=0):
     )
 
 
-def test_nothing_changed_is_no_error():
+def test_an_unchanged_performance_has_no_error():
     error = metrics.round_trip_error(piece(), piece())
     assert error == {"onset_error_ms": 0, "duration_error_ms": 0, "velocity_error": 0, "notes_lost": 0, "notes": 200}
 
 
-def test_round_trip_error_is_what_was_done():
+def test_round_trip_error_measures_a_known_change():
     rng = np.random.default_rng(1)
     original, notes = piece(), piece().notes.copy()
     notes["onset"] += rng.choice([-0.004, 0.004], 200)
@@ -38,7 +38,7 @@ def test_lost_notes_are_counted_and_do_not_shift_the_others(lost):
     assert error["notes_lost"] == lost and error["onset_error_ms"] == 0
 
 
-def test_added_notes_do_no_harm():
+def test_added_notes_do_not_change_the_errors():
     assert metrics.round_trip_error(Performance(piece().notes[::3]), piece())["onset_error_ms"] == 0
 
 
@@ -47,7 +47,7 @@ def test_drift_is_measured_however_large():
     assert error["onset_error_ms"] == pytest.approx(100 * piece().notes["onset"].mean())
 
 
-def test_losing_everything_is_not_a_number():
+def test_the_error_is_nan_if_every_note_is_lost():
     error = metrics.round_trip_error(piece(3), Performance())
     assert error["notes_lost"] == 3 and np.isnan(error["onset_error_ms"])
 

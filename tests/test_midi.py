@@ -252,7 +252,7 @@ def beats_of_file(data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("first", [0.0, 0.3, 2.1])
-def test_beats_of_the_file_fall_where_the_performances_do(performance, first):
+def test_beats_of_the_file_are_those_of_the_performance(performance, first):
     random = np.random.default_rng(1)
     beats = first + np.concatenate([[0], np.cumsum(60 / random.uniform(30, 480, 40))])
     timed = Performance(performance.notes, performance.pedals, beats)

@@ -97,7 +97,7 @@ def test_a_corpus_reads_whole_files_only(case):
     assert "\n" not in str(caught.value) and "MiniMidi" not in str(caught.value)
 
 
-def test_no_library_speaks_to_the_user():
+def test_no_library_prints_to_the_user():
     with pytest.raises(MidiError) as caught:
         read_midi_bytes(header() + chunk(WHOLE[:30]), "piece.mid")
     assert str(caught.value) == "piece.mid: is cut short or damaged; get a whole copy"
@@ -195,7 +195,7 @@ def test_a_coarse_clock_is_made_fine_enough_for_new_notes():
     assert np.abs(written.notes["onset"][-9:] - new.notes["onset"]).max() < 0.0004
 
 
-def test_midis_own_clock_is_nothing_to_keep():
+def test_midis_default_tempo_is_not_kept():
     plain = header() + track((0, tempo(500_000)), (0, signature(4, 2)), (0, on(60)), (480, off(60)))
     assert read_midi_bytes(plain, "plain.mid").tempo_map is None
 
@@ -207,7 +207,7 @@ def test_a_clock_too_fine_for_the_new_notes_is_left():
     assert written.notes["onset"].tolist() == pytest.approx([0.0, 100.0])
 
 
-def test_new_notes_stand_on_a_track_of_their_own():
+def test_new_notes_are_on_a_track_of_their_own():
     read = read_midi_bytes(WALTZ, "waltz.mid")
     new = Performance.of([(2.4, 0.5, 64, 80), (2.5, 0.5, 66, 80)], [(2.4, 1.0)])  # the first strikes a sounding key
     midi = mido.MidiFile(file=io.BytesIO(midi_bytes(read, new)))

@@ -95,7 +95,7 @@ def test_is_small_and_asks_for_the_kernel_python3(path):
 
 
 @every_notebook
-def test_names_no_place_of_the_machine_it_ran_on(path):
+def test_names_no_path_of_the_machine_it_ran_on(path):
     shown = [json.dumps({k: v for k, v in output.items() if k != "data"}) for output in outputs(path)]
     shown += ["".join(output.get("data", {}).get("text/plain", "")) for output in outputs(path)]
     found = [MACHINE_PATHS.search(text) for text in [*map(source, cells(path)), *shown]]

@@ -16,7 +16,7 @@ def test_performance_is_sorted_and_yields_notes():
     assert performance.end == 2.0 and len(performance) == 3
 
 
-def test_empty_performance_is_no_special_case():
+def test_an_empty_performance_passes_through_every_operation():
     empty = Performance()
     assert len(empty) == 0 and empty.end == 0.0 and list(empty) == []
     for same in (
@@ -40,13 +40,13 @@ def test_empty_performance_is_no_special_case():
         notes.without_overlaps,
     ],
 )
-def test_operations_leave_the_old_one_alone(performance, operation):
+def test_operations_do_not_change_their_input(performance, operation):
     before = Performance(performance.notes.copy(), performance.pedals.copy())
     operation(performance)
     assert performance == before
 
 
-def test_stretch_and_shift_undo(performance):
+def test_stretch_and_shift_can_be_undone(performance):
     there_and_back = notes.stretch(notes.shift(notes.shift(notes.stretch(performance, 1.25), 3.0), -3.0), 0.8)
     assert np.allclose(there_and_back.notes["onset"], performance.notes["onset"])
     assert np.allclose(there_and_back.pedals["duration"], performance.pedals["duration"])
@@ -72,7 +72,7 @@ def test_between_cuts_the_pedal():
     assert part.pedals.tolist() == [(2.0, 2.0)]
 
 
-def test_join_moves_nothing(performance):
+def test_joining_moves_no_note(performance):
     later = notes.shift(performance, performance.end)
     joined = notes.join(performance, later)
     assert len(joined) == 2 * len(performance) and joined.end == pytest.approx(2 * performance.end)

@@ -70,7 +70,7 @@ def test_maestro_is_found_in_the_cache(monkeypatch, tmp_path):
     assert paths.find_maestro() == folder
 
 
-def test_asap_is_known_by_its_table(tmp_path):
+def test_asap_is_recognised_by_its_table(tmp_path):
     (tmp_path / "asap").mkdir()
     table = tmp_path / "asap" / "metadata.csv"
     table.write_text("some,other,table\n")
@@ -122,7 +122,7 @@ def test_atomic_path_follows_a_link(tmp_path):
 @pytest.mark.parametrize(
     "target, says", [(".", "is a folder"), ("no/such/out.mid", "does not exist"), ("/dev/null", "not a regular file")]
 )
-def test_unwritable_place_gets_one_clear_line(tmp_path, target, says):
+def test_an_unwritable_path_gets_one_clear_line(tmp_path, target, says):
     place = tmp_path / target
     with pytest.raises(OutputError, match=says) as caught, paths.atomic_path(place):
         pytest.fail("the body must not run")

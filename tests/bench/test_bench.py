@@ -79,7 +79,7 @@ def test_stream_times_the_early_and_the_late_state(small):
     assert result["ms_at_2000"] > 0 and result["ms_at_60"] > 0 and result["ratio"] > 0
 
 
-def test_a_copied_stream_goes_on_alike(small):
+def test_a_copied_stream_continues_equally(small):
     from ittybitty.checkpoint import load
 
     loaded = load("tiny")

@@ -37,7 +37,7 @@ def test_fused_attention_is_attention():
 
 
 @pytest.mark.parametrize("name", complexity.MIXERS)
-def test_no_mixer_looks_ahead(name):
+def test_no_mixer_depends_on_later_tokens(name):
     mixer, x = complexity.MIXERS[name](16).eval(), torch.randn(1, 20, 16)
     other = x.clone()
     other[:, 12:] += 1
@@ -59,7 +59,7 @@ def test_exponents_are_recovered():
     assert complexity.exponent(lengths, [7e-6 * n for n in lengths]) == pytest.approx(1)
 
 
-def test_peak_memory_sees_what_was_taken_and_given_back():
+def test_peak_memory_includes_what_was_freed_again():
     peaks = timing.child("complexity", "memory", name="attention", lengths=[64, 512, 1024], width=16, threads=1)
     matrix = complexity.HEADS * 1024**2 * 4  # bytes of one matrix of weights
     assert matrix < peaks[2] < 8 * matrix and peaks[2] > 2.5 * peaks[1]
@@ -72,7 +72,7 @@ def test_functions_take_turns():
     assert timing.Timing((2.0, 4.0, 9.0)).ratio(timing.Timing((1.0, 1.0, 3.0))) == 3
 
 
-def test_a_failure_in_another_process_is_one_line():
+def test_a_failure_in_a_child_process_is_one_line():
     with pytest.raises(ResultError, match="KeyError") as caught:
         timing.child("complexity", "memory", name="nothing", lengths=[4], width=8, threads=1)
     assert "\n" not in str(caught.value)

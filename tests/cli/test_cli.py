@@ -110,7 +110,7 @@ def test_help_shows_an_example_that_the_parser_accepts(verb, capsys):
         ("evaluate", "with a 95% interval"),
     ],
 )
-def test_help_says(verb, words, capsys):
+def test_every_verb_has_help(verb, words, capsys):
     assert words in " ".join(run(capsys, verb, "--help")[1].split())
 
 
@@ -148,7 +148,7 @@ def test_ctrl_c_ends_with_130(capsys, monkeypatch):
         (ModuleNotFoundError("No module named 'sklearn.cluster'", name="sklearn.cluster"), "pip install scikit-learn,"),
     ],
 )
-def test_trouble_of_the_machine_is_one_line(trouble, word, capsys, monkeypatch):
+def test_errors_of_the_machine_are_one_line(trouble, word, capsys, monkeypatch):
     def fails(options):
         raise trouble
 
@@ -209,7 +209,7 @@ def test_outputs_appear_together_or_not_at_all(tmp_path):
     assert first.read_text() == "after" and second.read_text() == "sound"
 
 
-def test_a_seed_is_never_overwritten_and_no_place_is_used_twice(tmp_path):
+def test_a_seed_is_never_overwritten_and_no_output_is_written_twice(tmp_path):
     for names, why in ((("seed.mid", "seed.mid"), "is the input itself"), (("seed.mid", "a", "./a"), "is named twice")):
         with pytest.raises(ConfigError, match=why), parser.outputs(*names):
             pytest.fail("work began")
@@ -368,7 +368,7 @@ def test_tokenize_keeps_to_the_corpus_and_continues(folder, tmp_path, capsys):
     assert "--workers" in refused(capsys, *command[:-2], 0)
 
 
-def test_train_evaluate_and_go_on(folder, tmp_path, capsys):
+def test_a_run_can_be_trained_evaluated_and_resumed(folder, tmp_path, capsys):
     train = ["train", "hybrid", "--preset", "nano", "--data", folder / "corpus", "--out", tmp_path / "run", "--json"]
     train += ["--set", "data.context=64", "--set", "train.batch_size=2"]
     code, out, err = run(capsys, *train, "--steps", 3)
@@ -410,7 +410,7 @@ def test_train_evaluate_and_go_on(folder, tmp_path, capsys):
     ],
     ids=lambda value: value[1] if isinstance(value, list) and value[0] == "RUN" else None,
 )
-def test_every_yardstick_is_shown_and_recorded(folder, tmp_path, capsys, words, key):
+def test_every_measure_is_shown_and_recorded(folder, tmp_path, capsys, words, key):
     words = [folder / "run" if word == "RUN" else word for word in words]
     command = ["evaluate", *words, "--data", folder / "corpus", "--split", "train"]
     code, out, err = run(capsys, *command, "--record", "figures.json")
@@ -423,7 +423,7 @@ def test_every_yardstick_is_shown_and_recorded(folder, tmp_path, capsys, words, 
     assert {k: v for k, v in again.items() if k not in timed} == {k: v for k, v in recorded.items() if k not in timed}
 
 
-def test_a_yardstick_refuses_what_it_cannot_use(folder, capsys):
+def test_a_measure_refuses_options_that_it_cannot_use(folder, capsys):
     on = ["--data", folder / "corpus", "--split", "train"]
     assert "--by-position" in refused(capsys, "evaluate", folder / "run", "--length", 300, *on)
     assert "baseline" in refused(capsys, "evaluate", "ngram", "--music", *on)
@@ -650,7 +650,7 @@ def test_a_reader_that_has_read_enough_is_no_error():
 
 
 @pytest.mark.parametrize("out", ["missing/out.mid", ".", "SEED"])
-def test_a_place_that_cannot_be_written_is_refused(out, folder, tmp_path, capsys):
+def test_an_output_that_cannot_be_written_is_refused(out, folder, tmp_path, capsys):
     seed = tmp_path / "seed.mid"
     seed.write_bytes((folder / "seed.mid").read_bytes())
     refused(capsys, "continue", seed, "-o", seed if out == "SEED" else out, "--model", folder / "run", "--tokens", 8)

@@ -53,7 +53,7 @@ def test_the_command_line_imports_no_pytorch_and_plays_the_same(model, precision
     assert (read_midi(again).notes["pitch"] == played.notes["pitch"]).all()
 
 
-def test_weights_that_do_not_fit_are_named_as_ever(tmp_path, seed):
+def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, seed):
     import shutil
 
     from ittybitty.checkpoint import find

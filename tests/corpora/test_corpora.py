@@ -116,7 +116,7 @@ def test_folder_that_is_found_needs_no_download(maestro_folder, monkeypatch):
 
 
 @pytest.mark.parametrize("named", ["--root", "--data", "ITTYBITTY_DATA", "the cache"])
-def test_what_is_fetched_lies_where_every_later_verb_looks(named, tmp_path, server, zipped, monkeypatch, capsys):
+def test_what_is_fetched_is_found_by_every_later_verb(named, tmp_path, server, zipped, monkeypatch, capsys):
     server.content = zipped
     monkeypatch.setattr(maestro, "declared", server.archive)
     monkeypatch.setenv("ITTYBITTY_CACHE", str(tmp_path / "cache"))
@@ -161,7 +161,7 @@ def test_server_without_ranges_is_asked_for_the_whole(tmp_path, server, zipped):
     assert fetch(tmp_path, server).is_dir()
 
 
-def test_leftover_of_another_archive_is_thrown_away(tmp_path, server, zipped):
+def test_the_partial_download_of_another_archive_is_discarded(tmp_path, server, zipped):
     server.content = zipped
     (tmp_path / "maestro-v3.0.0-midi.zip.part").write_bytes(b"x" * 500)
     assert fetch(tmp_path, server).is_dir()
@@ -231,7 +231,7 @@ def test_archive_that_is_no_zip_is_refused(tmp_path, server):
         fetch(tmp_path, server)
 
 
-def test_incomplete_folder_is_completed_and_keeps_what_is_the_users(tmp_path, server, zipped):
+def test_an_incomplete_folder_is_completed_and_the_users_files_stay(tmp_path, server, zipped):
     server.content = zipped
     found = fetch(tmp_path, server)
     (found / "notes.txt").write_text("mine")
@@ -276,7 +276,7 @@ def test_verification_names_what_is_missing_or_damaged(maestro_folder):
 @pytest.mark.parametrize(
     "row", ["A,B,train,2004,../../etc/passwd,x,1", "A,B,holdout,2004,2004/a.midi,x,1", "A,B,train,2004,/etc/passwd,x,1"]
 )
-def test_table_that_makes_no_sense_is_refused(maestro_folder, row):
+def test_a_csv_with_invalid_rows_is_refused(maestro_folder, row):
     with (maestro_folder / paths.MAESTRO_CSV).open("a") as table:
         table.write(row + "\n")
     with pytest.raises(CorpusError, match="makes no sense"):
@@ -314,7 +314,7 @@ def test_statistics_count_every_split(maestro_folder, performance):
     assert (found["test"]["pieces"], found["test"]["unreadable"]) == (1, 1)
 
 
-def test_split_says_what_there_is(maestro_folder):
+def test_an_unknown_split_is_answered_with_those_that_exist(maestro_folder):
     corpus = open_corpus(maestro_folder)
     assert len(corpus.split("test")) == 2 and len(corpus) == 6
     with pytest.raises(CorpusError, match="train, validation, test"):
@@ -345,7 +345,7 @@ def test_folder_splits_by_content(tmp_path, performance):
     assert len(corpus) == 12  # the copy is the same piece
 
 
-def test_piece_of_a_folder_knows_where_it_lay(tmp_path, performance):
+def test_a_piece_of_a_folder_has_the_path_of_its_file(tmp_path, performance):
     piece = open_corpus(fill(tmp_path / "mine" / "Bach", performance, 1).parent).pieces[0]
     assert (piece.name, piece.composer, piece.title, piece.split) == ("Bach/piece 0.mid", "Bach", "piece 0", "train")
     assert len(piece.load()) == len(performance)
@@ -457,14 +457,14 @@ def test_embedded_works_fill_fixed_splits(embedded):
     assert all(row["unreadable"] == 0 for row in found.values())
 
 
-def test_no_work_stands_in_two_splits():
+def test_no_work_is_in_two_splits():
     places: dict[tuple[str, str], set[str]] = {}
     for work in corpora.embedded.WORKS:
         places.setdefault((work.composer, work.title), set()).add(work.split)
     assert all(len(splits) == 1 for splits in places.values())
 
 
-def test_no_chorale_tune_stands_in_two_splits():
+def test_no_chorale_tune_is_in_two_splits():
     tunes: dict[tuple[int, ...], set[str]] = {}
     for work in corpora.embedded.WORKS:
         if work.title.startswith("Chorale"):
@@ -474,7 +474,7 @@ def test_no_chorale_tune_stands_in_two_splits():
     assert len(tunes) >= 34 and all(len(splits) == 1 for splits in tunes.values())
 
 
-def test_embedded_music_is_not_flat(embedded):
+def test_embedded_music_varies_in_timing_and_velocity(embedded):
     for piece in embedded.pieces:
         performance = piece.load()
         notes, pedals = performance.notes, performance.pedals
@@ -504,7 +504,7 @@ def test_embedded_cache_gives_the_same_notes(embedded, tmp_path):
     corpora.embedded._to_cache(made, tmp_path / "file" / "embedded.npz")  # unwritable: silently made anew next time
 
 
-def test_embedded_piece_travels_to_a_worker(embedded):
+def test_an_embedded_piece_can_be_pickled_for_a_worker(embedded):
     piece = pickle.loads(pickle.dumps(embedded.pieces[-1]))
     assert piece == embedded.pieces[-1] and piece.load() == embedded.pieces[-1].load()
 
@@ -548,7 +548,7 @@ def test_performer_obeys_marks():
     assert np.median(play(staccato=True)["duration"]) < 0.6 * np.median(play()["duration"])
 
 
-def test_embedded_works_know_their_beats(embedded):
+def test_embedded_works_have_beats(embedded):
     chorale = next(piece for piece in embedded.pieces if piece.name == "bach/bwv371").load()
     assert (np.diff(chorale.beats) > 0).all() and 40 < 60 / np.median(np.diff(chorale.beats)) < 80  # printed 66
     assert chorale.beats[0] < 1 and chorale.beats[-1] > chorale.notes["onset"][-1]

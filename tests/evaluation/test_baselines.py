@@ -28,7 +28,7 @@ def data(tmp_path, performance):
     return make_maestro(tmp_path / "data", performance)
 
 
-def test_a_list_says_what_the_tokens_say(performance):
+def test_a_note_list_has_the_information_of_the_tokens(performance):
     tokenizer = PianoTokenizer()
     decoded = tokenizer.decode(tokenizer.encode(performance))
     back = notelist.unpack(notelist.decompress(notelist.compress(notelist.pack(decoded, RATE))), RATE)
@@ -47,7 +47,7 @@ def test_a_list_is_compact():
     assert notelist.unpack(notelist.pack(late, RATE), RATE).notes["onset"][-1] == pytest.approx(100.0)
 
 
-def test_repetition_costs_less():
+def test_repeated_music_costs_fewer_bits():
     rng = np.random.default_rng(0)
     bar = rng.integers(40, 90, 16)
     again = Performance.of((i / 8, 1 / 8, int(bar[i % 16]), 64) for i in range(640))
@@ -92,7 +92,7 @@ def test_the_order_is_chosen_without_the_pieces_that_are_scored(run, data):
     assert told["order"] == 2 and told["bits_per_token_on_training_pieces_held_back"] is None
 
 
-def test_trouble_is_named(run, data, tmp_path, performance):
+def test_bad_input_is_one_line_that_names_it(run, data, tmp_path, performance):
     with pytest.raises(ConfigError, match="ngram, xz"):
         baselines.evaluate_baseline("zip", data)
     with pytest.raises(ConfigError, match="order"):

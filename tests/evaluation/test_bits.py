@@ -154,7 +154,7 @@ def test_a_piece_without_notes_is_an_error(run):
         evaluation.score(uniform(380), PianoTokenizer().load(run / "tokenizer.json"), piece_of(Performance()))
 
 
-def test_trouble_is_named(run, data):
+def test_bad_input_is_one_line_that_names_it(run, data):
     for arguments, error, word in (
         ((run, data, "test", 0), ConfigError, "limit"),
         ((run, data, "dev"), CorpusError, "split"),

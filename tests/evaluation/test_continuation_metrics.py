@@ -121,7 +121,7 @@ def test_trials_are_listened_to_and_compared_with_training(run, corpus):
     assert timed["generated"]["share_of_runs"]["8"] > 0.3 > timed["truth"]["share_of_runs"]["8"]
 
 
-def test_a_grid_is_not_held_against_the_model(run, corpus):
+def test_the_error_of_the_grid_does_not_count_against_the_model(run, corpus):
     """The pianists' own music, said by the code, is as near to the truth as can be, though no gap of it is on the grid."""
     made = trials.make_trials(run, corpus, "test", pieces=4, seconds=8, progress=False)
     copied = [
@@ -151,7 +151,7 @@ def test_the_same_seed_gives_the_same_trials(run, corpus):
     assert one.truth != other.truth
 
 
-def test_what_is_forbidden_is_weighed_exactly():
+def test_the_probability_of_forbidden_ids_is_exact():
     """A model that gives one forbidden id a third of its probability."""
 
     class Half(torch.nn.Module):
@@ -179,7 +179,7 @@ def test_what_is_forbidden_is_weighed_exactly():
     )
 
 
-def test_trouble_is_named(run, corpus, tmp_path, performance):
+def test_bad_input_is_one_line_that_names_it(run, corpus, tmp_path, performance):
     short = make_maestro(tmp_path / "data", performance)
     with pytest.raises(CorpusError, match="shorter than a prompt"):
         trials.make_trials(run, short, "test", progress=False)

@@ -189,7 +189,7 @@ def test_a_model_is_measured_the_same_every_time(run, corpus):  # noqa: F811
     assert other["per_piece"] != first["per_piece"] and other["data_hash"] == first["data_hash"]
 
 
-def test_parts_can_be_left_out(run, corpus):  # noqa: F811
+def test_excluded_measures_are_not_computed(run, corpus):  # noqa: F811
     plan = ears.Plan(pieces=2, opening=8.0, seconds=3.0, long=0, whole_files=0)
     found = ears.listen(run, corpus, "test", plan, progress=False)
     assert found["endurance"] is None and found["whole_files"] is None and found["matching"]["openings"] == 2
@@ -231,7 +231,7 @@ def test_a_plan_that_makes_no_sense_is_refused(wrong, says):
         ears.Plan(**wrong)
 
 
-def test_what_cannot_be_heard_is_said(corpus):
+def test_excerpts_that_are_too_short_are_refused_in_one_line(corpus):
     with pytest.raises(CorpusError, match="matching needs two; give other data or fewer seconds"):
         ears.listen(ears.PIANISTS, corpus, "test", ears.Plan(), progress=False)
     with pytest.raises(CorpusError, match="no piece has 3,000 notes after its opening"):

@@ -50,7 +50,7 @@ def test_uniform_costs_log2_of_the_vocabulary(length):
     assert np.allclose(bits, math.log2(V))
 
 
-def test_a_long_past_is_seen():
+def test_a_scored_token_sees_at_least_half_a_window():
     ids = np.arange(300) % V
     bits = piece_bits(LooksBack(17), ids, context=32, stride=16)
     assert np.allclose(bits[:16], math.log2(V)) and np.allclose(bits[16:], 0, atol=1e-6)
@@ -78,11 +78,11 @@ def test_one_window_is_the_models_own_loss():
 
 
 @pytest.mark.parametrize("length", [0, 1])
-def test_nothing_to_score_is_no_bits(length):
+def test_a_sequence_of_at_most_one_id_has_no_bits(length):
     assert len(piece_bits(uniform, np.zeros(length, int))) == 0
 
 
-def test_trouble_is_named():
+def test_bad_input_is_one_line_that_names_it():
     with pytest.raises(ConfigError, match="stride"):
         piece_bits(uniform, np.arange(9), context=8, stride=9)
     with pytest.raises(CheckpointError, match="diverged"):
@@ -130,7 +130,7 @@ def test_attributes_add_up_to_all_bits_with_a_real_vocabulary():
     assert (bits.sum(0) > 0).all()
 
 
-def test_an_id_says_nothing_of_what_it_does_not_spell():
+def test_an_id_has_only_the_attributes_that_it_spells():
     bits = piece_bits_by_attribute(lambda x: torch.zeros(*x.shape, 4), np.array([0, 1, 1]), Spelling.of(ThreeWords))
     assert set(np.flatnonzero(bits.sum(0))) == {
         ATTRIBUTES.index("pitch"),

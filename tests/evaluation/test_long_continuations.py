@@ -44,7 +44,7 @@ def test_a_window_by_hand():
     )
 
 
-def test_a_loop_is_seen():
+def test_a_repeated_loop_is_detected():
     loop = Performance.of((0.2 * i, 0.1, 60 + i % 4, 64) for i in range(100))
     assert (
         window_metrics(loop.notes)["repetition"] > 0.9 > 0.2 > window_metrics(music(0, notes=100).notes)["repetition"]
@@ -63,7 +63,7 @@ def test_an_opening_and_the_rest_are_the_piece():
     assert len(opened(piece, 1e6)[1]) == 0 and len(opened(Performance(), 1.0)[1]) == 0
 
 
-def test_the_model_stands_beside_the_pianist_window_by_window(run, corpus):  # noqa: F811
+def test_the_model_is_compared_with_the_pianist_window_by_window(run, corpus):  # noqa: F811
     found = endurance(run, corpus, "test", pieces=2, tokens=600, window=20, progress=False)
     last = found["windows"][-1]
     pairs = [
@@ -92,7 +92,7 @@ def test_the_model_stands_beside_the_pianist_window_by_window(run, corpus):  # n
     )
 
 
-def test_what_cannot_be_asked_is_said(run, corpus):  # noqa: F811
+def test_impossible_options_are_refused_in_one_line(run, corpus):  # noqa: F811
     with pytest.raises(ConfigError, match="pieces is 0"):
         endurance(run, corpus, "test", pieces=0)
     with pytest.raises(CorpusError, match="fewer tokens"):

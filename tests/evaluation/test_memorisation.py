@@ -91,7 +91,7 @@ def test_the_order_in_which_a_chord_is_struck_does_not_matter():
     assert np.array_equal(symbols(first), symbols(second)) and len(symbols(first)) == 4
 
 
-def test_strangers_share_only_short_runs():
+def test_different_pieces_share_only_short_runs():
     (match,) = index_of(*(music(2000, seed=i) for i in range(3))).longest([symbols(music(300, seed=99))])
     assert 1 <= match.notes <= 5
 

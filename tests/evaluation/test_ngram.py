@@ -70,7 +70,7 @@ def test_pieces_do_not_run_into_one_another():
     assert model.bits([BOS]).shape == (0,)
 
 
-def test_trouble_is_named():
+def test_bad_input_is_one_line_that_names_it():
     with pytest.raises(ConfigError, match="order"):
         KneserNey.fit([music()], 25, 0)
     with pytest.raises(ConfigError, match="token 21"):

@@ -107,7 +107,7 @@ def test_sustain_is_folded_as_note_seq_folds_it(seed):
     assert np.allclose(found, sorted(note_seq_sustain(piece))) and not len(with_sustain(piece).pedals)
 
 
-def test_folding_makes_sounds_longer_and_is_done_once():
+def test_folding_the_pedal_lengthens_notes_and_is_idempotent():
     piece = random_performance(3)
     folded = with_sustain(piece)
     assert folded.notes["duration"].sum() > piece.notes["duration"].sum()

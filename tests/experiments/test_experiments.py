@@ -78,7 +78,7 @@ def test_a_changed_recipe_does_not_take_the_former_training_for_its_own(recipe_f
     assert row["state"] == "recorded" and result["pieces"] == 1 and result["training"]["steps"] == 4
 
 
-def test_what_is_cut_off_goes_on_where_it_stopped(recipe_file, places, maestro_folder, monkeypatch):
+def test_an_interrupted_experiment_resumes_where_it_stopped(recipe_file, places, maestro_folder, monkeypatch):
     recipe = recipe_file(kind="compare", steps=6, set=SMALL, rows={"mamba": {}, "hybrid": {}})
     train = pipeline.train
 

@@ -71,7 +71,7 @@ def test_loss_is_that_of_the_logits(model, ids, start):
     assert float(nats) == pytest.approx(float(expected), rel=1e-4) and float(loss) == pytest.approx(float(nats))
 
 
-def test_probabilities_stand_only_where_an_id_can(model, ids):
+def test_ids_that_the_grammar_allows_have_a_probability(model, ids):
     tokenizer = make_tokenizer("notes")
     possible = torch.isfinite(model(ids))
     state = (grammar := tokenizer.grammar(None)).start()

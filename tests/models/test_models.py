@@ -171,7 +171,7 @@ def test_model_learns_one_batch(pattern):
     assert float(nats / count) < 0.5
 
 
-def test_fresh_model_knows_nothing():
+def test_a_fresh_model_has_the_loss_of_equal_probabilities():
     x = ids(4, 100)
     torch.manual_seed(0)
     fresh = PianoHybridModel(dataclasses.replace(NANO, vocab_size=60))
@@ -205,6 +205,6 @@ def test_a_state_dict_that_does_not_fit_is_refused_and_a_partial_one_reported():
         ({"n_heads": 5}, "heads"),
     ],
 )
-def test_nonsense_configurations_are_refused(changes, word):
+def test_invalid_configurations_are_refused(changes, word):
     with pytest.raises(ConfigError, match=word):
         PianoHybridModel(dataclasses.replace(NANO, **changes))

@@ -84,7 +84,7 @@ def test_a_tensor_that_cpp_cannot_read_is_refused_by_name(name, wrong):
 
 
 @needs_compiler
-def test_a_pointer_is_given_only_for_what_was_promised():
+def test_pointers_are_passed_only_for_tensors_of_the_checked_kind():
     whole = torch.ones(2, 5, 8)
     half = whole[..., :4]
     assert native.address("x", half, torch.float32, (2, 5, 4), 8).value == whole.data_ptr()
@@ -95,7 +95,7 @@ def test_a_pointer_is_given_only_for_what_was_promised():
 
 @needs_compiler
 @pytest.mark.parametrize("checks", [odd_calls.scans, odd_calls.convolutions, odd_calls.steps], ids=lambda f: f.__name__)
-def test_odd_shapes_types_and_strides_are_computed_right(checks):
+def test_unusual_shapes_types_and_strides_give_correct_results(checks):
     assert sum(1 for _ in checks()) >= 30
 
 
@@ -142,7 +142,7 @@ def test_a_tensor_that_is_put_into_a_state_is_the_one_that_is_read():
 
 @needs_compiler
 @pytest.mark.parametrize("precision", decode.PRECISIONS)
-def test_all_that_a_step_reads_lies_in_the_arena_and_a_tied_head_once(precision):
+def test_all_that_a_step_reads_is_in_the_arena_and_a_tied_head_once(precision):
     made = model(pattern="MF MFA M")
     fast = decode.decoder(made, precision)
     start, end = fast._arena.ctypes.data, fast._arena.ctypes.data + len(fast._arena)

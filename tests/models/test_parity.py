@@ -76,7 +76,7 @@ def off(got, truth) -> float:
     return float((got - truth).detach().abs().max() / truth.detach().abs().max())
 
 
-def test_state_dicts_go_both_ways(reference):
+def test_state_dicts_of_both_implementations_are_interchangeable(reference):
     ours = perturbed(Mamba(CONFIG))
     theirs = reference.Mamba(CONFIG.d_model, CONFIG.d_state, CONFIG.d_conv, CONFIG.expand)
     theirs.load_state_dict(ours.state_dict(), strict=True)
@@ -87,7 +87,7 @@ def test_state_dicts_go_both_ways(reference):
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("L", [1, 7, 130])
-def test_values_and_all_gradients_are_theirs(reference, path, L):
+def test_values_and_gradients_equal_those_of_mamba_ssm(reference, path, L):
     torch.manual_seed(L)
     ours = perturbed(Mamba(CONFIG))
     theirs = Theirs(reference, ours, CONFIG).inner

@@ -35,7 +35,7 @@ def test_taken_cores_are_left_after_two_slow_steps():
     assert sizes.count(2) <= PATIENCE * 6  # trials of 2 are given up early, and become rarer
 
 
-def test_threads_that_bring_nothing_are_not_kept():
+def test_threads_that_do_not_help_are_not_used():
     assert play(Team(8), 3000, {1: 1.0, 8: 1.05}).count(8) < 300
 
 

@@ -49,7 +49,7 @@ def test_resampling_is_torchs_nearest():
         assert np.array_equal(resample(made, frames), theirs.numpy().astype(np.uint8))
 
 
-def test_silent_frames_count_for_nothing():
+def test_silent_frames_do_not_change_the_velocity_code():
     velocity, mask = torch.rand(4, 48), (torch.rand(4, 48) > 0.5).float()
     made = torch.rand(4, 48)
     changed = torch.where(mask > 0, made, torch.full_like(made, 9.0))
@@ -96,7 +96,7 @@ def test_a_killed_training_goes_on_exactly(tmp_path):
         train(made, counts, recipe, SMALL, tmp_path / "state.safetensors")
 
 
-def test_it_learns():
+def test_training_lowers_the_error_of_velocities():
     made, counts = rows()
     config = VelocityConfig(width=32, latent=2, codes=64)
     before, after = (
@@ -119,7 +119,7 @@ def test_one_codebook_of_512_by_moving_average(shipped):
     assert not [name for name, _ in shipped.named_parameters() if "quantizer" in name]  # no gradient moves it
 
 
-def test_pieces_of_one_velocity_teach_nothing():
+def test_pieces_of_one_velocity_are_not_used_to_learn_velocities():
     with pytest.raises(CorpusError, match="engraved scores have one velocity"):
         train(np.empty((0, 48), np.uint8), np.empty(0, int))
 

@@ -52,7 +52,7 @@ def written(text: str) -> np.ndarray:
 # ---------------------------------------------------------------------- grid
 
 
-def test_a_note_lies_in_the_frame_nearest_to_it():
+def test_a_note_is_in_the_frame_nearest_to_it():
     performance = Performance.of([(1.0, 0.5, 60, 70)], beats=[0, 1, 2, 3])
     cells = to_cells(performance)
     assert cells.times.tolist() == [1.0, 2.0] and (cells.beat.tolist(), cells.pitch.tolist()) == ([0], [60])
@@ -91,7 +91,7 @@ def test_many_strikes_of_a_key_in_a_beat_and_a_note_over_many_beats():
     assert np.allclose(np.array(on_beats(cells).notes.tolist()), np.array(performance.notes.tolist()))
 
 
-def test_pick_ups_and_endings_lie_on_beats_that_nobody_annotated():
+def test_pick_ups_and_endings_are_on_beats_that_nobody_annotated():
     performance = Performance.of([(0.3, 0.2, 60, 64), (2.0, 0.5, 62, 64), (9.0, 1.0, 64, 64)], beats=[2.0, 3.0, 4.0])
     assert grid_times(performance).tolist() == list(range(12))  # one to spare: a note may be rounded onto the next beat
     assert round_trip_error(performance, on_beats(to_cells(performance)))["onset_error_ms"] < 11
@@ -129,7 +129,7 @@ def test_a_key_that_was_never_struck_is_silent():
     assert [note.pitch for note in on_beats(cut)] == [64]
 
 
-def test_a_cut_lies_on_the_same_beats_as_the_whole():
+def test_a_cut_has_the_same_beats_as_the_whole():
     performance = timed(3)
     whole, cut = to_cells(performance), to_cells(shift(between(performance, 12.0, 20.0), -11.0))
     offset = int(np.argmin(np.abs(whole.times - (cut.times[0] + 11.0))))
@@ -161,7 +161,7 @@ PATTERN = st.lists(st.tuples(st.integers(0, FRAMES - 1), st.integers(1, FRAMES))
 
 @settings(max_examples=60, deadline=None)
 @given(PATTERN, st.booleans())
-def test_what_is_said_to_be_exact_is(shipped, notes, held):
+def test_cells_that_are_called_exact_decode_exactly(shipped, notes, held):
     pattern = np.zeros(FRAMES, np.uint8)
     pattern[: 5 * held] = HELD
     for onset, length in sorted(notes):
@@ -321,7 +321,7 @@ def test_the_vocabulary_is_the_published_one():
 
 
 @pytest.mark.parametrize("tempo, bin", [(10, 1), (9.99, 1), (119.9, 11), (120, 12), (499.9, 49), (500, 49)])
-def test_a_tempo_is_told_in_bins_of_ten(tempo, bin):
+def test_a_tempo_is_rounded_to_bins_of_ten(tempo, bin):
     assert v.tempo_bins(np.array([tempo]))[0] == v.TEMPO + bin
     assert abs(60 / v.seconds_of(v.TEMPO + bin) - max(tempo, 10)) <= 5.01
 
@@ -343,7 +343,7 @@ def test_sequences_are_spelt_as_published(variant):
     )
 
 
-def test_the_midis_beats_fall_where_the_tokens_say():
+def test_beats_of_the_midi_file_are_those_of_the_tokens():
     performance = timed(4)
     tokenizer = BeatTokenizer("beat-base")
     ids = tokenizer.encode(performance)
@@ -554,7 +554,7 @@ def test_from_annotated_pieces_to_figures(asap_folder, tmp_path, capsys):
     assert sum(shares) == pytest.approx(1) and figures["vocabulary"] == 4789 and 0 < figures["onset_mae_ms"] < 60
 
 
-def test_what_ships_is_what_verify_uses(asap_folder, tmp_path, capsys):
+def test_verify_uses_the_codebook_that_ships(asap_folder, tmp_path, capsys):
     figures = answer(
         capsys, "verify", "--data", asap_folder, "--split", "train", "--limit", 1, "--record", tmp_path / "code.json"
     )

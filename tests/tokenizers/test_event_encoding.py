@@ -104,7 +104,7 @@ def test_no_limit_of_silence_allows_every_time(tokenizer):
     assert allowed[tokenizer.first_ids[0] : tokenizer.first_ids[1]].all()
 
 
-def test_whatever_the_grammar_draws_is_music(tokenizer):
+def test_every_sequence_that_the_grammar_allows_decodes_to_valid_music(tokenizer):
     """Random walks: each key at most once at an instant, the pedal in turn, and the same ids when encoded again."""
     random = np.random.default_rng(0)
     for _ in range(5):
@@ -145,7 +145,7 @@ def test_a_window_is_augmented_from_any_id_on(tokenizer, start):
         assert new == (min(old + 1, high) if old >= low else old)
 
 
-def test_a_grid_of_ones_own_is_saved(tmp_path):
+def test_a_grid_of_a_users_own_is_saved(tmp_path):
     tokenizer = EventTokenizer(EventGrid(ticks_per_second=20, exact=20, silence_steps=((100, 4),), pedal=False))
     tokenizer.save(tmp_path / "tokenizer.json")
     again = EventTokenizer().load(tmp_path / "tokenizer.json")

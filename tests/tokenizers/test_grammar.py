@@ -77,7 +77,7 @@ def test_every_encoded_token_is_allowed(tokenizer):
         assert not grammar.mask(state).any()
 
 
-def test_a_mask_is_the_rules_told_slowly(tokenizer, grammar):
+def test_a_mask_equals_the_rules_checked_id_by_id(tokenizer, grammar):
     """The tables against a plain reading of the rules, token by token."""
     random = np.random.default_rng(0)
     for seed in range(3):
@@ -144,7 +144,7 @@ def test_silence_is_limited(tokenizer, grammar):
     assert tokenizer.grammar(max_bars=None).mask(state)[bars[0]]
 
 
-def test_begin_and_end(tokenizer, grammar):
+def test_a_sequence_begins_with_bos_and_ends_with_eos(tokenizer, grammar):
     begin = grammar.mask(grammar.start())
     assert begin[tokenizer.bos_id] and not begin[tokenizer.eos_id]
     after = grammar.mask(grammar.start([tokenizer.bos_id]))

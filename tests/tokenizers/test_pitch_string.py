@@ -121,7 +121,7 @@ def test_keys_kept_are_those_that_sound_in_their_event(tokenizer):
         assert tokenizer.keys_kept(performance) == kept
 
 
-def test_settings_of_ones_own_sound_and_are_saved(tmp_path):
+def test_settings_of_a_users_own_decode_and_are_saved(tmp_path):
     tokenizer = PitchStringTokenizer(Settings(tolerance=0.0, step=0.5, velocity=64))
     tokenizer.save(tmp_path / "tokenizer.json")
     loaded = PitchStringTokenizer().load(tmp_path / "tokenizer.json")
@@ -137,7 +137,7 @@ def test_gap_density_is_a_density():
 
 @settings(max_examples=80, deadline=None)
 @given(music)
-def test_a_second_trip_changes_nothing(tokenizer, performance):
+def test_encoding_what_was_decoded_changes_nothing(tokenizer, performance):
     ids = tokenizer.encode(performance)
     assert np.array_equal(tokenizer.encode(tokenizer.decode(ids)), ids)
 

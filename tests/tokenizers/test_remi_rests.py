@@ -129,7 +129,7 @@ def test_silence_is_a_rest_and_passes_bars(tokenizer):
 @pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(music)
-def test_a_second_trip_changes_nothing(tokenizer, performance):
+def test_encoding_what_was_decoded_changes_nothing(tokenizer, performance):
     ids = tokenizer.encode(performance)
     assert np.array_equal(tokenizer.encode(tokenizer.decode(ids)), ids)
 
@@ -183,7 +183,7 @@ def test_stretch_is_the_stretched_piece(tokenizer, factor):
     assert round_trip_error(wanted, ours)["onset_error_ms"] <= 1000 * TICK / 2
 
 
-def test_settings_of_ones_own_are_saved(tmp_path):
+def test_settings_of_a_users_own_are_saved(tmp_path):
     tokenizer = RestTokenizer(Settings(beat_res=((0, 4, 12), (4, 8, 4)), velocities=16))
     tokenizer.save(tmp_path / "tokenizer.json")
     loaded = RestTokenizer().load(tmp_path / "tokenizer.json")

@@ -68,7 +68,7 @@ def test_pieces_follow_one_another(whole):
     assert len(whole.ids) == sum(p.length for p in whole.pieces)
 
 
-def test_unreadable_pieces_are_skipped_and_told(whole):
+def test_unreadable_pieces_are_skipped_and_reported(whole):
     assert [s.name for s in whole.skipped] == ["piece 6", "piece 13"]
     assert "not a MIDI file" in whole.skipped[0].reason
     assert len(whole) == 14
@@ -94,13 +94,13 @@ class Killing(SmallPiece):
         return super().load()
 
 
-def test_a_killed_worker_is_told_and_not_waited_for(tokenizer, tmp_path):
+def test_a_killed_worker_is_reported_and_not_waited_for(tokenizer, tmp_path):
     corpus = SmallCorpus(tuple(Killing(i) for i in range(16)))
     with pytest.raises(ConfigError, match="one of 2 workers was killed"):
         tokenize_corpus(corpus, tokenizer, tmp_path / "store", workers=2, progress=False)
 
 
-def test_opened_is_made(whole, tokenizer):
+def test_a_store_that_is_opened_equals_the_one_that_was_written(whole, tokenizer):
     opened = TokenStore.open(whole.path)
     assert same(opened, whole) and opened.licence == "CC0" and opened.corpus == "small"
     assert opened.tokenizer().content_hash == opened.tokenizer_hash == tokenizer.content_hash

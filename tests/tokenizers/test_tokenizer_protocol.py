@@ -65,7 +65,7 @@ def table(performance: Performance) -> np.ndarray:
 # What it is
 
 
-def test_it_keeps_to_the_protocol(tokenizer):
+def test_every_tokenizer_has_the_members_of_the_protocol(tokenizer):
     assert isinstance(tokenizer, Tokenizer)
     assert set(tokenizer.keeps) <= set(KEPT) and "pitch" in tokenizer.keeps
     assert tokenizer.variant in VARIANTS and isinstance(tokenizer.exact_clock, bool)
@@ -99,7 +99,7 @@ def test_a_size_below_the_least_is_refused_or_needs_nothing(tokenizer, performan
 # There and back
 
 
-def test_a_second_trip_changes_nothing(tokenizer, performances):
+def test_encoding_what_was_decoded_changes_nothing(tokenizer, performances):
     if tokenizer.variant in DRIFTING:
         pytest.skip("its decoded pieces drift")
     for performance in performances[:3]:
@@ -112,7 +112,7 @@ def test_a_second_trip_changes_nothing(tokenizer, performances):
         assert np.array_equal(again, ids)
 
 
-def test_what_it_keeps_comes_back(tokenizer, performances):
+def test_what_an_encoding_keeps_comes_back(tokenizer, performances):
     for performance in performances[:2]:
         decoded = tokenizer.decode(tokenizer.encode(performance))
         if "velocity" in tokenizer.keeps:
@@ -125,7 +125,7 @@ def test_what_it_keeps_comes_back(tokenizer, performances):
         assert ("pedal" in tokenizer.keeps) == (len(decoded.pedals) > 0)
 
 
-def test_no_music_is_no_notes(tokenizer):
+def test_a_sequence_without_notes_decodes_to_no_notes(tokenizer):
     nothing = tokenizer.encode(Performance()).tolist()
     assert nothing[0] == tokenizer.bos_id and nothing[-1] == tokenizer.eos_id and len(tokenizer.decode(nothing)) == 0
     assert len(tokenizer.decode([tokenizer.bos_id, tokenizer.eos_id])) == len(tokenizer.decode([])) == 0
@@ -139,7 +139,7 @@ def test_ends_are_written_as_asked(tokenizer, performances):
     assert whole.max() < tokenizer.vocab_size
 
 
-def test_prepared_is_encoded_alike(tokenizer, performances):
+def test_a_prepared_performance_is_encoded_the_same(tokenizer, performances):
     ready = tokenizer.prepare(performances[0])
     assert np.array_equal(ready.notes, performances[0].notes)
     assert np.array_equal(tokenizer.encode(ready), tokenizer.encode(performances[0]))
@@ -193,7 +193,7 @@ def test_no_sampled_note_is_lost(tokenizer, tmp_path):
         assert len(read_midi(tmp_path / "sampled.mid")) == len(decoded)
 
 
-def test_begin_and_end(tokenizer):
+def test_a_sequence_begins_with_bos_and_ends_with_eos(tokenizer):
     grammar = tokenizer.grammar()
     begin = grammar.mask(grammar.start())
     assert begin[tokenizer.bos_id] and not begin[tokenizer.eos_id] and not begin[tokenizer.pad_id]
@@ -233,7 +233,7 @@ def test_shift_is_what_the_shifted_piece_is_given(tokenizer):
         assert np.array_equal(tokenizer.augment(ids, semitones), tokenizer.encode(transpose(performance, semitones)))
 
 
-def test_no_change_changes_nothing(tokenizer, performances):
+def test_augmentation_by_nothing_changes_nothing(tokenizer, performances):
     ids = tokenizer.encode(performances[0])
     assert np.array_equal(tokenizer.augment(ids), ids)
 
@@ -261,7 +261,7 @@ def test_a_changed_window_is_still_music(tokenizer, performances, change):
 # The file
 
 
-def test_loaded_is_saved(tokenizer, performances, tmp_path):
+def test_a_loaded_tokenizer_equals_the_saved_one(tokenizer, performances, tmp_path):
     tokenizer.save(tmp_path / "tokenizer.json")
     for loaded in (
         load_tokenizer(tmp_path),

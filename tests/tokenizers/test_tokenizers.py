@@ -115,7 +115,7 @@ def test_notes_off_the_piano_are_left_out(tokenizer):
     assert decoded.notes["pitch"].tolist() == [21]
 
 
-def test_nothing_is_bos_and_eos(tokenizer):
+def test_an_empty_performance_is_bos_and_eos(tokenizer):
     assert tokenizer.encode(Performance()).tolist() == [tokenizer.bos_id, tokenizer.eos_id]
     assert len(tokenizer.decode([tokenizer.bos_id, tokenizer.eos_id])) == 0 and len(tokenizer.decode([])) == 0
 
@@ -195,7 +195,7 @@ def test_own_settings_are_saved_and_loaded(performances, tmp_path):
     assert len(set(decoded.notes["velocity"])) <= 8 and len(decoded.pedals) == 0
 
 
-def test_loaded_is_saved(tokenizer, performances, tmp_path):
+def test_a_loaded_tokenizer_equals_the_saved_one(tokenizer, performances, tmp_path):
     tokenizer.save(tmp_path / "tokenizer.json")
     for loaded in (load_tokenizer(tmp_path), load_tokenizer(tmp_path / "tokenizer.json")):
         assert loaded.content_hash == tokenizer.content_hash
@@ -298,7 +298,7 @@ def test_a_loaded_tokenizer_works_without_miditok(tokenizer, tmp_path):
 # Augmentation
 
 
-def test_no_change_changes_nothing(tokenizer, performances):
+def test_augmentation_by_nothing_changes_nothing(tokenizer, performances):
     ids = tokenizer.encode(performances[0])
     assert np.array_equal(tokenizer.augment(ids), ids)
     for start in range(0, len(ids) - 83, 11):  # a window as well

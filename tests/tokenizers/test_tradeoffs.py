@@ -48,7 +48,7 @@ def test_rests_save_nothing(table):
     assert table["24 positions, rests"]["base_tokens"] > table["24 positions"]["base_tokens"]
 
 
-def test_rows_of_ones_own(table):
+def test_settings_of_a_users_own_give_their_own_row(table):
     from ittybitty.tokenizers.remi import Settings
 
     (row,) = settings_table([random_performance(9)], {"mine": Settings(((0, 8, 6),), velocities=4, pedal=False)})
