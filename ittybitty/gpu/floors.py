@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..config import ModelConfig
 
@@ -183,7 +184,7 @@ def _optimizer(configs: Mapping, letters: list[str]) -> Kernel:
 
 def expected(configs: Mapping, batch: int, card: Card) -> dict:
     """{"kernels": rows of name, count, gflop, mb, ms, "bound"}, "ms", "tokens_per_second", "steps_per_second"} on a card."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for kernel in kernels(configs, batch):
         seconds = kernel.seconds(card)
         bounds = kernel.bounds(card)

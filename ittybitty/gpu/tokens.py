@@ -23,6 +23,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -151,10 +152,13 @@ def _write_patches(folder: Path, source: TokenStore, store: TokenStore) -> bool:
         value.append(true[different])
     if sum(map(len, ids)) + 4 * sum(map(len, value)) > len(store.ids) // 2:
         return False
-    arrays = {"piece": piece, "position": position}
+    counts = {"piece": piece, "position": position}
+    arrays: dict[str, Any] = {
+        key: np.concatenate([np.empty(0), *parts]).astype(np.uint32) for key, parts in counts.items()
+    }
     np.savez_compressed(
         folder / PATCHES,
-        **{key: np.concatenate([np.empty(0), *parts]).astype(np.uint32) for key, parts in arrays.items()},
+        **arrays,
         value=np.concatenate([np.empty(0), *value]).astype(np.uint16),
         whole=np.array(whole, np.uint32),
         ids=np.concatenate(ids).astype(np.uint16),

@@ -39,7 +39,7 @@ def learn(
     fastest: Mapping | None = None,
     start: str | Path | None = None,
     preset: str = "small",
-    saved: Callable[[], None] = lambda: None,
+    saved: Callable[[], object] = lambda: None,
     say: Callable[[str], None] = print,
     attempt: int = 0,
     started: float = 0.0,
@@ -114,7 +114,7 @@ class _Watch:
     does not end the training.
     """
 
-    def __init__(self, run_dir: Path, saved: Callable[[], None], say: Callable[[str], None]):
+    def __init__(self, run_dir: Path, saved: Callable[[], object], say: Callable[[str], None]):
         self.files = [run_dir / checkpoint.MODEL, run_dir / checkpoint.LAST / "state.json"]
         self.saved, self.say, self.before = saved, say, self._stamp()
         self.thread: threading.Thread | None = None

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -108,7 +109,7 @@ class Model:
         self, opening: Opening, number: int, seconds: float | None = None, notes: int | None = None
     ) -> Performance:
         """What it adds to an opening, the last onset of which is second 0."""
-        prompt = {"prompt_seconds": opening.seed.end + 1.0, "prompt_tokens": PROMPT_TOKENS}
+        prompt: dict[str, Any] = {"prompt_seconds": opening.seed.end + 1.0, "prompt_tokens": PROMPT_TOKENS}
         made = self.piano.continue_(opening.seed, seconds=seconds, notes=notes, seed=number, **prompt, **self._sampling)
         return shift(made.new, -opening.join)
 
@@ -152,7 +153,7 @@ def listen(
         "data_hash": data_hash([{"name": one.name, "notes": len(one.seed)} for one in openings]),
         "plan": asdict(plan),
         "seed": seed,
-        "sampling": _settings(player.piano.sampling, sampling) if found else None,
+        "sampling": _settings(player.piano.sampling, sampling) if isinstance(player, Model) else None,
         "listening_seconds": time.perf_counter() - began,
         "per_piece": rows,
         "per_whole_file": whole,

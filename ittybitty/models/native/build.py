@@ -142,7 +142,7 @@ def _load() -> ctypes.CDLL | NativeError:
         "halves",
     ):
         getattr(made, name).restype = ctypes.c_int64
-    made.compiler = Path(_compiler()).name
+    made.compiler = Path(_compiler()).name  # type: ignore[attr-defined]  # for `status` to tell
     return made
 
 
