@@ -85,7 +85,7 @@ class Controls(widgets.VBox):
     def _build_seed_number(self) -> None:
         self.number = widgets.BoundedIntText(
             value=secrets.randbelow(DRAWN), min=0, max=2**31 - 1, description="Seed number", tooltip="same number, same music", **_look()
-        )  # fmt: skip
+        )  # fmt: skip  # settings side by side
         hint = "draws a seed number for each take; clear it to hear the same music again"
         self.fresh = widgets.Checkbox(value=True, description="new each time", tooltip=hint, indent=False)
         self.number.observe(lambda _: self._number_changed(), "value")

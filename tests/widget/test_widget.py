@@ -420,7 +420,7 @@ def test_what_is_no_take_is_passed_over(piano, change):
         assert kept.read(change, []) == []
         return
     for name, bad in (("take", "1"), ("stopped", 1), ("joined", "??"), ("new", "AAAA"), ("notes", 7), ("temperature", None),
-                      ("model", 5), ("seed_name", None), ("number", "x")):  # fmt: skip
+                      ("model", 5), ("seed_name", None), ("number", "x")):  # fmt: skip  # one field and its bad value a pair
         assert kept.read(json.dumps([{**good, name: bad}]), []) == [], name
     assert [take.number for take in kept.read(json.dumps([{**good, "take": 2}, good]), [])] == [1, 2]
 
