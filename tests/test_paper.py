@@ -277,7 +277,6 @@ def test_rows_stand_in_order_and_one_not_run_says_so(results):
     assert (
         "keeps" not in paper.systems(without)[-1] and rf"\texttt{{{one}}} & not run" in paper.tables(without)["systems"]
     )
-    assert f"| `{one}` | not run |" in paper.readme_table(without)
 
 
 def test_rows_scored_on_other_pieces_are_not_set_side_by_side(results):
@@ -303,6 +302,14 @@ def test_the_readme_holds_the_tables_that_the_results_give(results):
     )
     with pytest.raises(ResultError, match="lacks the two lines"):
         paper.fill("# A README", {"results": "a table"})
+
+
+def test_music_read_adds_up_the_stages_of_the_training(results):
+    ends = [{"epoch": 2.5, "seconds": 600.0}, {"epoch": 1.0, "seconds": 300.0}]
+    trained = {**results["trained"], "tiny": {**results["trained"]["tiny"], "ends": ends}}
+    told = {**results, "trained": trained}
+    assert paper.music_read(told) == (3.5, 15.0)
+    assert r"\newcommand{\valNotesPasses}{3.5}" in paper.macros(told) and "| 3.5 passes |" in paper.readme_table(told)
 
 
 def test_the_table_of_continuations_counts_what_was_recorded(results):

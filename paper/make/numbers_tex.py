@@ -15,9 +15,11 @@ from .results import (
     MODEL,
     NOTES,
     PROTOCOLS,
+    STAGES,
     WHOLE,
     common_pieces,
     extremes,
+    music_read,
     on_pieces,
     overtakes,
     paired,
@@ -227,12 +229,14 @@ def _whole(results: Mapping) -> Iterator[Number]:
 def _notes(results: Mapping) -> Iterator[Number]:
     """The model that takes one step per note, and rows of its kind after a tenth of the music."""
     name, base = f"evaluate_{NOTES}", WHOLE["Mamba"]
-    result, log = results[name], results["trained"][NOTES]["log"]
+    result, (passes, minutes) = results[name], music_read(results)
     yield from _numbers(f"{name}.json", _notes_evaluation(result))
     for bound, value in zip(("Less", "LessLow", "LessHigh"), paired(results[base], result)):
         yield Number(f"Notes{bound}", f"{value:.2f}", f"{base}.json, {name}.json")
-    yield Number("NotesPasses", f"{log[-1]['epoch']:.1f}", f"pretrained/{NOTES}/log.jsonl")
-    yield Number("NotesMinutes", f"{log[-1]['seconds'] / 60:.0f}", f"pretrained/{NOTES}/log.jsonl")
+    logs = f"pretrained/{NOTES}/log.jsonl, runs/{STAGES}*/log.jsonl"
+    yield Number("NotesPasses", f"{passes:.1f}", logs)
+    yield Number("NotesMinutes", f"{minutes:.0f}", logs)
+    yield from _held_out(results)
     hybrid, mamba = "notes_notes-hybrid", "notes_notes-mamba"
     for row, label in ((hybrid, "Hybrid"), (mamba, "Mamba")):
         yield Number(f"NotesTenth{label}", f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
@@ -240,6 +244,15 @@ def _notes(results: Mapping) -> Iterator[Number]:
         yield Number(f"NotesTenth{bound}", f"{value:.2f}", f"{mamba}.json, {hybrid}.json")
     remi = "all_rows_mamba"
     yield Number("NotesTenthAhead", f"{paired(results[remi], results[mamba])[0]:.1f}", f"{remi}.json, {mamba}.json")
+
+
+def _held_out(results: Mapping) -> Iterator[Number]:
+    """The shipped models on the test split."""
+    for name, label in ((NOTES, "Notes"), (MODEL, "Remi")):
+        row = results[f"test_{name}"]
+        for bound, value in zip(("Bits", "Low", "High"), (row["bits_per_note"], *row["ci95"])):
+            yield Number(f"Test{label}{bound}", f"{value:.2f}", f"test_{name}.json")
+    yield Number("TestPieces", f"{results[f'test_{NOTES}']['pieces']}", f"test_{NOTES}.json")
 
 
 def _notes_evaluation(result: Mapping) -> Iterator[tuple[str, str]]:

@@ -29,6 +29,7 @@ MODEL, HYBRID = (
     "tiny-hybrid",
 )  # Mamba alone, which ships, and the hybrid that it is measured against, which does not
 NOTES = "tiny"  # the model that plays: one step per note
+STAGES = "tiny-stage-"  # runs that its training went on from, under results/runs, numbered in order
 WHOLE = {  # name in macros -> result after a whole pass
     "Mamba": f"evaluate_{MODEL}",
     "Hybrid": f"evaluate_{HYBRID}",
@@ -64,6 +65,7 @@ NEEDED = (
     "performance_tokens_validation",
     "performance_tokens_test",
     f"evaluate_{NOTES}",
+    *(f"test_{name}" for name in (NOTES, MODEL)),
     "notes_notes-hybrid",
     "notes_notes-mamba",
 )
@@ -79,7 +81,8 @@ MIXERS = {  # of bench.complexity: name in macros, row of the table, time and me
 
 
 def read_results(folder: str | Path) -> dict[str, dict]:
-    """Every results file by its stem; under "trained" configuration and log of NOTES, MODEL and HYBRID, by name, and under
+    """Every results file by its stem; under "trained" configuration and log of NOTES, MODEL and HYBRID, by name, with "ends",
+    the last record of each stage of the training of NOTES; under
     "recipes" those of the folder `experiments` beside, under "published" the rows of published.yaml.
 
     ResultError when one that the paper needs is missing, damaged or without provenance.
@@ -94,6 +97,8 @@ def read_results(folder: str | Path) -> dict[str, dict]:
         name: {"config": from_json(_read(home / "config.json", provenance=False)), "log": read_log(home / "log.jsonl")}
         for name, home in homes.items()
     }
+    before = [read_log(home / "log.jsonl") for home in sorted((Path(folder) / "runs").glob(f"{STAGES}*"))]
+    found["trained"][NOTES]["ends"] = [log[-1] for log in (*before, found["trained"][NOTES]["log"])]
     found["published"] = read_published(Path(folder).parent)
     found["recipes"] = {path.stem: read_recipe(path) for path in sorted(Path(folder).parent.glob("experiments/*.yaml"))}
     return found
@@ -140,6 +145,12 @@ def overtakes(lengths: list[int], first: list[float], second: list[float]) -> st
 def uniform_bits(result: Mapping, vocabulary: int) -> float:
     """Bits per note of a model that gives every token the same probability."""
     return result["tokens_per_note"] * math.log2(vocabulary)
+
+
+def music_read(results: Mapping) -> tuple[float, float]:
+    """Passes over the training split and minutes that the training of NOTES took, all its stages together."""
+    ends = results["trained"][NOTES]["ends"]
+    return sum(end["epoch"] for end in ends), sum(end["seconds"] for end in ends) / 60
 
 
 def extremes(result: Mapping) -> tuple[float, float]:

@@ -8,7 +8,19 @@ from collections.abc import Iterable, Mapping
 from .ears import ears_table
 from .factors import claims_table, factors_table, shares_table
 from .published import published_table
-from .results import HYBRID, MIXERS, MODEL, NOTES, PROTOCOLS, WHOLE, common_pieces, on_pieces, paired, rows_of
+from .results import (
+    HYBRID,
+    MIXERS,
+    MODEL,
+    NOTES,
+    PROTOCOLS,
+    WHOLE,
+    common_pieces,
+    music_read,
+    on_pieces,
+    paired,
+    rows_of,
+)
 
 EVERYTHING = ("pitch", "onset", "duration", "velocity", "pedal")  # what an encoding may keep
 NOT_RUN = "not run"
@@ -156,7 +168,7 @@ def systems(results: Mapping) -> list[dict]:
         (f"{_system(results, name)}, one pass", "shipped" if name == SHIPPED else "pass", results.get(name))
         for name in WHOLE.values()
     ]
-    passes = results["trained"][NOTES]["log"][-1]["epoch"]
+    passes, _ = music_read(results)
     given.append((f"notes-hybrid, {passes:.1f} passes", "played", results[f"evaluate_{NOTES}"]))
     given += [
         ("xz on a list of notes", "floor", results["baseline_xz"]),
