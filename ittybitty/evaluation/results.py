@@ -61,7 +61,7 @@ def read_records(folder: str | Path, key: str) -> list[dict]:
     A folder that does not exist has no results. ResultError for a file that cannot be read.
     """
     found = []
-    for path in sorted(Path(folder).glob("*.json")):
+    for path in sorted(Path(folder).glob("[!.]*.json")):  # a file that is being written begins with a dot
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

@@ -87,7 +87,7 @@ def read_results(folder: str | Path) -> dict[str, dict]:
 
     ResultError when one that the paper needs is missing, damaged or without provenance.
     """
-    found: dict[str, Any] = {path.stem: _read(path) for path in sorted(Path(folder).glob("*.json"))}
+    found: dict[str, Any] = {path.stem: _read(path) for path in sorted(Path(folder).glob("[!.]*.json"))}
     if missing := [name for name in NEEDED if name not in found]:
         raise ResultError(
             f"{folder}: lacks {missing[0]}.json, which the paper needs; record it first (see paper/LOG.md)"

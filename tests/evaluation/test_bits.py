@@ -178,6 +178,7 @@ def test_record_says_where_a_figure_came_from(tmp_path):
 def test_recorded_results_are_found_by_what_they_hold(tmp_path):
     evaluation.record({"bits_per_note": 2.0}, tmp_path / "b.json")
     evaluation.record({"bits_per_note": 1.0, "bins": []}, tmp_path / "a.json")
+    (tmp_path / ".c-0f.json").write_text("")  # a record that is being written
     assert [row["name"] for row in evaluation.read_records(tmp_path, "bits_per_note")] == ["a", "b"]
     assert [row["name"] for row in evaluation.read_records(tmp_path, "bins")] == ["a"]
     assert evaluation.read_records(tmp_path / "nowhere", "bins") == []
