@@ -44,13 +44,15 @@ def folder_of(mirror: str) -> Path:
     return Path(mirror.removeprefix("file://"))
 
 
-def test_a_release_is_fetched_joined_and_found_by_its_name(model, mirror):
+def test_a_release_is_fetched_joined_and_found_by_its_name(model, mirror, tmp_path):
     found = fetch.fetch("small", mirror)
     out = Path(found["out"])
     assert found["fetched"] and not list(out.glob("model-*")) and (out / "model.safetensors").is_file()
     ours, theirs = checkpoint.load("small"), checkpoint.load(model)
     assert checkpoint.weights_hash(ours.model) == checkpoint.weights_hash(theirs.model)
     assert not fetch.fetch("small", "file:///nowhere")["fetched"]  # it is there already
+    export.export("small", tmp_path / "weights")  # as the Kaggle bundle does
+    assert checkpoint.weights_hash(checkpoint.load(tmp_path / "weights").model) == checkpoint.weights_hash(ours.model)
     assert [path.name for path in out.parent.iterdir()] == ["small"]
 
 

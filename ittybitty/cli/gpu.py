@@ -1,4 +1,4 @@
-"""`ittybitty gpu`: ten minutes of a GPU, prepared here, spent there, brought home."""
+"""`ittybitty gpu`: prepare a training here, run it on a GPU machine within a budget, install the result here."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _add_pack(actions) -> None:
         actions,
         "pack",
         pack,
-        "tokens of a corpus, packed for the way: all of MAESTRO in two encodings is below 30 MB",
+        "tokens of a corpus, packed for transport: all of MAESTRO in two encodings is below 30 MB",
         "ittybitty gpu pack --data ~/music --out tokens.pack",
     )
     add_data(parser)
@@ -62,7 +62,7 @@ def _add_run(actions) -> None:
     parser.add_argument("--seconds", type=float, default=540.0, metavar="S", help="the whole budget (%(default)g)")
     parser.add_argument("--plan", action="store_true", help="only say what would be run, and the figures expected")
     parser.add_argument(
-        "--from", dest="start", metavar="DIR", help="go on from the weights of an earlier visit, or of a run folder"
+        "--from", dest="start", metavar="DIR", help="start from the weights of an earlier visit, or of a run folder"
     )
     parser.add_argument("--work", metavar="DIR", help="folder for checkpoints and logs (beside --out)")
     parser.add_argument("--cpu", action="store_true", help="rehearse without a GPU")

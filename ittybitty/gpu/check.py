@@ -80,7 +80,7 @@ def check(
 
     `keep` gets the report before and after each comparison. `before` is the report of an attempt that was ended: what it
     found is not done again, and the comparison that it was at counts as failed. RuntimeError where a comparison leaves the
-    device unusable, as an illegal memory access does: the next attempt, in a new process, goes on behind it.
+    device unusable, as an illegal memory access does: the next attempt, in a new process, continues after it.
     """
     end = time.monotonic() + seconds
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -210,20 +210,21 @@ def scan_errors(path: str, kind: torch.dtype, device: torch.device) -> dict[str,
 
 
 def _inputs(sizes: tuple[int, int, int, int], kind: torch.dtype) -> list[torch.Tensor]:
-    """u, delta, A, B, C, D, state, z as the Mamba block makes them: Δ, A, D and the state are float32 in every precision."""
+    """u, Δ before its softplus, A, B, C, D, state, z as the Mamba block makes them: A, D and the state are float32 in every precision."""
     (B, L, E, N), g = sizes, torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=g)
 
-    delta, A = F.softplus(normal(B, L, E) - 3), -torch.rand(E, N, generator=g) * 16
-    u, read, write, z = (t.to(kind) for t in (normal(B, L, E), normal(B, L, N), normal(B, L, N), normal(B, L, E)))
+    A = -torch.rand(E, N, generator=g) * 16
+    made = normal(B, L, E), normal(B, L, E) - 3, normal(B, L, N), normal(B, L, N), normal(B, L, E)
+    u, delta, read, write, z = (t.to(kind) for t in made)
     return [u, delta, A, read, write, normal(E), normal(B, E, N), z]
 
 
 def _values_and_gradients(path: str, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
     inputs = [t.detach().clone().requires_grad_() for t in inputs]
-    y, last = scan.selective_scan(*inputs, path=path)
+    y, last = scan.selective_scan(*inputs, path=path, softplus=True)
     g = torch.Generator().manual_seed(1)
     weights = [torch.randn(t.shape, generator=g).to(t.device, torch.float64) for t in (y, last)]
     return [y, last, *torch.autograd.grad((y * weights[0]).sum() + (last * weights[1]).sum(), inputs)]

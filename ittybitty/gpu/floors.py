@@ -29,7 +29,7 @@ from ..config import ModelConfig
 # of models/triton_scan.py: steps between two stored states, channels of a program of one warp at N = 16, and machine
 # instructions of that warp for one step, as compiled for sm_90 (tests/models/test_triton.py counts them)
 KEPT_EVERY, CHANNELS = 16, 32
-FORWARD_INSTRUCTIONS, BACKWARD_INSTRUCTIONS = 240, 510
+FORWARD_INSTRUCTIONS, BACKWARD_INSTRUCTIONS = 240, 900
 CONV_ROWS = 64  # of models/triton_conv.py: rows of a program
 IDS_PER_EVENT = 4
 HALF, FULL = 2, 4  # bytes

@@ -1,4 +1,4 @@
-"""What a visit brings home: at most eight files of at most 15 MB, whatever moment it was ended at.
+"""Writes and reads the result of a visit: at most eight files of at most 15 MB, complete at whatever moment it is ended.
 
     home/parcel.json                  rows with configuration, tokenizer and log; reports of the steps; names of the shards
     home/weights-00001-of-00007.safetensors    float16; a large tensor may be cut in two along its first dimension

@@ -25,7 +25,7 @@ LIMITS = {"unpack": 40.0, "check": 60.0, "race": 60.0, "home": 15.0}  # s at mos
 PARTS = {"unpack": 0.15, "check": 0.15, "race": 0.12, "home": 0.08}  # of the budget, where that is less
 LEAST_TRAINING = 12.0  # s: less than this sees no checkpoint, since a process needs some of it to start
 WARM_UP, WARM_UP_AGAIN = 100, 20  # steps; weights that were trained before need few, only the optimizer is new
-CHECKPOINT_SECONDS = 20.0  # about so often there is something to bring home
+CHECKPOINT_SECONDS = 20.0  # between two checkpoints, about
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@
     batch       windows of a micro-batch, doubled until memory ends or nothing is gained
     mode        eager, compile, graph (modes.py)
 
-One thing is changed at a time, from the likeliest on, until the time is up; every figure is kept as soon as it is there, and a
-way that ends the process is passed over by the next attempt. A way whose loss is not that of the first one is refused. Beside
+One setting is changed at a time, the most promising first, until the time is up. Every figure is kept as soon as it is known. A
+way that ends the process is skipped by the next attempt. A way whose loss is not that of the first one is refused. Beside
 them stand what the card copies and multiplies at best, and the time on paper (floors.py).
 
 Left out: data loading, which the training overlaps with the steps.

@@ -1,4 +1,4 @@
-"""The visit: unpack, check, race, train, bring home, each in a process of its own with its own share of the budget.
+"""Runs a visit: unpack, check, race, train, bring home, each in a process of its own with its own share of the budget.
 
     run("tokens.pack", out, seconds=540)
 
@@ -48,7 +48,7 @@ def run(
 ) -> dict:
     """Spend `seconds` on a GPU, or with `cpu` rehearse without one; {"out", "steps", "rows", "files", "device"}.
 
-    `start` is a parcel, or a run folder, whose weights are gone on from. ConfigError where there is no card or too little time,
+    `start` is a parcel, or a run folder, whose weights the trainings start from. ConfigError where there is no card or too little time,
     TokenizerError for tokens of another tokenizer, OutputError for a full disk: before anything is run.
     """
     began = time.monotonic()
@@ -143,7 +143,7 @@ def _origins(start, rows: Sequence[str], work: Path, pack: str | Path, hashes: M
 
 
 class _Visit:
-    """Steps that have been taken, and the one at hand."""
+    """Steps that have been run, and the current one."""
 
     def __init__(self, work: Path, job: dict, end: float, cpu: bool, say: Callable[[str], None]):
         self.work, self.job, self.end, self.cpu, self.say = work, job, end, cpu, say
@@ -267,7 +267,7 @@ class _Visit:
         trained = {row: read_result(self.work, "train", row) for row in self.job["rows"]}
         return {
             "out": self.job["out"], "device": check.get("device"), "off": check.get("off", []), "steps": self.done,
-            "rows": {row: {k: r.get(k) for k in ("steps", "tokens", "epoch", "bits_per_note")} for row, r in trained.items() if r},
+            "rows": {row: {k: r.get(k) for k in ("steps", "tokens", "epoch", "micro_batch", "bits_per_note")} for row, r in trained.items() if r},
             "files": home.get("files", {}), "left_out": home.get("left_out", []), "stopped": self.stopped,
         }  # fmt: skip  # fields in groups
 

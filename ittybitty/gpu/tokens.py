@@ -1,4 +1,4 @@
-"""Token folders packed for the way to a GPU, and unpacked there.
+"""Packs token folders for transport to a GPU machine, and unpacks them there.
 
     tokens.pack/pack.json            which stores, in what order they are made, and the hash of each one's ids
     tokens.pack/remi/ids.xz          the ids of a store, compressed

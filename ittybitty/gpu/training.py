@@ -1,4 +1,4 @@
-"""One row's training within its share of the budget, with something to bring home from the first checkpoint on.
+"""Trains one row within its share of the budget; from the first checkpoint on there is a result to bring home.
 
 The loop is that of `ittybitty train`. What is added here: the time (the learning rate follows it, and the run ends with it), a
 micro-batch that fits the memory, the way of running a step that race.py found fastest, and a parcel after every checkpoint.
@@ -44,7 +44,7 @@ def learn(
     attempt: int = 0,
     started: float = 0.0,
 ) -> dict:
-    """Train `row` until `deadline` (of time.monotonic()), less what the end takes; the loop's summary.
+    """Train `row` until `deadline` (of time.monotonic()), less what the end takes; the loop's summary and "micro_batch".
 
     `fastest` is a way of race.py; `start` a run folder to take weights from; `saved` is called after each checkpoint, in a
     thread. A run that is in `run_dir` already is continued. `attempt` counts attempts that failed: the second runs the
@@ -69,11 +69,12 @@ def learn(
         now = override(configs, {**changes, "train.accumulation": accumulation})
         resume = checkpoint.newest(run_dir) is not None
         try:
-            return train(
+            done = train(
                 row, now, store, run_dir, resume=resume, progress=True, preset=preset,
                 init_from=None if resume else start, on_step=seen, deadline=deadline - last,
                 prepare=_prepare(now, fastest, micro),
             )  # fmt: skip  # arguments in groups
+            return {**done, "micro_batch": micro}
         except torch.OutOfMemoryError:
             if micro == 1:
                 raise

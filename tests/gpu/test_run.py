@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+import torch
 from test_parcel import run_folder
 
 from ittybitty.errors import OutputError
@@ -102,3 +103,24 @@ def test_a_graph_is_not_used_for_several_micro_batches():
     way = {"mode": "graph", "precision": "bfloat16"}
     one, two = (plan.configs("hybrid", "nano", settings={"train.accumulation": n}) for n in (1, 2))
     assert training._prepare(one, way, 4) is not None and training._prepare(two, way, 4) is None
+
+
+def test_too_little_memory_makes_smaller_micro_batches_and_says_so(tmp_path, monkeypatch):
+    asked, said = [], []
+
+    def trained(row, configs, *given, **named):
+        asked.append(configs["train"].accumulation)
+        if len(asked) < 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {"steps": 1}
+
+    monkeypatch.setattr(training, "train", trained)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    configs = plan.configs("hybrid", "nano", settings={"train.batch_size": 8})
+    deadline = time.monotonic() + 60
+    assert training.learn("hybrid", configs, None, tmp_path / "run", deadline, say=said.append) == {
+        "steps": 1,
+        "micro_batch": 2,
+    }
+    assert asked == [1, 2, 4]
+    assert said == [f"hybrid: memory ended; micro-batches of {n} windows from here on" for n in (4, 2)]

@@ -1,5 +1,7 @@
 """What tests/models/test_triton.py runs in a process of its own: Triton decides at its import whether it interprets or compiles."""
 
+import struct
+
 import torch
 
 from ittybitty.models import conv, scan
@@ -99,7 +101,7 @@ HALF = {"u", "delta", "B", "C", "z", "y", "dy", "du", "ddelta", "dz"}  # have th
 
 
 def compiled(capability: int) -> dict[str, dict[str, int]]:
-    """Kernel, flags and type -> bytes of machine code, and of shared memory, for this compute capability; no card is needed."""
+    """Kernel, flags and type -> machine instructions, and bytes of shared memory, for this compute capability; no card is needed."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -113,12 +115,24 @@ def compiled(capability: int) -> dict[str, dict[str, int]]:
             absent |= set() if flags.get("PAST", True) else {"past"}
             own |= dict.fromkeys(absent & set(kernel.arg_names))
             types = {name: _type(name, own, half) for name in kernel.arg_names}
-            source = ASTSource(fn=kernel, signature=types, constexprs=own)
+            # as at a launch: pointers and rows that 16 divides, so that several elements are loaded at once
+            even = {
+                (i,): [["tt.divisibility", 16]] for i, n in enumerate(kernel.arg_names) if n not in own and n != "L"
+            }
+            source = ASTSource(fn=kernel, signature=types, constexprs=own, attrs=even)
             options = {"num_warps": warps, "num_stages": 1}
             done = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
             name = " ".join([kernel.__name__, *(flag for flag, on in flags.items() if on), half])
-            made[name] = {"code": len(done.asm["cubin"]), "shared": done.metadata.shared}
+            made[name] = {"instructions": instructions(done.asm["cubin"]), "shared": done.metadata.shared}
     return made
+
+
+def instructions(cubin: bytes) -> int:
+    """Machine instructions of a kernel, of 16 bytes each, by the sections of its ELF file that hold code."""
+    sections, entry, count = struct.unpack_from("<Q", cubin, 40)[0], *struct.unpack_from("<HH", cubin, 58)
+    headers = [struct.unpack_from("<IIQQQQ", cubin, sections + i * entry) for i in range(count)]
+    executable = 4  # of the flags
+    return sum(size for _, _, flags, _, _, size in headers if flags & executable) // 16
 
 
 def _type(name: str, own: dict, half: str) -> str:
