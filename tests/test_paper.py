@@ -178,6 +178,7 @@ def factor_result(settings: dict, bits: float) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_the_factorial_shows_what_was_run_and_says_what_was_not(results):
     rows = [row for row in results["recipes"]["factors_small"].rows if row.settings["encoding"] != "remi-unmerged"]
     none = {key: value for key, value in results.items() if not key.startswith(("factors_", "factors_small_"))}
@@ -230,6 +231,7 @@ def test_a_changed_result_changes_the_number(results):
     assert r"\newcommand{\valBitsPerNote}{1.25}" in paper.macros(other) and paper.macros(other) != paper.macros(results)
 
 
+@pytest.mark.slow
 def test_written_files_are_the_same_every_time(results, tmp_path):
     (tmp_path / "tables").mkdir()
     first = [path.read_bytes() for path in paper.write(results, tmp_path)]

@@ -115,6 +115,7 @@ def recipes_of_factorials():
     return [name for name in experiments.recipes() if experiments.read_recipe(name).kind == "factors"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", recipes_of_factorials())
 def test_cells_of_the_repositorys_factorials_have_equal_parameters(name):
     import torch
