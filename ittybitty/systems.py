@@ -90,7 +90,12 @@ _EVENTS = {
     "train.batch_size": 4,
     "train.warmup": 100,
 }
-_EVENT_SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+_EVENT_SAMPLING = {  # keys are drawn without their unlikeliest tail, times, durations and velocities from all there is (paper/LOG.md)
+    "temperature": 0.97,
+    "top_k": 0,
+    "top_p": 0.98,
+    **dict.fromkeys(("time_temperature", "time_top_p", "expression_temperature", "expression_top_p"), 1.0),
+}
 _NOTES_SIZES = {  # a nano model also reads shorter windows
     "model.d_model": (32, None, None, None, None),
     "data.context": (256, None, None, None, None),
