@@ -150,7 +150,7 @@ def events() -> Iterator[str]:
                 for id in event.ids:
                     logits = truth.step(torch.tensor([id]), expected)
             compare(
-                [torch.from_numpy(state.h), torch.from_numpy(fast._predict(0, state.h, state)[0])],
+                [state.h, torch.from_numpy(fast._predict(0, state.h.numpy(), state)[0])],
                 [expected.h, logits[0, 3:][: fast._heads[0].out.rows]],
                 torch.float32,
             )

@@ -100,6 +100,11 @@ def test_unusual_shapes_types_and_strides_give_correct_results(checks):
 
 
 @needs_compiler
+def test_events_are_drawn_and_read_right_in_odd_sizes():
+    assert sum(1 for _ in odd_calls.events()) == 2 * len(odd_calls.KINDS)
+
+
+@needs_compiler
 def test_a_second_derivative_is_refused_and_not_wrong():
     given = [t.requires_grad_() for t in scan_arguments()]
     gradient = torch.autograd.grad(
