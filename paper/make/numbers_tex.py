@@ -299,6 +299,9 @@ def _factors(results: Mapping) -> Iterator[Number]:
         yield Number(name, f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
     for bound, value in zip(("Less", "Low", "High"), paired(results[adamw], results[muon])):
         yield Number(f"FactorsMuon{bound}", f"{value:.2f}", f"{adamw}.json, {muon}.json")
+    mamba = "factors_small_notes-adamw-mamba"
+    for bound, value in zip(("More", "Low", "High"), paired(results[mamba], results[adamw])):
+        yield Number(f"FactorsMamba{bound}", f"{value:.2f}", f"{mamba}.json, {adamw}.json")
 
 
 def _claim(result: Mapping) -> Iterator[tuple[str, str]]:

@@ -62,6 +62,7 @@ NEEDED = (
     "overfit_piece",
     "factors_small_notes-adamw-hybrid",
     "factors_small_notes-muon-hybrid",
+    "factors_small_notes-adamw-mamba",
     "performance_tokens_validation",
     "performance_tokens_test",
     f"evaluate_{NOTES}",

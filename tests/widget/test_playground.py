@@ -139,14 +139,15 @@ class Tab:
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click(timeout=LATE)
 
-    def slide(self, label: str, *keys: str) -> str:
-        """Moves a slider by keys of the keyboard; what it then says."""
+    def slide(self, label: str, *keys: str, to: str = "") -> None:
+        """Moves a slider by keys of the keyboard, and waits until its number is `to` where that is given."""
         slider = self.page.locator(".widget-hslider", has=self.page.locator(f'.widget-label:text-is("{label}")'))
         slider.locator(".noUi-handle").click()  # waits until it is there to be seen, as focus() does not
         for key in keys:
             self.page.keyboard.press(key)
         self.page.wait_for_timeout(200)  # the browser holds the last value back until the one before is answered
-        return slider.locator(".widget-readout").inner_text()
+        if to:
+            slider.locator(f'.widget-readout:text-is("{to}")').wait_for()
 
     def upload(self, file: Path) -> None:
         with self.page.expect_file_chooser() as chooser:
@@ -245,7 +246,7 @@ def test_choose_slide_generate_watch_listen_and_keep(tab):
     tab.wait_for_text(".ib-seed-line", f"{len(seeds.piece('Rag in F'))} notes")
     before = tab.picture()
     assert same_notes(tab.strokes("seed"), seeds.piece("Rag in F"))
-    assert tab.slide("Notes", "Home", *["ArrowRight"] * 3) == "80"
+    tab.slide("Notes", "Home", *["ArrowRight"] * 3, to="80")
     tab.press("Generate")
     tab.wait_for_take(1)
     assert tab.picture() != before
@@ -275,46 +276,46 @@ def test_sliders_change_every_part_of_the_next_event_live(tab):
         r"next note (at the same time|\d+\.\d\d s later)", parts.nth(0).locator(".ib-name").first.inner_text()
     )
     before = parts.all_inner_texts()
-    assert tab.slide("Temperature", "Home") == "0.10"
+    tab.slide("Temperature", "Home", to="0.10")
     tab.wait_for_text(".ib-chances p", "Temperature 0.10 raises the likeliest moment")
     assert not set(before) & set(parts.all_inner_texts())
-    assert tab.slide("Temperature", "End") == "2.00"
+    tab.slide("Temperature", "End", to="2.00")
     tab.wait_for_text(".ib-chances p", "Temperature 2.00 lowers the likeliest moment")
-    assert tab.slide("Top-k", "Home", "ArrowRight") == "1"
+    tab.slide("Top-k", "Home", "ArrowRight", to="1")
     tab.wait_for_text(".ib-chances p", "when from 1 of ")
     rows = [part.locator("li").count() for part in parts.all()]
     assert [part.locator(".ib-cut").count() for part in parts.all()] == [count - 1 for count in rows]
-    assert tab.slide("Top-k", "Home") == "0"
-    assert tab.slide("Top-p", "Home") == "0.01"
+    tab.slide("Top-k", "Home", to="0")
+    tab.slide("Top-p", "Home", to="0.01")
     tab.wait_for_text(".ib-chances p", "how loud from 1 of ")
-    assert tab.slide("Top-p", "End") == "1.00"
+    tab.slide("Top-p", "End", to="1.00")
     tab.page.wait_for_function("!document.querySelector('.ib-cut')")
 
 
 def test_sliders_change_the_next_token_live(tab):
     tab.choose_model("tiny-remi")
     chart = tab.page.locator(".ib-chart").inner_html()
-    assert tab.slide("Temperature", "Home") == "0.10"
+    tab.slide("Temperature", "Home", to="0.10")
     tab.wait_for_text(".ib-chances p", "Temperature 0.10 raises")
     assert tab.page.locator(".ib-chart").inner_html() != chart
-    assert tab.slide("Temperature", "End") == "2.00"
+    tab.slide("Temperature", "End", to="2.00")
     tab.wait_for_text(".ib-chances p", "Temperature 2.00 lowers")
-    assert tab.slide("Top-k", "Home", "ArrowRight") == "1"
+    tab.slide("Top-k", "Home", "ArrowRight", to="1")
     tab.wait_for_text(".ib-chances p", "no choice left")
-    assert tab.slide("Top-k", "Home") == "0"
-    assert tab.slide("Top-p", "End") == "1.00"
+    tab.slide("Top-k", "Home", to="0")
+    tab.slide("Top-p", "End", to="1.00")
     tab.wait_for_text(".ib-chances p", "top-p leaves all of these")
-    assert tab.page.locator(".ib-cut").count() == 0
-    assert tab.slide("Top-p", "Home") == "0.01"
+    tab.page.wait_for_function("!document.querySelector('.ib-cut')")
+    tab.slide("Top-p", "Home", to="0.01")
     tab.wait_for_text(".ib-chances p", "top-p 0.01 leaves 1 of these")
     assert tab.page.locator(".ib-cut").count() > 0
     tab.choose_model("tiny")
 
 
 def test_one_slider_changed_gives_a_take_beside_the_first(tab):
-    tab.slide("Temperature", "End")
-    tab.slide("Top-k", "Home", "ArrowRight", "ArrowRight")
-    tab.slide("Top-p", "End")
+    tab.slide("Temperature", "End", to="2.00")
+    tab.slide("Top-k", "Home", "ArrowRight", "ArrowRight", to="2")
+    tab.slide("Top-p", "End", to="1.00")
     tab.press("Generate")
     tab.wait_for_take(2)
     assert tab.page.locator(".ib-beside").is_visible() and tab.page.locator(".ib-beside audio").count() == 1
@@ -365,7 +366,7 @@ def test_a_bad_upload_is_said_and_a_good_one_played(tab, midi_file, tmp_path):
     seed = read_midi(midi_file)
     tab.wait_for_text(".ib-seed-line", f"{len(seed)} notes")
     tab.page.get_by_role("button", name="seconds", exact=True).click()
-    assert tab.slide("Seconds", "Home") == "5"
+    tab.slide("Seconds", "Home", to="5")
     tab.press("Generate")
     earlier = re.search(r"Take (\d+)", shown)
     tab.wait_for_take(int(earlier[1]) + 1 if earlier else 1)
@@ -496,9 +497,9 @@ def test_a_screen_reader_is_told_what_is_what(tab):
         ("Notes", ["Home", "ArrowRight"], "60", "60 notes"),
     ):
         tab.page.get_by_role("button", name="notes", exact=True).click()
-        tab.slide(name, *keys)
-        slider = tab.page.get_by_role("slider", name=name, exact=True)
-        assert [slider.get_attribute(f"aria-value{kind}") for kind in ("now", "text")] == [number, words]
+        tab.slide(name, *keys, to=words.split()[0])
+        said = f'[role=slider][aria-label="{name}"][aria-valuenow="{number}"][aria-valuetext="{words}"]'
+        tab.page.locator(said).wait_for()  # the script that writes them runs after the slider has moved
     assert tab.page.get_by_role("button", name="notes", exact=True).get_attribute("aria-pressed") == "true"
 
 
