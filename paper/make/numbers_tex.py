@@ -252,7 +252,6 @@ def _held_out(results: Mapping) -> Iterator[Number]:
         row = results[f"test_{name}"]
         for bound, value in zip(("Bits", "Low", "High"), (row["bits_per_note"], *row["ci95"])):
             yield Number(f"Test{label}{bound}", f"{value:.2f}", f"test_{name}.json")
-    yield Number("TestPieces", f"{results[f'test_{NOTES}']['pieces']}", f"test_{NOTES}.json")
 
 
 def _notes_evaluation(result: Mapping) -> Iterator[tuple[str, str]]:
