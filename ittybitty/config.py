@@ -226,6 +226,17 @@ class GenerationConfig:
             getattr(self, f"{part}_{name}") for part in ("time", "expression") for name in ("temperature", "top_p")
         )
 
+    def changed(self, **options) -> GenerationConfig:
+        """A copy with some fields changed.
+
+        A `temperature` or `top_p` that differs from this one's holds for every part of an event, except where `options` give a
+        part its own: who moves the slider of temperature means all that is drawn.
+        """
+        for name in ("temperature", "top_p"):
+            if options.get(name, getattr(self, name)) != getattr(self, name):
+                options = {f"{part}_{name}": None for part in ("time", "expression")} | options
+        return dataclasses.replace(self, **options)
+
     def of_part(self, part: int) -> tuple[float, int, float]:
         """Temperature, top-k and top-p of a part of an event: its time (0), what it is (1), its duration (2) or velocity (3)."""
         own = {0: (self.time_temperature, self.time_top_p)}

@@ -389,6 +389,4 @@ class Piano:
             music = TOKENS_PER_SECOND * (seconds if seconds and seconds > 0 else 0), MOST_TOKENS_PER_NOTE * notes
             tokens = 512 + math.ceil(min(max(music), 1e9))
         options.setdefault("max_new_tokens", tokens)
-        return dataclasses.replace(self.data, **listening), dataclasses.replace(
-            self.sampling, seconds=seconds, **options
-        )
+        return dataclasses.replace(self.data, **listening), self.sampling.changed(seconds=seconds, **options)

@@ -7,7 +7,6 @@ screen readers, and what the keyboard does beyond the browser's own keys, are ad
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
 
 import ipywidgets as widgets
 
@@ -145,7 +144,7 @@ class Controls(widgets.VBox):
     @property
     def sampling(self) -> GenerationConfig:
         """The chosen model's own settings, with temperature, top-k and top-p as the sliders stand."""
-        return replace(self.choice.sampling, **{name: getattr(self, name).value for name in SAMPLING})
+        return self.choice.sampling.changed(**{name: getattr(self, name).value for name in SAMPLING})
 
     def request(self, seed: Performance) -> Request:
         """The take that these values ask for; ConfigError for one that cannot be."""

@@ -127,6 +127,15 @@ def test_the_decoder_draws_parts_as_the_model_does(model, ids):
     assert plain == fast != list(generate_tokens(decoder(model), make_tokenizer("notes"), ids[0, :81], other))
 
 
+def test_a_temperature_that_is_changed_holds_for_every_part_of_an_event():
+    usual = GenerationConfig(temperature=0.97, top_p=0.98, time_temperature=1.0, expression_top_p=1.0)
+    assert usual.changed(temperature=0.97, seed=3) == dataclasses.replace(usual, seed=3)
+    cooler = usual.changed(temperature=0.5)
+    assert [cooler.of_part(part)[0] for part in range(4)] == [0.5] * 4 and cooler.of_part(2)[2] == 1.0
+    assert usual.changed(temperature=0.5, time_temperature=0.9).of_part(0)[0] == 0.9
+    assert usual.changed(top_p=0.5).of_part(3) == (0.97, 0, 0.5)
+
+
 def test_parts_fall_back_on_what_all_are_drawn_with():
     usual = {"temperature": 0.9, "top_k": 50, "top_p": 0.9}
     whole, parts = GenerationConfig(**usual), GenerationConfig(**usual, time_top_p=1.0, expression_temperature=0.7)

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
+import { changed } from "../../ittybitty/page/js/engine.js";
 import { EventGrammar } from "../../ittybitty/page/js/grammar.js";
 import { Continuation, Listener, makePrompt } from "../../ittybitty/page/js/generate.js";
 import { EOS, EventModel } from "../../ittybitty/page/js/model.js";
@@ -199,3 +200,10 @@ for (const one of told.models) {
     close(Array.from(h), Array.from(fresh.h), 0, "h");
   });
 }
+
+test("a temperature that is moved holds for every part of a note", () => {
+  const usual = { temperature: 0.97, topP: 0.98, timeTemperature: 1, timeTopP: 1, expressionTemperature: 1, expressionTopP: 1 };
+  assert.deepEqual(changed(usual, { temperature: 0.97, topP: 0.98 }), usual);
+  assert.deepEqual(changed(usual, { temperature: 0.5 }), { temperature: 0.5, topP: 0.98, timeTopP: 1, expressionTopP: 1 });
+  assert.equal(changed(usual, { topP: 0.9, timeTopP: 0.99 }).timeTopP, 0.99);
+});

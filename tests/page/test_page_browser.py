@@ -171,14 +171,15 @@ def test_a_click_or_an_arrow_on_the_roll_seeks(tab):
 
 
 def test_settings_that_have_no_slider_are_named(browser, piano, tmp_path):
-    own = dataclasses.replace(piano.sampling, time_temperature=0.85, expression_top_p=0.9)
+    none = dict.fromkeys(("time_top_p", "expression_temperature"))
+    own = dataclasses.replace(piano.sampling, time_temperature=0.85, expression_top_p=0.9, **none)
     page.write_page(tmp_path / "own.html", dataclasses.replace(piano, sampling=own))
     tab = browser.new_page()
     try:
         opened(tab, (tmp_path / "own.html").as_uri())
         assert tab.inner_text("#parts-line") == (
-            "The time between notes is always drawn with temperature 0.85. "
-            "Length and loudness of notes are always drawn with top-p 0.90."
+            "Until you change temperature or top-p, the time between notes is drawn with temperature 0.85, "
+            "and length and loudness of notes are drawn with top-p 0.90."
         )
     finally:
         tab.close()

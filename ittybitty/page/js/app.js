@@ -138,19 +138,19 @@ function drawNumber() {
   $("number").value = Math.floor(DRAWN * Math.random());
 }
 
-/** Names the settings that have no slider: this model's own for some parts of a note. */
+/** Names this model's own settings for some parts of a note, which hold until a slider is moved. */
 function tellParts() {
   const sentence = (begins, temperature, topP) => {
     const own = [temperature && `temperature ${temperature.toFixed(2)}`, topP && `top-p ${topP.toFixed(2)}`].filter(Boolean);
-    return own.length ? [`${begins} always drawn with ${own.join(" and ")}.`] : [];
+    return own.length ? [`${begins} drawn with ${own.join(" and ")}`] : [];
   };
   const { timeTemperature, timeTopP, expressionTemperature, expressionTopP } = engine.defaults;
   const sentences = [
-    ...sentence("The time between notes is", timeTemperature, timeTopP),
-    ...sentence("Length and loudness of notes are", expressionTemperature, expressionTopP),
+    ...sentence("the time between notes is", timeTemperature, timeTopP),
+    ...sentence("length and loudness of notes are", expressionTemperature, expressionTopP),
   ];
   $("parts-line").hidden = !sentences.length;
-  $("parts-line").textContent = sentences.join(" ");
+  $("parts-line").textContent = `Until you change temperature or top-p, ${sentences.join(", and ")}.`;
 }
 
 // ------------------------------------------------------------------ seeds

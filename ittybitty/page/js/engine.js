@@ -8,6 +8,16 @@ export function startWorker(script) {
   return worker;
 }
 
+/** Settings with some of them changed: config.py's `changed`. A temperature or top-p that differs holds for every part of a note. */
+export function changed(usual, options) {
+  const settings = { ...usual };
+  for (const name of ["temperature", "topP"]) {
+    if ((options[name] ?? usual[name]) === usual[name]) continue;
+    for (const part of ["time", "expression"]) delete settings[part + name[0].toUpperCase() + name.slice(1)];
+  }
+  return { ...settings, ...options };
+}
+
 export class Engine {
   constructor(worker, document, weights) {
     this.worker = worker;
@@ -27,7 +37,7 @@ export class Engine {
   continue(seed, options, grow = () => {}) {
     const id = ++this.number;
     const result = new Promise((resolve, reject) => this.jobs.set(id, { resolve, reject, grow, last: null }));
-    this.worker.postMessage({ type: "continue", id, seed, options: { ...this.defaults, ...options } });
+    this.worker.postMessage({ type: "continue", id, seed, options: changed(this.defaults, options) });
     const cancel = () => {
       this.worker.postMessage({ type: "cancel", id });
       const job = this.jobs.get(id);
