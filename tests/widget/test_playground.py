@@ -275,7 +275,9 @@ def test_sliders_change_every_part_of_the_next_event_live(tab):
     assert re.match(
         r"next note (at the same time|\d+\.\d\d s later)", parts.nth(0).locator(".ib-name").first.inner_text()
     )
-    tab.slide("Top-p", "End", to="1.00")  # where one thing is nearly certain, top-p leaves nothing for a temperature to change
+    tab.slide(
+        "Top-p", "End", to="1.00"
+    )  # where one thing is nearly certain, top-p leaves nothing for a temperature to change
     tab.page.wait_for_function("!document.querySelector('.ib-cut')")
     before = parts.all_inner_texts()
     tab.slide("Temperature", "Home", to="0.10")
