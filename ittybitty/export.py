@@ -81,7 +81,7 @@ A short piano seed goes in, a longer piece comes out.
 | round trip of the encoding | {round_trip} |
 
 Bits per note: all the bits spent on held-out performances, end tokens included, divided by their notes, in windows of
-1,024 tokens moved by 512. It may be compared between systems only where their encodings keep the same.
+1,024 steps moved by 512 (a step reads one token, or one event). It may be compared between systems only where their encodings keep the same.
 
 ## Data and licence
 

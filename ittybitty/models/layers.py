@@ -14,6 +14,7 @@ front (pre-norm): x + mixer(norm(x)). A mixer maps (B, L, D) to (B, L, D) and ha
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -23,38 +24,38 @@ from torch.nn import functional as F
 from ..config import ModelConfig
 
 
-class Mixer(nn.Module):
+class Mixer(nn.Module, ABC):
     """Base class of what a block computes, such as Mamba or attention; the module's text explains the methods."""
 
-    def step(self, x: torch.Tensor, state: Any) -> torch.Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def step(self, x: torch.Tensor, state: Any) -> torch.Tensor: ...
 
-    def init_state(self, batch_size: int) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def init_state(self, batch_size: int) -> Any: ...
 
+    @abstractmethod
     def outputs(self) -> list[nn.Linear]:
         """The matrices that write into the residual stream."""
-        raise NotImplementedError
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """Base class of the layers between embedding and head: forward(x, state) maps (B, L, D) to (B, L, D)."""
 
+    @abstractmethod
     def step(self, x: torch.Tensor, state: Any) -> torch.Tensor:
         """One token, x (B, D); the state is updated in place."""
-        raise NotImplementedError
 
+    @abstractmethod
     def init_state(self, batch_size: int) -> Any:
         """The state before the first token of `batch_size` pieces."""
-        raise NotImplementedError
 
+    @abstractmethod
     def residual_branches(self) -> list[list[nn.Linear]]:
         """Of each residual branch, the matrices that write into the residual stream."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parts(self) -> dict[str, nn.Module]:
         """Name of a part -> its modules, for counting parameters."""
-        raise NotImplementedError
 
 
 def exempt_from_decay(*parameters: nn.Parameter) -> None:

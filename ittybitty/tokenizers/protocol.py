@@ -9,6 +9,7 @@ Left out: how an encoding represents notes (its own module), and its file (saved
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -34,7 +35,7 @@ class Rules(Protocol):
         """The state after one more id."""
 
 
-class GrammarBase:
+class GrammarBase(ABC):
     """Base class of grammars whose state after a prompt is found by advancing id by id from the state `first`."""
 
     first: Any
@@ -46,9 +47,9 @@ class GrammarBase:
             state = self.advance(state, int(id))
         return state
 
+    @abstractmethod
     def advance(self, state: Any, id: int) -> Any:
         """The state after one more id."""
-        raise NotImplementedError
 
 
 class NoteReader(Protocol):

@@ -32,11 +32,14 @@ def published_rows(results: Mapping) -> list[dict]:
             "model": f"{name}, ours",
             "maestro": "v3",
             "split": "validation",
-            "window": "1,024 events",
+            "window": NOT_RUN,
             "ours": True,
         }
         if row:
+            passes = row["training"]["passes"]
             ours |= {
+                "model": f"{name}, ours, {passes:.0f} pass{'es' if round(passes) != 1 else ''}",
+                "window": f"{row['context']:,} events",
                 "nats_per_token": row["nats_per_performance_token"],
                 "bits_per_note": row["bits_per_note_as_performance"],
                 "ci95": row["ci95"],
@@ -59,7 +62,7 @@ def published_markdown(results: Mapping) -> str:
     for row in published_rows(results):
         mark = "" if row.get("verified", True) else " †"
         where = f"{row['maestro']}, {row['split'] if row['split'] != 'not stated' else 'split not stated'}"
-        name = f"`{row['model'].removesuffix(', ours')}`, ours" if row.get("ours") else row["model"]
+        name = "`{}`, {}".format(*row["model"].split(", ", 1)) if row.get("ours") else row["model"]
         lines.append(f"| {name}{mark} | {where} | {row['window']} | {_nats(row)} | {_bits(row)} |")
     return "\n".join(lines)
 
@@ -72,7 +75,7 @@ def published_table(results: Mapping) -> str:
         mark = "" if row.get("verified", True) else r"$^\dagger$"
         where = f"{row['maestro']}, {row['split']}"
         cite = rf"~\cite{{{row['cite']}}}" if "cite" in row else ""
-        name = rf"\texttt{{{row['model'].removesuffix(', ours')}}}, ours" if row.get("ours") else row["model"]
+        name = r"\texttt{{{}}}, {}".format(*row["model"].split(", ", 1)) if row.get("ours") else row["model"]
         lines.append(rf"{name}{mark}{cite} & {where} & {_nats(row)} & {_bits(row, '--')} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
