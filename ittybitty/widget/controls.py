@@ -64,7 +64,7 @@ class Controls(widgets.VBox):
             "Temperature",
             usual.temperature,
             (0.1, 2.0),
-            0.05,
+            0.01,
             "low is careful, high is daring",
             ".2f",
         )

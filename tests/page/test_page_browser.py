@@ -185,6 +185,19 @@ def test_settings_that_have_no_slider_are_named(browser, piano, tmp_path):
         tab.close()
 
 
+def test_sliders_begin_at_the_settings_of_the_model(browser, piano, tmp_path):
+    """No step of a slider rounds them: a temperature that differs would hold for every part of a note."""
+    for field in ("temperature", "top_p"):
+        own = dataclasses.replace(piano.sampling, **{field: 0.97})
+        page.write_page(tmp_path / f"{field}.html", dataclasses.replace(piano, sampling=own))
+        tab = browser.new_page()
+        try:
+            opened(tab, (tmp_path / f"{field}.html").as_uri())
+            assert tab.input_value({"temperature": "#temperature", "top_p": "#topP"}[field]) == "0.97"
+        finally:
+            tab.close()
+
+
 def test_the_pedal_has_the_colour_of_its_notes(tab):
     """The lane of a seed is blue: no pixel of it is nearer to the colour of new notes."""
     tab.emulate_media(color_scheme="light")

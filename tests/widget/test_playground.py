@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ittybitty import systems
 from ittybitty.midi import read_midi, read_midi_bytes
 from ittybitty.notes import Performance
 from ittybitty.widget import seeds, serve
@@ -268,6 +269,14 @@ def test_choose_slide_generate_watch_listen_and_keep(tab):
     audio.evaluate("audio => audio.pause()")
 
 
+def test_sliders_begin_at_the_settings_of_the_model(tab):
+    usual = systems.sampling("notes-hybrid")
+    for label, value in (("Temperature", usual.temperature), ("Top-p", usual.top_p)):
+        slider = tab.page.locator(".widget-hslider", has=tab.page.locator(f'.widget-label:text-is("{label}")'))
+        assert float(slider.locator(".noUi-handle").get_attribute("aria-valuenow")) == pytest.approx(value)
+        assert slider.locator(".widget-readout").inner_text() == f"{value:.2f}"
+
+
 def test_sliders_change_every_part_of_the_next_event_live(tab):
     parts = tab.page.locator(".ib-chances .ib-part")
     titles = [words.split("\n")[0] for words in parts.locator("h3").all_inner_texts()]
@@ -424,7 +433,7 @@ def test_it_looks_finished_at_three_widths_and_axe_finds_nothing_serious(browser
     tab.slide("Notes", "Home", *["ArrowRight"] * 7)
     tab.press("Generate")
     tab.wait_for_take(1)
-    tab.slide("Temperature", *["ArrowRight"] * 6)
+    tab.slide("Temperature", *["PageUp"] * 6)
     tab.press("Generate")
     tab.wait_for_take(2)
     tab.press("Listen to the seed")
@@ -499,7 +508,7 @@ def test_a_screen_reader_is_told_what_is_what(tab):
     assert not unnamed and tab.page.locator("[role=img][aria-label]").count() >= 1
     for name, keys, number, words in (
         ("Top-p", ["End", *["ArrowLeft"] * 5], "0.95", "0.95"),
-        ("Temperature", ["Home", *["ArrowRight"] * 14], "0.8", "0.80"),
+        ("Temperature", ["Home", *["PageUp"] * 14], "0.8", "0.80"),
         ("Notes", ["Home", "ArrowRight"], "60", "60 notes"),
     ):
         tab.page.get_by_role("button", name="notes", exact=True).click()
