@@ -60,6 +60,8 @@ SETTINGS: dict[str, dict[str, Any]] = {  # kind of experiment -> its settings an
         "amounts": list,
         "rates": list,
         "seeds": int,
+        "seeded": list,
+        "seconds": float,
         "optimizers": dict,
         "encodings": dict,
         "preset": str,

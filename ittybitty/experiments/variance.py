@@ -11,8 +11,8 @@ cannot be told from the interaction of all three, and is counted there.
 Intervals are bootstrap intervals over pieces, drawn for all cells alike, because what makes a piece hard is no part of the
 comparison; where cells have several seeds, these are drawn too.
 
-At equal minutes a cell's value is interpolated between the amounts of music that it was trained on, linearly in the
-logarithm of the processor time; a cell whose runs do not enclose that time is missing.
+Of cells that were trained on several amounts of music, the largest counts. With `timed` the values are those of the runs
+of equal processor time in place of equal music, one seed each.
 """
 
 from __future__ import annotations
@@ -29,10 +29,15 @@ DRAWS = 1000
 Cell = tuple[str, ...]  # a level of each of FACTORS
 
 
-def cells(records: Iterable[Mapping]) -> dict[Cell, list[Mapping]]:
-    """{cell: its records at its best rate, one a seed}; the best rate has the lowest loss on training's validation windows."""
+def cells(records: Iterable[Mapping], timed: bool = False) -> dict[Cell, list[Mapping]]:
+    """{cell: its records at its best rate, one a seed}; the best rate has the lowest loss on training's validation windows.
+
+    Of equal music, or with `timed` of equal processor time.
+    """
+    chosen = [record for record in records if ("seconds" in record["settings"]) == timed]
+    most = max((record["settings"]["passes"] for record in chosen), default=0.0)
     found: dict[Cell, list[Mapping]] = {}
-    for record in records:
+    for record in (record for record in chosen if record["settings"]["passes"] == most):
         found.setdefault(tuple(record[name] for name in FACTORS), []).append(record)
     return {cell: _at_best_rate(runs) for cell, runs in found.items()}
 
@@ -83,12 +88,12 @@ def bits_of(runs: Sequence[Mapping], names: Sequence[str]) -> tuple[np.ndarray, 
     return np.array([[row[name]["bits"] for name in names] for row in rows]), notes
 
 
-def analysis(records: Sequence[Mapping], draws: int = DRAWS, seed: int = 0) -> dict:
+def analysis(records: Sequence[Mapping], draws: int = DRAWS, seed: int = 0, timed: bool = False) -> dict:
     """Shares of variance with 95% intervals, means of levels and differences between them, for the largest complete block.
 
     {"levels", "cells", "shares", "means", "seeds"}; "shares" is {} where fewer than two factors have two levels.
     """
-    every = cells(records)
+    every = cells(records, timed)
     levels = block(every)
     inside = list(product(*levels))
     result: dict = {
@@ -141,24 +146,3 @@ def _values(spent: Mapping, inside: Sequence[Cell], shape: tuple[int, ...], piec
             bits, notes = bits[seeds[cell]][:, pieces], notes[pieces]
         found.append(bits.sum(1).mean() / notes.sum())
     return np.array(found).reshape(shape)
-
-
-def at_minutes(records: Iterable[Mapping], minutes: float) -> dict[Cell, float]:
-    """{cell: bits per note after so many minutes of processor time}, of cells whose amounts of music enclose that time."""
-    by_cell: dict[Cell, dict[float, list[Mapping]]] = {}
-    for record in records:
-        amounts = by_cell.setdefault(tuple(record[name] for name in FACTORS), {})
-        amounts.setdefault(record["settings"]["passes"], []).append(record)
-    found = {}
-    for cell, amounts in by_cell.items():
-        points = sorted(
-            (
-                float(np.mean([run["training"]["processor_seconds"] for run in runs])) / 60,
-                float(np.mean([run["bits_per_note"] for run in runs])),
-            )
-            for runs in map(_at_best_rate, amounts.values())
-        )
-        times, bits = map(np.array, zip(*points))
-        if len(points) > 1 and times[0] <= minutes <= times[-1]:
-            found[cell] = float(np.interp(math.log(minutes), np.log(times), bits))
-    return found

@@ -67,6 +67,25 @@ def test_every_cell_has_the_same_number_of_tries(recipe_of):
     assert len(set(names)) == len(names) and "notes-muon-lstm-r2-s0" in names and "remi-adamw-mamba-s1" in names
 
 
+def test_only_the_named_cells_have_further_seeds(recipe_of):
+    names = [row.name for row in recipe_of(seeded=["remi-muon-mamba"]).rows]
+    assert [name for name in names if name.endswith("-s1")] == ["remi-muon-mamba-s1"] and len(names) == 6 * 2 + 1
+    with pytest.raises(ConfigError, match="remi-muon-mambo.*remi-muon-mamba"):
+        recipe_of(seeded=["remi-muon-mambo"])
+
+
+def test_a_run_of_equal_time_reads_what_its_cells_best_run_promises(recipe_of, tmp_path):
+    recipe = recipe_of(seconds=30)
+    [timed] = recipe.chosen(["remi-adamw-mamba-t30"])
+    for name, loss, seconds in (("remi-adamw-mamba-r1-s0", 3.0, 10.0), ("remi-adamw-mamba-r2-s0", 2.5, 60.0)):
+        assert factors.resolved(recipe, timed, tmp_path) is None, "a try is not recorded yet"
+        [row] = recipe.chosen([name])
+        record = {"rate": row.settings["rate"], "training": {"validation_nll": loss, "processor_seconds": seconds}}
+        recipe.record(row, record, recipe.place(row, tmp_path))
+    found = factors.resolved(recipe, timed, tmp_path).settings
+    assert found["rate"] == 2.0 and found["passes"] == pytest.approx(0.5 * 30 / 60)
+
+
 def test_a_rate_multiplies_every_learning_rate(recipe_of, tmp_path):
     recipe = recipe_of()
     [row] = recipe.chosen(["notes-muon-mamba-r2-s0"])
@@ -81,7 +100,8 @@ def test_a_further_seed_takes_the_rate_that_was_best_for_its_cell(recipe_of, tmp
     for name, loss in (("remi-adamw-mamba-r1-s0", 3.0), ("remi-adamw-mamba-r2-s0", 2.5)):
         assert factors.resolved(recipe, later, tmp_path) is None, "a try is not recorded yet"
         [row] = recipe.chosen([name])
-        recipe.record(row, {"training": {"validation_nll": loss}}, recipe.place(row, tmp_path))
+        record = {"rate": row.settings["rate"], "training": {"validation_nll": loss}}
+        recipe.record(row, record, recipe.place(row, tmp_path))
     found = factors.resolved(recipe, later, tmp_path).settings
     assert found["rate"] == 2.0 and found["set"]["train.seed"] == 1
 
@@ -132,5 +152,6 @@ def test_cells_of_the_repositorys_factorials_have_equal_parameters(name):
         notes[row.settings["encoding"]] = configs["data"].context
     middle = sum(counts.values()) / len(counts)
     assert not {name: count for name, count in counts.items() if abs(count / middle - 1) > 0.065}
-    assert notes == {"notes": 2048, "remi": 1200, "remi-unmerged": 1820}, "about 445 notes each"
+    windows = {"notes": 2048, "remi": 1200, "remi-unmerged": 1820}
+    assert notes.items() <= windows.items() and len(notes) > 1, "about 445 notes each"
     assert folder().joinpath(f"{name}.yaml").read_text().startswith("#")

@@ -74,10 +74,16 @@ def test_a_missing_cell_leaves_the_largest_complete_block():
     assert variance.analysis(runs[:1], draws=5)["shares"] == {}
 
 
-def test_bits_at_equal_minutes_are_read_between_the_amounts():
-    cell = ("notes", "muon", "mamba")
-    runs = [record(cell, 18.0, passes=0.05, seconds=60), record(cell, 16.0, passes=0.1, seconds=240)]
-    found = variance.at_minutes(runs, 2.0)
-    assert found[cell] == pytest.approx(17.0), "halfway in the logarithm of time"
-    assert variance.at_minutes(runs, 5.0) == {}, "later than the longest run"
-    assert variance.at_minutes(runs[:1], 1.0) == {}, "one amount says nothing of others"
+def test_of_several_amounts_the_largest_counts():
+    runs = factorial(lambda *cell: 18.0, passes=0.05) + factorial(lambda *cell: 16.0, passes=0.1)
+    assert {one["bits_per_note"] for chosen in variance.cells(runs).values() for one in chosen} == {16.0}
+
+
+def test_equal_processor_time_is_analysed_apart_from_equal_music():
+    music = factorial(lambda e, o, a: 16.0 - 2 * (e == "notes"))
+    timed = [
+        {**one, "settings": {"passes": 0.1, "seconds": 60}} for one in factorial(lambda e, o, a: 16.0 - (o == "muon"))
+    ]
+    equal_music, equal_time = (variance.analysis(music + timed, draws=20, timed=which) for which in (False, True))
+    assert equal_music["shares"]["encoding"]["share"] == pytest.approx(1)
+    assert equal_time["shares"]["optimizer"]["share"] == pytest.approx(1)
