@@ -3,6 +3,7 @@
     recipe.py       reads and checks a recipe's YAML file
     compare.py      trains rows on equal music (or equal tokens) and evaluates them on the same pieces
     factors.py      every encoding with every optimizer and every architecture; variance.py says what each factor explains
+    scaling.py      fits a power law to runs of several sizes and amounts of music
     leak.py         measures what a random split of windows, or of pieces, would have claimed
     overfit.py      sanity checks: can a model memorise a sequence, and a piece?
     measured.py     measures models that are trained already (by position, memorisation, music), and complexity

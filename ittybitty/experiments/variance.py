@@ -146,3 +146,28 @@ def _values(spent: Mapping, inside: Sequence[Cell], shape: tuple[int, ...], piec
             bits, notes = bits[seeds[cell]][:, pieces], notes[pieces]
         found.append(bits.sum(1).mean() / notes.sum())
     return np.array(found).reshape(shape)
+
+
+def difference(
+    first: Sequence[Mapping], second: Sequence[Mapping], draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float, float]:
+    """Bits per note that the runs of one cell need more than those of another, and the bounds of its 95% interval.
+
+    Means over seeds, on the pieces that all runs share. Pieces are drawn for both alike, seeds for each on its own.
+    """
+    names = sorted(set.intersection(*({piece["name"] for piece in run["per_piece"]} for run in (*first, *second))))
+    (ours, notes), (theirs, _) = bits_of(first, names), bits_of(second, names)
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(draws):
+        pieces = random.integers(len(names), size=len(names))
+        some, others = (bits[random.integers(len(bits), size=len(bits))].mean(0)[pieces] for bits in (ours, theirs))
+        found.append((some - others).sum() / notes[pieces].sum())
+    low, high = np.percentile(found, (2.5, 97.5))
+    return float((ours.mean(0) - theirs.mean(0)).sum() / notes.sum()), float(low), float(high)
+
+
+def moves(runs: Sequence[Mapping]) -> float:
+    """How far two seeds of a cell lie apart at most, in bits per note; 0 for one seed."""
+    bits = [run["bits_per_note"] for run in runs]
+    return max(bits) - min(bits) if bits else 0.0

@@ -6,7 +6,7 @@
     pretrained/<name>/          configuration and log of the model that ships, and in results/runs/ of the one that does not
         -> paper/numbers.tex    one macro per number, with the file that it came from (numbers_tex.py)
         -> paper/tables/*.tex   (tables_tex.py, ears.py, published.py, factors.py)
-        -> paper/figures/factors.pdf (factors.py)
+        -> paper/figures/factors.pdf, scaling.pdf (factors.py, scaling.py)
         -> README.md            its table of results (readme_md.py)
 
 main.tex holds no measured digit of its own (tests/test_paper.py). The installed package does not hold this folder:
@@ -46,6 +46,7 @@ from .results import (
     settings,
     uniform_bits,
 )
+from .scaling import scaling_figure
 from .tables_tex import systems, tables
 
 __all__ = [
@@ -85,7 +86,7 @@ __all__ = [
 
 
 def write(results: Mapping, folder: str | Path) -> list[Path]:
-    """Writes numbers.tex, tables/*.tex and the figure of the factorial below `folder`; returns their paths."""
+    """Writes numbers.tex, tables/*.tex and the figures of the factorial and of the power law below `folder`; returns their paths."""
     texts = {"numbers.tex": macros(results)} | {f"tables/{name}.tex": text for name, text in tables(results).items()}
     for name, text in texts.items():
         with atomic_path(Path(folder) / name) as temporary:
@@ -93,7 +94,9 @@ def write(results: Mapping, folder: str | Path) -> list[Path]:
     import matplotlib.pyplot as plt
 
     (Path(folder) / "figures").mkdir(exist_ok=True)
-    figure = factors_figure(results)
-    drawn = save(figure, Path(folder) / "figures" / "factors")
-    plt.close(figure)  # a notebook would show it
+    drawn = []
+    for name, draw in (("factors", factors_figure), ("scaling", scaling_figure)):
+        figure = draw(results)
+        drawn += save(figure, Path(folder) / "figures" / name)
+        plt.close(figure)  # a notebook would show it
     return [*(Path(folder) / name for name in texts), *drawn]

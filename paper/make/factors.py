@@ -1,13 +1,13 @@
-"""Generates the tables and the figure of the factorial, and the table of former claims with the results for and against them.
+"""Generates the table and the figure of the factorial, and the table of former claims with the results for and against them.
 
-Records are those of `ittybitty experiment factors` and `factors_small`; the analysis is ittybitty/experiments/variance.py's.
-Cells that were not run are shown as not run.
+Records are those of `ittybitty experiment factors`, `factors_small` and `claims`; the analysis is
+ittybitty/experiments/variance.py's. Cells that were not run are shown as not run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ittybitty import plots
@@ -17,130 +17,157 @@ from ittybitty.experiments.factors import FACTORS
 from .results import paired, rows_of
 
 EXPERIMENTS = ("factors", "factors_small")  # the first that has a complete block of two levels is shown
+CLAIMED = "claims"  # further cells in the setting of factors_small
 NOT_RUN = "not run"
 OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon"}
 SEED = ("seeds_mamba-1", "all_rows_mamba")  # the two whose difference says how far a seed may move a row
 HOLLOW = {"adamw": "none"}
+Cell = tuple[str, str, str]
 
 
 def records(results: Mapping, experiment: str) -> list[dict]:
     """Every finished run of a factorial."""
+    if experiment not in results["recipes"]:
+        return []
     return [row for row in rows_of(results, experiment).values() if row]
 
 
-def shown(results: Mapping) -> tuple[str, dict]:
-    """The experiment that tables and figure show, and its analysis."""
-    found = [(name, _analysis(records(results, name))) for name in EXPERIMENTS]
+def shown(results: Mapping, timed: bool = False) -> tuple[str, dict]:
+    """The experiment that table and figure show, and its analysis at equal music, or `timed` at equal processor time."""
+    found = [(name, _analysis(records(results, name), timed)) for name in EXPERIMENTS]
     return next(((name, one) for name, one in found if one["shares"]), found[-1])
 
 
 _KNOWN: dict[str, dict] = {}  # tables, numbers and the figure ask for the same analysis
 
 
-def _analysis(runs: list[dict]) -> dict:
-    key = json.dumps(
-        [[run[name] for name in (*FACTORS, "rate", "training", "per_piece")] for run in runs], sort_keys=True
-    )
+def _analysis(runs: list[dict], timed: bool = False) -> dict:
+    kept = (*FACTORS, "rate", "training", "settings", "per_piece")
+    key = json.dumps([timed, [[run[name] for name in kept] for run in runs]], sort_keys=True)
     if key not in _KNOWN:
-        _KNOWN[key] = variance.analysis(runs)
+        _KNOWN[key] = variance.analysis(runs, timed=timed)
     return _KNOWN[key]
 
 
-def grid(results: Mapping, experiment: str) -> dict[tuple[str, str, str], float | None]:
-    """{cell of the recipe: bits per note at its best rate, the mean over its seeds, or None}."""
-    cells: dict[tuple[str, str, str], float | None] = {}
-    for row in results["recipes"][experiment].rows:
-        cells[row.settings["encoding"], row.settings["optimizer"], row.settings["architecture"]] = None
-    for (encoding, optimizer, architecture), runs in variance.cells(records(results, experiment)).items():
-        cells[encoding, optimizer, architecture] = sum(run["bits_per_note"] for run in runs) / len(runs)
-    return cells
+def cells_of(results: Mapping, experiment: str, timed: bool = False) -> dict[Cell, list[Mapping]]:
+    """{cell: its runs at its best rate}, of the cells that were run at every rate of the recipe."""
+    runs = records(results, experiment)
+    tried: dict[Cell, set[float]] = {}
+    for run in runs:
+        if "seconds" not in run["settings"]:
+            tried.setdefault(_cell(run), set()).add(run["rate"])
+    asked = {row.settings["rate"] for row in results["recipes"][experiment].rows} - {"best"}
+    whole = {cell for cell, rates in tried.items() if len(rates) >= len(asked)}
+    return {cell: found for cell, found in variance.cells(runs, timed).items() if cell in whole}
+
+
+def _cell(run: Mapping) -> Cell:
+    return run["encoding"], run["optimizer"], run["architecture"]
+
+
+def grid(results: Mapping, experiment: str) -> dict[Cell, list[Mapping]]:
+    """{cell of the recipe: its runs at its best rate, [] where not every rate was tried}."""
+    found = cells_of(results, experiment)
+    return {cell: list(found.get(cell, ())) for cell in _planned(results, experiment)}
+
+
+def _planned(results: Mapping, experiment: str) -> list[Cell]:
+    rows = results["recipes"][experiment].rows
+    return list(dict.fromkeys((row.settings["encoding"], row.settings["optimizer"], row.settings["architecture"]) for row in rows))
+
+
+def mean_bits(runs: Sequence[Mapping]) -> float:
+    """Bits per note, the mean over seeds."""
+    return sum(run["bits_per_note"] for run in runs) / len(runs)
 
 
 def factors_table(results: Mapping) -> str:
-    """Bits per note of every cell: a row an architecture, a column an encoding and an optimizer."""
+    """Bits per note of every cell with its rate and seeds, then its processor time; a row an architecture."""
     experiment, _ = shown(results)
     cells = grid(results, experiment)
     encodings, architectures = (list(dict.fromkeys(cell[i] for cell in cells)) for i in (0, 2))
     heads = [(encoding, optimizer) for encoding in encodings for optimizer in OPTIMIZERS]
+    timed = cells_of(results, experiment, timed=True)
     lines = [rf"\begin{{tabular}}{{l{'r' * len(heads)}}}", r"\toprule"]
     lines.append(" & ".join(["", *(rf"\multicolumn{{2}}{{c}}{{\texttt{{{name}}}}}" for name in encodings)]) + r" \\")
-    lines += [" & ".join(["Architecture", *(OPTIMIZERS[optimizer] for _, optimizer in heads)]) + r" \\", r"\midrule"]
-    for architecture in architectures:
-        values = [cells.get((encoding, optimizer, architecture)) for encoding, optimizer in heads]
-        texts = [NOT_RUN if value is None else f"{value:.2f}" for value in values]
-        lines.append(" & ".join([rf"\texttt{{{architecture}}}", *texts]) + r" \\")
+    lines.append(" & ".join(["Architecture", *(OPTIMIZERS[optimizer] for _, optimizer in heads)]) + r" \\")
+    blocks = [("bits per note at equal music; rate; seeds", {cell: _bits(runs) for cell, runs in cells.items() if runs})]
+    if timed:
+        texts = {cell: f"{mean_bits(runs):.2f}" for cell, runs in timed.items()}
+        blocks.append(("bits per note at equal processor time", texts))
+    blocks.append(("processor time of the training at equal music (s)", {cell: _spent(runs) for cell, runs in cells.items() if runs}))
+    for title, texts in blocks:
+        lines += [r"\midrule", rf"\multicolumn{{{1 + len(heads)}}}{{l}}{{\emph{{{title}}}}} \\"]
+        for architecture in architectures:
+            values = [texts.get((encoding, optimizer, architecture), NOT_RUN) for encoding, optimizer in heads]
+            if any(value != NOT_RUN for value in values) or title == blocks[0][0]:
+                lines.append(" & ".join([rf"\texttt{{{architecture}}}", *values]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def shares_table(results: Mapping) -> str:
-    """Share of the variance of each factor and interaction of the largest complete block."""
-    _, found = shown(results)
-    lines = [r"\begin{tabular}{lrr}", r"\toprule", r"Factor & Levels & Share of the variance (95\,\%) \\", r"\midrule"]
-    levels = found["levels"]
-    for name in FACTORS:
-        count = len(levels[name])
-        lines.append(
-            rf"{name} & {count} & {_share(found['shares'].get(name)) if count > 1 else 'one level' if count else NOT_RUN} \\"
-        )
-    for name, share in found["shares"].items():
-        parts = name.split(" x ")
-        if len(parts) > 1 and all(len(levels[part]) > 1 for part in parts):
-            lines.append(" & ".join([r" $\times$ ".join(parts), "", _share(share)]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+def _bits(runs: Sequence[Mapping]) -> str:
+    return rf"{mean_bits(runs):.2f}; $\times${runs[0]['rate']:g}; {len(runs)}"
 
 
-def _share(share: Mapping | None) -> str:
-    if share is None:
-        return "no block of two factors"
-    return "{:.0f}\\,\\% ({:.0f}--{:.0f})".format(*(100 * value for value in (share["share"], *share["ci95"])))
+def _spent(runs: Sequence[Mapping]) -> str:
+    return f"{sum(run['training']['processor_seconds'] for run in runs) / len(runs):.0f}"
 
 
-CLAIMS = (  # what was said, whether it is of an order or of no difference, REMI's two results, and two where models have learnt
-    ("Mamba alone is ahead of the hybrid", "order", ("all_rows_hybrid", "all_rows_mamba"), ("notes_notes-hybrid", "notes_notes-mamba")),
-    (
-        "Mamba alone is ahead of a Transformer",
-        "order",
-        ("all_rows_llama-512", "all_rows_mamba"),
-        ("factors_small_notes-muon-llama", "factors_small_notes-muon-mamba"),
-    ),
-    (
-        "selection is worth nothing",
-        "nothing",
-        ("all_rows_ssm", "all_rows_mamba"),
-        ("factors_small_notes-muon-ssm", "factors_small_notes-muon-mamba"),
-    ),
-    ("attention is worth nothing in the hybrid", "nothing", ("attention_hybrid-no-attention", "all_rows_hybrid"), None),
-    ("the bias of attention is worth nothing", "nothing", ("attention_hybrid-no-bias", "all_rows_hybrid"), None),
-    ("CfC is no better than feed-forward", "nothing", ("all_rows_hybrid-cfc", "all_rows_hybrid"), None),
-    ("label smoothing costs bits", "order", ("all_rows_hybrid", "collapse_no-smoothing"), None),
-    ("fewer byte pairs are better", "order", ("all_rows_hybrid", "vocabulary_size_bpe-512"), None),
-)  # fmt: skip  # one claim a line where it fits
+CLAIMS = (  # what was said, whether it is of an order or of no difference, REMI's two results, and two cells where models have learnt
+    ("Mamba alone is ahead of the hybrid", "order", ("all_rows_hybrid", "all_rows_mamba"), ("notes-muon-hybrid", "notes-muon-mamba")),
+    ("Mamba alone is ahead of a Transformer", "order", ("all_rows_llama-512", "all_rows_mamba"), ("notes-muon-llama", "notes-muon-mamba")),
+    ("selection is worth nothing", "nothing", ("all_rows_ssm", "all_rows_mamba"), ("notes-muon-ssm", "notes-muon-mamba")),
+    ("attention is worth nothing in the hybrid", "nothing", ("attention_hybrid-no-attention", "all_rows_hybrid"), ("notes-muon-no-attention", "notes-muon-hybrid")),
+    ("the bias of attention is worth nothing", "nothing", ("attention_hybrid-no-bias", "all_rows_hybrid"), ("notes-muon-no-bias", "notes-muon-hybrid")),
+    ("CfC is no better than feed-forward", "nothing", ("all_rows_hybrid-cfc", "all_rows_hybrid"), ("notes-muon-cfc", "notes-muon-hybrid")),
+    ("label smoothing costs bits", "order", ("all_rows_hybrid", "collapse_no-smoothing"), ("notes-muon-smoothing", "notes-muon-hybrid")),
+    ("fewer byte pairs are better", "order", ("all_rows_hybrid", "vocabulary_size_bpe-512"), ("remi-muon-hybrid", "remi-512-muon-hybrid")),
+)  # fmt: skip  # one claim a line
 
 
-def verdict(kind: str, before: float, after: float | None, seed: float) -> str:
-    """Does a claim stand? `before` and `after` are differences in bits per note; what a seed may move decides nothing.
+def verdict(kind: str, before: float, after: tuple[float, float, float] | None, seed: float) -> str:
+    """Does a claim stand? `before` is a difference in bits per note, `after` one with its interval.
 
-    An order stands where `after` has the sign of `before`, and turns round where it has the other; that something is worth
-    nothing stands where `after` is less than a seed may move, and falls where it is more.
+    A difference counts where it is more than a seed may move and its interval does not hold 0. An order stands where
+    `after` counts and has the sign of `before`, and turns round where it has the other; that something is worth nothing
+    falls where `after` counts.
     """
     if after is None:
         return "open"
+    value, low, high = after
+    counts = abs(value) > seed and low * high > 0
     if kind == "nothing":
-        return "stands" if abs(after) <= seed else "falls"
-    if abs(after) <= seed:
+        return "falls" if counts else "stands"
+    if not counts:
         return "open"
-    return "stands" if after * before > 0 else "turns round"
+    return "stands" if value * before > 0 else "turns round"
+
+
+def learnt(results: Mapping) -> dict[str, list[Mapping]]:
+    """{name of a cell: its runs at its best rate} of factors_small and claims."""
+    names = (EXPERIMENTS[-1], CLAIMED)
+    found = [cells_of(results, name) for name in names if name in results["recipes"]]
+    return {"-".join(cell): list(runs) for one in found for cell, runs in one.items()}
+
+
+def seed_move(results: Mapping) -> float:
+    """How far a seed was seen to move a cell where models have learnt; of REMI's second seed where no cell has two."""
+    cells = learnt(results)
+    moves = [variance.moves(runs) for runs in cells.values() if len(runs) > 1]
+    moved = _paired(results, SEED)
+    return max(moves) if moves else abs(moved[0]) if moved else 0.0
 
 
 def claims(results: Mapping) -> list[dict]:
-    """Each former claim with its two differences ("before", "after": value and interval, or None) and its verdict."""
-    moved = _paired(results, SEED)
-    seed = abs(moved[0]) if moved else 0.0
+    """Each former claim with its two differences ("before", "after": value and interval, or None), seeds and verdict."""
+    seed, cells = seed_move(results), learnt(results)
     rows = []
     for text, kind, first, second in CLAIMS:
-        before, after = _paired(results, first), _paired(results, second)
-        said = verdict(kind, before[0], after[0] if after else None, seed) if before else "open"
-        rows.append({"claim": text, "before": before, "after": after, "verdict": said})
+        before = _paired(results, first)
+        runs = [cells.get(name, []) for name in second]
+        after = variance.difference(*runs) if all(runs) else None
+        said = verdict(kind, before[0], after, seed) if before else "open"
+        rows.append({"claim": text, "before": before, "after": after, "seeds": [len(one) for one in runs], "verdict": said})
     return rows
 
 
@@ -153,17 +180,15 @@ def _paired(results: Mapping, names: tuple[str, str] | None) -> tuple[float, flo
 
 def claims_table(results: Mapping) -> str:
     """Former claims, both differences, and what has become of them."""
-    columns = r">{\raggedright\arraybackslash}p{2.6cm}rrl"
+    columns = r">{\raggedright\arraybackslash}p{2.4cm}rrrl"
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-    lines += [r" & REMI, AdamW, & where models & \\", r"Claim & a tenth & have learnt & Now \\", r"\midrule"]
+    lines += [r" & REMI, & notes, & & \\", r"Claim & AdamW & Muon & Seeds & Now \\", r"\midrule"]
     for row in claims(results):
-        before, after = (_difference(row[name]) if row[name] else NOT_RUN for name in ("before", "after"))
-        lines.append(rf"{row['claim']} & {before} & {after} & {row['verdict']} \\")
+        before = f"${row['before'][0]:+.2f}$" if row["before"] else NOT_RUN
+        after = "${:+.2f}$ (${:+.2f}$ to ${:+.2f}$)".format(*row["after"]) if row["after"] else NOT_RUN
+        seeds = ", ".join(map(str, row["seeds"])) if row["after"] else "--"
+        lines.append(rf"{row['claim']} & {before} & {after} & {seeds} & {row['verdict']} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def _difference(values: tuple[float, float, float]) -> str:
-    return f"${values[0]:+.2f}$"
 
 
 def factors_figure(results: Mapping) -> Any:
@@ -171,37 +196,43 @@ def factors_figure(results: Mapping) -> Any:
     import matplotlib.pyplot as plt
 
     experiment, found = shown(results)
-    cells = {cell: value for cell, value in grid(results, experiment).items() if value is not None}
+    cells = {cell: runs for cell, runs in grid(results, experiment).items() if runs}
     encodings, architectures = (list(dict.fromkeys(cell[i] for cell in grid(results, experiment))) for i in (0, 2))
     colors = dict(zip(encodings, (plots.BLUE, plots.VERMILION, plots.GREEN)))
+    analyses = {"equal music": found, "equal time": shown(results, timed=True)[1]}
+    analyses = {name: one for name, one in analyses.items() if one["shares"]}
     names = [name for name in found["shares"] if all(len(found["levels"][part]) > 1 for part in name.split(" x "))]
     panels = 2 if names else 1
-    with plots.style(columns=1, height=3.6 if names else 2.2):
+    with plots.style(columns=1, height=3.8 if names else 2.2):
         figure, axes = plt.subplots(panels, 1, height_ratios=(3, 2)[:panels], squeeze=False)
         above, below = axes[0, 0], axes[-1, 0]
-        for (encoding, optimizer, architecture), value in cells.items():
+        for (encoding, optimizer, architecture), runs in cells.items():
             face = HOLLOW.get(optimizer, colors[encoding])
-            style = dict(marker="o", markersize=5, markerfacecolor=face, color=colors[encoding], linestyle="none")
-            above.plot([value], [architectures.index(architecture)], **style)
+            style = dict(marker="o", markersize=4.5, markerfacecolor=face, color=colors[encoding], linestyle="none")
+            bits = [run["bits_per_note"] for run in runs]
+            above.plot(bits, [architectures.index(architecture)] * len(bits), **style)
         for encoding in encodings:
-            if any(cell[0] == encoding for cell in cells):
-                above.plot([], [], "o", color=colors[encoding], label=encoding)
+            above.plot([], [], "o", color=colors[encoding], label=encoding)
         for optimizer, face in (("adamw", "none"), ("muon", "#777777")):
             above.plot([], [], "o", color="#777777", markerfacecolor=face, label=OPTIMIZERS[optimizer])
         above.set_yticks(range(len(architectures)), architectures)
         above.set(xlabel="bits per note", ylim=(len(architectures) - 0.5, -0.5))
-        above.legend(fontsize=6.5, ncols=3, loc="lower center", bbox_to_anchor=(0.35, 1.0), columnspacing=1.0)
+        above.legend(fontsize=6.5, ncols=5, loc="lower center", bbox_to_anchor=(0.42, 1.0), columnspacing=0.8, handletextpad=0.1)
         if not names:
             return figure
-        for i, name in enumerate(names):
-            share = found["shares"][name]
-            low, high = share["ci95"]
-            below.barh(i, 100 * share["share"], color=plots.SKY)
-            below.plot([100 * low, 100 * high], [i, i], color="#333333", linewidth=1)
+        height = 0.8 / len(analyses)
+        for k, (title, one) in enumerate(analyses.items()):
+            at = [i + (k - (len(analyses) - 1) / 2) * height for i in range(len(names))]
+            shares = [one["shares"].get(name, {"share": 0.0, "ci95": (0.0, 0.0)}) for name in names]
+            below.barh(at, [100 * share["share"] for share in shares], height, color=(plots.SKY, plots.ORANGE)[k], label=title)
+            for y, share in zip(at, shares):
+                below.plot([100 * bound for bound in share["ci95"]], [y, y], color="#333333", linewidth=1)
+        if len(analyses) > 1:
+            below.legend(fontsize=6.5, loc="lower right")
         below.set_yticks(
             range(len(names)),
             [" × ".join(part[:4] for part in name.split(" x ")) if " x " in name else name for name in names],
         )
         below.tick_params(axis="y", labelsize=6.5)
-        below.set(xlabel="share of the variance (%)", xlim=(0, 100), ylim=(max(len(names), 1) - 0.5, -0.5))
+        below.set(xlabel="share of the variance (%)", xlim=(0, 100), ylim=(len(names) - 0.5, -0.5))
     return figure

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from .factors import grid, records, shown
+from ittybitty.experiments.variance import difference
+
+from .factors import grid, mean_bits, records, seed_move, shown
 from .published import published_rows
 from .results import (
     BEAT_CODE,
@@ -26,6 +28,8 @@ from .results import (
     settings,
     uniform_bits,
 )
+from .scaling import SMALL, asked, law, pass_notes
+from .scaling import runs as scaling_runs
 
 SPLITS = ("train", "validation", "test")
 RIVALS = {  # name in macros -> result
@@ -95,6 +99,7 @@ def numbers(results: Mapping) -> list[Number]:
         *_notes(results),
         *_published(results),
         *_factors(results),
+        *_scaling(results),
         *(
             number
             for protocol in PROTOCOLS
@@ -278,29 +283,69 @@ def _published(results: Mapping) -> Iterator[Number]:
 
 
 def _factors(results: Mapping) -> Iterator[Number]:
-    """The size of the factorial that is shown, and how many of its cells were run."""
-    experiment, _ = shown(results)
+    """The size of the factorial that is shown, how many of its cells were run, and what the text compares in it."""
+    experiment, found = shown(results)
     cells, runs = grid(results, experiment), records(results, experiment)
-    settings = results["recipes"][experiment].rows[0].settings
-    source = f"../experiments/{experiment}.yaml"
+    recipe = results["recipes"][experiment]
+    source, files = f"../experiments/{experiment}.yaml", f"{experiment}_*.json"
+    settings = recipe.rows[0].settings
     yield Number("FactorsCells", f"{len(cells)}", source)
     yield Number("FactorsPasses", percent(settings["passes"]), source)
     yield Number("FactorsPieces", f"{settings['pieces']}", source)
-    yield Number("FactorsRun", f"{sum(value is not None for value in cells.values())}", f"{experiment}_*.json")
+    yield Number("FactorsTries", f"{len({row.settings['rate'] for row in recipe.rows} - {'best'})}", source)
+    yield Number("FactorsRun", f"{sum(bool(one) for one in cells.values())}", files)
+    yield Number("FactorsRuns", f"{len(runs)}", files)
+    yield Number("FactorsBlock", f"{found['cells_in_block']}", files)
+    yield Number("FactorsSeedMoves", f"{seed_move(results):.2f}", f"{files}, claims_*.json")
     sizes = [run["parameters"] for run in runs]
-    size = f"{sum(sizes) / len(sizes) / 1e6:.1f} million" if sizes else "about a million"
-    yield Number("FactorsParameters", size, f"{experiment}_*.json")
+    yield Number("FactorsParameters", f"{sum(sizes) / max(1, len(sizes)) / 1e6:.1f} million", files)
     full = results["recipes"]["factors"].rows
     yield Number("FactorsPlanned", f"{len(full)}", "../experiments/factors.yaml")
     yield Number("FactorsDone", f"{len(records(results, 'factors'))}", "factors_*.json")
-    adamw, muon = (f"factors_small_notes-{optimizer}-hybrid" for optimizer in ("adamw", "muon"))
-    for name, row in (("FactorsAdamw", adamw), ("FactorsMuon", muon)):
-        yield Number(name, f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
-    for bound, value in zip(("Less", "Low", "High"), paired(results[adamw], results[muon])):
-        yield Number(f"FactorsMuon{bound}", f"{value:.2f}", f"{adamw}.json, {muon}.json")
-    mamba = "factors_small_notes-adamw-mamba"
-    for bound, value in zip(("More", "Low", "High"), paired(results[mamba], results[adamw])):
-        yield Number(f"FactorsMamba{bound}", f"{value:.2f}", f"{mamba}.json, {adamw}.json")
+    for name, first, second in COMPARED:
+        told = [cells.get(cell, []) for cell in (first, second)]
+        names = ", ".join(f"{experiment}_{'-'.join(cell)}-*.json" for cell in (first, second))
+        values = difference(*told) if all(told) else (math.nan,) * 3
+        for bound, value in zip(("", "Low", "High"), values):
+            yield Number(f"Factors{name}{bound}", f"{value:.2f}" if value == value else "not run", names)
+    for name, cell in (("Best", ("notes", "muon", "hybrid")), ("Worst", ("remi", "adamw", "hybrid"))):
+        text = f"{mean_bits(cells[cell]):.2f}" if cells.get(cell) else "not run"
+        yield Number(f"Factors{name}", text, f"{experiment}_{'-'.join(cell)}-*.json")
+
+
+COMPARED = (  # name in macros, and two cells of the factorial: how much more the first needs
+    ("Encoding", ("remi", "muon", "hybrid"), ("notes", "muon", "hybrid")),
+    ("EncodingAdamw", ("remi", "adamw", "hybrid"), ("notes", "adamw", "hybrid")),
+    ("Optimizer", ("notes", "adamw", "hybrid"), ("notes", "muon", "hybrid")),
+    ("OptimizerRemi", ("remi", "adamw", "hybrid"), ("remi", "muon", "hybrid")),
+    ("Mamba", ("notes", "muon", "mamba"), ("notes", "muon", "hybrid")),
+    ("Selection", ("notes", "muon", "ssm"), ("notes", "muon", "mamba")),
+)
+
+
+def _scaling(results: Mapping) -> Iterator[Number]:
+    """The fitted power law, and what it promises beside what was measured."""
+    files, rows = "scaling_*.json", results["recipes"]["scaling"].rows
+    done = scaling_runs(results)
+    yield Number("ScalingRuns", f"{len(done)}", files)
+    yield Number("ScalingPlanned", f"{len(rows)}", "../experiments/scaling.yaml")
+    yield Number("ScalingPieces", f"{rows[0].settings['pieces']}", "../experiments/scaling.yaml")
+    if len(done) < 4:
+        return
+    found, wanted = law(results), asked(results)
+    for bound, choose in (("From", min), ("To", max)):
+        yield Number(f"ScalingSize{bound}", f"{choose(size for size, _, _ in found['points']):.1f}", files)
+        yield Number(f"ScalingNotes{bound}", f"{choose(notes for _, notes, _ in found['points']):.2f}", files)
+    for name, key in (("Floor", "E"), ("SizeExponent", "a"), ("NotesExponent", "b"), ("Deviation", "deviation")):
+        yield Number(f"Scaling{name}", f"{found['law'][key]:.2f}", files)
+    for (name, one), promise in zip(wanted.items(), found["predictions"]):
+        for bound, value in zip(("", "Low", "High"), (promise["bits_per_note"], *promise["ci95"])):
+            yield Number(f"Promised{name}{bound}", f"{value:.2f}", files)
+        if one["measured"]:
+            yield Number(f"Measured{name}", f"{one['measured']:.2f}", f"evaluate_tiny*.json")
+            yield Number(f"Passes{name}", f"{one['notes'] / pass_notes(results):.1f}", "log.jsonl of the stages")
+    yield Number("SmallParameters", f"{SMALL[0]:g} million", "make/scaling.py")
+    yield Number("SmallPasses", f"{SMALL[1]:.0f}", "make/scaling.py")
 
 
 def _claim(result: Mapping) -> Iterator[tuple[str, str]]:

@@ -87,3 +87,12 @@ def test_equal_processor_time_is_analysed_apart_from_equal_music():
     equal_music, equal_time = (variance.analysis(music + timed, draws=20, timed=which) for which in (False, True))
     assert equal_music["shares"]["encoding"]["share"] == pytest.approx(1)
     assert equal_time["shares"]["optimizer"]["share"] == pytest.approx(1)
+
+
+def test_a_difference_of_two_cells_is_paired_by_piece_and_drawn_over_seeds():
+    cell = LEVELS[0][0], LEVELS[1][0], LEVELS[2][0]
+    apart = [record(cell, 16.0), record(cell, 16.2, seed=1)], [record(cell, 15.0), record(cell, 15.0, seed=1)]
+    more, low, high = variance.difference(*apart)
+    assert more == pytest.approx(1.1) and low == pytest.approx(1.0) and high == pytest.approx(1.2)
+    assert variance.difference(apart[0][:1], apart[1][:1]) == pytest.approx((1.0, 1.0, 1.0)), "pieces differ alike"
+    assert variance.moves(apart[0]) == pytest.approx(0.2) and variance.moves(apart[1][:1]) == 0.0
