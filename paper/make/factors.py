@@ -34,19 +34,24 @@ def records(results: Mapping, experiment: str) -> list[dict]:
 
 def shown(results: Mapping, timed: bool = False) -> tuple[str, dict]:
     """The experiment that table and figure show, and its analysis at equal music, or `timed` at equal processor time."""
-    found = [(name, _analysis(records(results, name), timed)) for name in EXPERIMENTS]
+    found = [(name, _analysis(_complete(results, name, timed), timed)) for name in EXPERIMENTS]
     return next(((name, one) for name, one in found if one["shares"]), found[-1])
 
 
 _KNOWN: dict[str, dict] = {}  # tables, numbers and the figure ask for the same analysis
 
 
-def _analysis(runs: list[dict], timed: bool = False) -> dict:
+def _analysis(runs: list[Mapping], timed: bool = False) -> dict:
     kept = (*FACTORS, "rate", "training", "settings", "per_piece")
     key = json.dumps([timed, [[run[name] for name in kept] for run in runs]], sort_keys=True)
     if key not in _KNOWN:
         _KNOWN[key] = variance.analysis(runs, timed=timed)
     return _KNOWN[key]
+
+
+def _complete(results: Mapping, experiment: str, timed: bool) -> list[Mapping]:
+    """The runs that count: those of cells which tried every rate, at the best of them."""
+    return [run for runs in cells_of(results, experiment, timed).values() for run in runs]
 
 
 def cells_of(results: Mapping, experiment: str, timed: bool = False) -> dict[Cell, list[Mapping]]:
@@ -73,7 +78,11 @@ def grid(results: Mapping, experiment: str) -> dict[Cell, list[Mapping]]:
 
 def _planned(results: Mapping, experiment: str) -> list[Cell]:
     rows = results["recipes"][experiment].rows
-    return list(dict.fromkeys((row.settings["encoding"], row.settings["optimizer"], row.settings["architecture"]) for row in rows))
+    return list(
+        dict.fromkeys(
+            (row.settings["encoding"], row.settings["optimizer"], row.settings["architecture"]) for row in rows
+        )
+    )
 
 
 def mean_bits(runs: Sequence[Mapping]) -> float:
@@ -91,11 +100,18 @@ def factors_table(results: Mapping) -> str:
     lines = [rf"\begin{{tabular}}{{l{'r' * len(heads)}}}", r"\toprule"]
     lines.append(" & ".join(["", *(rf"\multicolumn{{2}}{{c}}{{\texttt{{{name}}}}}" for name in encodings)]) + r" \\")
     lines.append(" & ".join(["Architecture", *(OPTIMIZERS[optimizer] for _, optimizer in heads)]) + r" \\")
-    blocks = [("bits per note at equal music; rate; seeds", {cell: _bits(runs) for cell, runs in cells.items() if runs})]
+    blocks = [
+        ("bits per note at equal music; rate; seeds", {cell: _bits(runs) for cell, runs in cells.items() if runs})
+    ]
     if timed:
         texts = {cell: f"{mean_bits(runs):.2f}" for cell, runs in timed.items()}
         blocks.append(("bits per note at equal processor time", texts))
-    blocks.append(("processor time of the training at equal music (s)", {cell: _spent(runs) for cell, runs in cells.items() if runs}))
+    blocks.append(
+        (
+            "processor time of the training at equal music (s)",
+            {cell: _spent(runs) for cell, runs in cells.items() if runs},
+        )
+    )
     for title, texts in blocks:
         lines += [r"\midrule", rf"\multicolumn{{{1 + len(heads)}}}{{l}}{{\emph{{{title}}}}} \\"]
         for architecture in architectures:
@@ -111,6 +127,28 @@ def _bits(runs: Sequence[Mapping]) -> str:
 
 def _spent(runs: Sequence[Mapping]) -> str:
     return f"{sum(run['training']['processor_seconds'] for run in runs) / len(runs):.0f}"
+
+
+def shares_table(results: Mapping) -> str:
+    """Share of the variance of each factor and interaction of the largest complete block."""
+    _, found = shown(results)
+    lines = [r"\begin{tabular}{lrr}", r"\toprule", r"Factor & Levels & Share of the variance (95\,\%) \\", r"\midrule"]
+    levels = found["levels"]
+    for name in FACTORS:
+        count = len(levels[name])
+        said = _share(found["shares"].get(name)) if count > 1 else "one level" if count else NOT_RUN
+        lines.append(rf"{name} & {count} & {said} \\")
+    for name, share in found["shares"].items():
+        parts = name.split(" x ")
+        if len(parts) > 1 and all(len(levels[part]) > 1 for part in parts):
+            lines.append(" & ".join([r" $\times$ ".join(parts), "", _share(share)]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _share(share: Mapping | None) -> str:
+    if share is None:
+        return "no block of two factors"
+    return "{:.1f}\\,\\% ({:.1f}--{:.1f})".format(*(100 * value for value in (share["share"], *share["ci95"])))
 
 
 CLAIMS = (  # what was said, whether it is of an order or of no difference, REMI's two results, and two cells where models have learnt
@@ -167,7 +205,9 @@ def claims(results: Mapping) -> list[dict]:
         runs = [cells.get(name, []) for name in second]
         after = variance.difference(*runs) if all(runs) else None
         said = verdict(kind, before[0], after, seed) if before else "open"
-        rows.append({"claim": text, "before": before, "after": after, "seeds": [len(one) for one in runs], "verdict": said})
+        rows.append(
+            {"claim": text, "before": before, "after": after, "seeds": [len(one) for one in runs], "verdict": said}
+        )
     return rows
 
 
@@ -217,14 +257,18 @@ def factors_figure(results: Mapping) -> Any:
             above.plot([], [], "o", color="#777777", markerfacecolor=face, label=OPTIMIZERS[optimizer])
         above.set_yticks(range(len(architectures)), architectures)
         above.set(xlabel="bits per note", ylim=(len(architectures) - 0.5, -0.5))
-        above.legend(fontsize=6.5, ncols=5, loc="lower center", bbox_to_anchor=(0.42, 1.0), columnspacing=0.8, handletextpad=0.1)
+        above.legend(
+            fontsize=6.5, ncols=5, loc="lower center", bbox_to_anchor=(0.42, 1.0), columnspacing=0.8, handletextpad=0.1
+        )
         if not names:
             return figure
         height = 0.8 / len(analyses)
         for k, (title, one) in enumerate(analyses.items()):
             at = [i + (k - (len(analyses) - 1) / 2) * height for i in range(len(names))]
             shares = [one["shares"].get(name, {"share": 0.0, "ci95": (0.0, 0.0)}) for name in names]
-            below.barh(at, [100 * share["share"] for share in shares], height, color=(plots.SKY, plots.ORANGE)[k], label=title)
+            below.barh(
+                at, [100 * share["share"] for share in shares], height, color=(plots.SKY, plots.ORANGE)[k], label=title
+            )
             for y, share in zip(at, shares):
                 below.plot([100 * bound for bound in share["ci95"]], [y, y], color="#333333", linewidth=1)
         if len(analyses) > 1:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from ittybitty.experiments.variance import difference
 
-from .factors import grid, mean_bits, records, seed_move, shown
+from .factors import NOT_RUN, grid, records, seed_move, shown
 from .published import published_rows
 from .results import (
-    BEAT_CODE,
+    BEATS,
     HYBRID,
     MIXERS,
     MODEL,
@@ -20,52 +20,29 @@ from .results import (
     STAGES,
     WHOLE,
     common_pieces,
-    extremes,
     music_read,
-    on_pieces,
     overtakes,
     paired,
     settings,
     uniform_bits,
 )
-from .scaling import SMALL, asked, law, pass_notes
+from .scaling import FAR, asked, enough, law, pass_notes
 from .scaling import runs as scaling_runs
 
 SPLITS = ("train", "validation", "test")
 RIVALS = {  # name in macros -> result
     "Mamba": "all_rows_mamba",
-    "Ssm": "all_rows_ssm",
     "Hybrid": "all_rows_hybrid",
-    "LlamaSmall": "all_rows_llama-512",
     "Llama": "all_rows_llama-1024",
-    "LstmRemi": "all_rows_lstm-remi",
 }
 SMALL = "vocabulary_size_bpe-512"
 DIFFERENCES = {  # macro and its decimals -> two results, and how far the bits of one are from those of the other
     ("HybridMore", 1): ("all_rows_hybrid", "all_rows_mamba"),
-    ("LlamaSmallMore", 1): ("all_rows_llama-512", "all_rows_mamba"),
-    ("LlamaMore", 1): ("all_rows_llama-1024", "all_rows_mamba"),
-    ("CollapseMore", 1): ("collapse_neither", "all_rows_hybrid"),
     ("ScalingMore", 1): ("collapse_no-scaling", "all_rows_hybrid"),
     ("SmoothingLess", 1): ("collapse_no-smoothing", "all_rows_hybrid"),
-    ("CfcLess", 2): ("all_rows_hybrid-cfc", "all_rows_hybrid"),
     ("SmallVocabularyLess", 2): (SMALL, "all_rows_hybrid"),
     ("NoMergingLess", 2): ("vocabulary_size_bpe-0", "all_rows_hybrid"),
-    ("SmallVocabularyAhead", 2): (SMALL, "all_rows_llama-512"),
-    ("MediumVocabularyLess", 2): ("vocabulary_size_bpe-1024", "all_rows_hybrid"),
-    ("LargeVocabularyMore", 2): ("vocabulary_size_bpe-5000", "all_rows_hybrid"),
-    ("AttentionOnlyMore", 2): ("attention_hybrid-attention-only", "all_rows_hybrid"),
-    ("FewPairsLess", 1): ("amount_of_data_V8-96", "amount_of_data_V7-96"),
-    ("AllPairsMore", 1): ("all_rows_llama-1024", "all_rows_llama-512"),
-    ("SmallerDataLess", 1): ("all_rows_llama-512", "amount_of_data_V7-96"),
-    ("LargerDataMore", 1): ("all_rows_llama-1024", "amount_of_data_V8-96"),
-    ("NoBiasMore", 2): ("attention_hybrid-no-bias", "all_rows_hybrid"),
-    ("AlibiMore", 2): ("attention_hybrid-alibi", "all_rows_hybrid"),
 }
-INTERVALS = (
-    ("Selection", "all_rows_ssm", "all_rows_mamba"),
-    ("Attention", "attention_hybrid-no-attention", "all_rows_hybrid"),
-)
 
 
 @dataclass(frozen=True)
@@ -111,22 +88,12 @@ def numbers(results: Mapping) -> list[Number]:
         *_numbers("all_rows_hybrid.json", _tenth(results["all_rows_hybrid"], common_pieces(results))),
         *_rivals(results),
         *_seeds(results),
-        *_numbers("pitch_vocabulary_maestro.json", _events(results["pitch_vocabulary_maestro"]["sizes"])),
         *_numbers(f"position_{MODEL}.json", _position(results[f"position_{MODEL}"])),
-        *_numbers(f"endurance_{MODEL}.json", _endurance(results[f"endurance_{MODEL}"])),
-        *_numbers(
-            f"endurance_{MODEL}-untruncated.json", _drawn_otherwise("Free", results[f"endurance_{MODEL}-untruncated"])
-        ),
-        *_numbers(f"endurance_{MODEL}-wider.json", _drawn_otherwise("Wider", results[f"endurance_{MODEL}-wider"])),
-        *_numbers(f"music_{MODEL}.json", _music(results[f"music_{MODEL}"])),
+        Number("EnduranceTokens", f"{results[f'endurance_{MODEL}']['tokens']:,}", f"endurance_{MODEL}.json"),
+        *_numbers(f"endurance_{MODEL}.json", _paces("Endurance", results[f"endurance_{MODEL}"])),
+        *_numbers(f"endurance_{MODEL}-untruncated.json", _paces("Free", results[f"endurance_{MODEL}-untruncated"])),
         *_numbers(f"memorisation_{MODEL}.json", _copied(results[f"memorisation_{MODEL}"])),
-        *_numbers("beat_code.json", _beat_code(results["beat_code"])),
-        *(number for name in BEAT_CODE for number in _numbers(f"{name}.json", _beat_model(name, results[name]))),
-        *(
-            number
-            for task in ("synthetic", "piece")
-            for number in _numbers(f"overfit_{task}.json", _overfit(results[f"overfit_{task}"]))
-        ),
+        *(number for name in BEATS for number in _numbers(f"{name}.json", _beat_model(name, results[name]))),
     ]
 
 
@@ -161,9 +128,8 @@ def _complexity(result: Mapping) -> Iterator[tuple[str, str]]:
     yield "MixerTurns", f"{result['turns']}"
     yield "MixerThreads", f"{result['threads']}"
     yield "Torch", result["provenance"]["torch"].partition("+")[0]
-    for key, (name, *_) in MIXERS.items():
-        yield f"{name}TimeExponent", f"{rows[key]['time_exponent']:.2f}"
-        yield f"{name}MemoryExponent", f"{rows[key]['memory_exponent']:.2f}"
+    yield "FusedTimeExponent", f"{rows['fused']['time_exponent']:.2f}"
+    yield "FusedMemoryExponent", f"{rows['fused']['memory_exponent']:.2f}"
     for key, (name, *_) in MIXERS.items():
         if key != "mamba":
             yield f"{name}TimesMamba", ratio(rows[key]["seconds"][-1] / rows["mamba"]["seconds"][-1])
@@ -187,6 +153,8 @@ def _shape(configs: Mapping) -> Iterator[tuple[str, str]]:
     yield "Reach", f"{model.attn_reach:,}"
     yield "Cache", f"{model.attn_window + model.attn_reach // model.attn_stride + 1}"
     yield "Context", f"{data.context:,}"
+    yield "StackWidth", f"{model.d_model}"
+    yield "Batch", f"{train.batch_size}"
     yield "Smoothing", f"{train.label_smoothing:g}"
     yield "SmoothingCost", f"{-math.log2(1 - train.label_smoothing):.2f}"
 
@@ -195,7 +163,6 @@ def _training(log: list[dict]) -> Iterator[tuple[str, str]]:
     trained = [record for record in log if "tokens" in record]
     yield "Steps", f"{trained[-1]['step']:,}"
     yield "Tokens", f"{trained[-1]['tokens'] / 1e6:.1f} million"
-    yield "Epochs", f"{trained[-1]['epoch']:.2f}"
     yield "Hours", hours(log)
 
 
@@ -205,28 +172,20 @@ def hours(log: list[dict]) -> str:
 
 
 def _evaluation(result: Mapping, vocabulary: int) -> Iterator[tuple[str, str]]:
-    yield "Parameters", f"{result['parameters'] / 1e6:.2f} million"
     yield "BitsPerNote", f"{result['bits_per_note']:.2f}"
     yield "BitsLow", f"{result['ci95'][0]:.2f}"
     yield "BitsHigh", f"{result['ci95'][1]:.2f}"
     yield "UniformBits", f"{uniform_bits(result, vocabulary):.1f}"
-    yield "ShareOfUniform", f"{100 * result['bits_per_note'] / uniform_bits(result, vocabulary):.0f}\\,\\%"
-    yield "TokensPerNote", f"{result['tokens_per_note']:.2f}"
     yield "Pieces", f"{result['pieces']}"
     yield "Notes", f"{result['notes']:,}"
-    yield "OnsetError", f"{result['onset_error_ms']:.1f}"
-    easiest, hardest = extremes(result)
-    for what in ("pitch", "time", "duration", "velocity"):
-        yield f"Share{what.title()}", percent(result["share_by_attribute"][what])
-    yield "EasiestPiece", f"{easiest:.1f}"
-    yield "HardestPiece", f"{hardest:.1f}"
 
 
 def _whole(results: Mapping) -> Iterator[Number]:
     """What the rivals of a whole pass need, and what they need more than the first, piece by piece."""
     base = WHOLE["Mamba"]
     for name, row in ((name, row) for name, row in WHOLE.items() if row != base and row in results):
-        yield Number(f"Whole{name}", f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
+        if name == "Llama":
+            yield Number(f"Whole{name}", f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
         for bound, value in zip(("More", "Low", "High"), paired(results[row], results[base])):
             yield Number(f"Whole{name}{bound}", f"{value:.2f}", f"{row}.json, {base}.json")
 
@@ -302,50 +261,49 @@ def _factors(results: Mapping) -> Iterator[Number]:
     full = results["recipes"]["factors"].rows
     yield Number("FactorsPlanned", f"{len(full)}", "../experiments/factors.yaml")
     yield Number("FactorsDone", f"{len(records(results, 'factors'))}", "factors_*.json")
-    for name, first, second in COMPARED:
+    for name, first, second, *bounds in COMPARED:
         told = [cells.get(cell, []) for cell in (first, second)]
         names = ", ".join(f"{experiment}_{'-'.join(cell)}-*.json" for cell in (first, second))
         values = difference(*told) if all(told) else (math.nan,) * 3
-        for bound, value in zip(("", "Low", "High"), values):
-            yield Number(f"Factors{name}{bound}", f"{value:.2f}" if value == value else "not run", names)
-    for name, cell in (("Best", ("notes", "muon", "hybrid")), ("Worst", ("remi", "adamw", "hybrid"))):
-        text = f"{mean_bits(cells[cell]):.2f}" if cells.get(cell) else "not run"
-        yield Number(f"Factors{name}", text, f"{experiment}_{'-'.join(cell)}-*.json")
+        for bound, value in zip(bounds, values):
+            yield Number(f"Factors{name}{bound}", f"{value:.2f}" if value == value else NOT_RUN, names)
 
 
-COMPARED = (  # name in macros, and two cells of the factorial: how much more the first needs
-    ("Encoding", ("remi", "muon", "hybrid"), ("notes", "muon", "hybrid")),
-    ("EncodingAdamw", ("remi", "adamw", "hybrid"), ("notes", "adamw", "hybrid")),
-    ("Optimizer", ("notes", "adamw", "hybrid"), ("notes", "muon", "hybrid")),
-    ("OptimizerRemi", ("remi", "adamw", "hybrid"), ("remi", "muon", "hybrid")),
-    ("Mamba", ("notes", "muon", "mamba"), ("notes", "muon", "hybrid")),
-    ("Selection", ("notes", "muon", "ssm"), ("notes", "muon", "mamba")),
+COMPARED = (  # name in macros, two cells of the factorial, and what is said of how much more the first needs: itself, its bounds
+    ("Encoding", ("remi", "muon", "hybrid"), ("notes", "muon", "hybrid"), "", "Low", "High"),
+    ("EncodingAdamw", ("remi", "adamw", "hybrid"), ("notes", "adamw", "hybrid"), ""),
+    ("Optimizer", ("notes", "adamw", "hybrid"), ("notes", "muon", "hybrid"), "", "Low", "High"),
+    ("OptimizerRemi", ("remi", "adamw", "hybrid"), ("remi", "muon", "hybrid"), ""),
+    ("Mamba", ("notes", "muon", "mamba"), ("notes", "muon", "hybrid"), "", "Low", "High"),
+    ("Selection", ("notes", "muon", "ssm"), ("notes", "muon", "mamba"), "", "Low", "High"),
 )
 
 
 def _scaling(results: Mapping) -> Iterator[Number]:
-    """The fitted power law, and what it promises beside what was measured."""
-    files, rows = "scaling_*.json", results["recipes"]["scaling"].rows
-    done = scaling_runs(results)
+    """The fitted power law, and what it promises beside what was measured; "not run" where too few runs are recorded."""
+    files, done = "scaling_*.json", scaling_runs(results)
     yield Number("ScalingRuns", f"{len(done)}", files)
-    yield Number("ScalingPlanned", f"{len(rows)}", "../experiments/scaling.yaml")
-    yield Number("ScalingPieces", f"{rows[0].settings['pieces']}", "../experiments/scaling.yaml")
-    if len(done) < 4:
-        return
-    found, wanted = law(results), asked(results)
+    yield Number(
+        "ScalingPieces", f"{results['recipes']['scaling'].rows[0].settings['pieces']}", "../experiments/scaling.yaml"
+    )
+    yield Number("SmallParameters", f"{FAR[0]:g} million", "make/scaling.py")
+    yield Number("SmallPasses", f"{FAR[1]:.0f}", "make/scaling.py")
+    found = law(results) if enough(results) else None
     for bound, choose in (("From", min), ("To", max)):
-        yield Number(f"ScalingSize{bound}", f"{choose(size for size, _, _ in found['points']):.1f}", files)
-        yield Number(f"ScalingNotes{bound}", f"{choose(notes for _, notes, _ in found['points']):.2f}", files)
-    for name, key in (("Floor", "E"), ("SizeExponent", "a"), ("NotesExponent", "b"), ("Deviation", "deviation")):
-        yield Number(f"Scaling{name}", f"{found['law'][key]:.2f}", files)
-    for (name, one), promise in zip(wanted.items(), found["predictions"]):
-        for bound, value in zip(("", "Low", "High"), (promise["bits_per_note"], *promise["ci95"])):
-            yield Number(f"Promised{name}{bound}", f"{value:.2f}", files)
-        if one["measured"]:
-            yield Number(f"Measured{name}", f"{one['measured']:.2f}", f"evaluate_tiny*.json")
+        for k, (name, places) in enumerate((("Size", 1), ("Notes", 2))):
+            text = f"{choose(point[k] for point in found['points']):.{places}f}" if found else NOT_RUN
+            yield Number(f"Scaling{name}{bound}", text, files)
+    for name, key in (("SizeExponent", "a"), ("NotesExponent", "b"), ("Deviation", "deviation")):
+        yield Number(f"Scaling{name}", f"{found['law'][key]:.2f}" if found else NOT_RUN, files)
+    for i, (name, one) in enumerate(asked(results).items()):
+        promise = found["predictions"][i] if found else None
+        values = (promise["bits_per_note"], *promise["ci95"]) if promise else (None,) * 3
+        for bound, value in zip(("", "Low", "High"), values):
+            yield Number(f"Promised{name}{bound}", NOT_RUN if value is None else f"{value:.2f}", files)
+        if name != "Small":
             yield Number(f"Passes{name}", f"{one['notes'] / pass_notes(results):.1f}", "log.jsonl of the stages")
-    yield Number("SmallParameters", f"{SMALL[0]:g} million", "make/scaling.py")
-    yield Number("SmallPasses", f"{SMALL[1]:.0f}", "make/scaling.py")
+            text = NOT_RUN if one["measured"] is None else f"{one['measured']:.2f}"
+            yield Number(f"Measured{name}", text, "evaluate_tiny*.json")
 
 
 def _claim(result: Mapping) -> Iterator[tuple[str, str]]:
@@ -377,57 +335,27 @@ def _tenth(result: Mapping, pieces: Iterable[str]) -> Iterator[tuple[str, str]]:
     yield "TenthTokens", f"{trained['tokens'] / 1e6:.1f} million"
     yield "TenthPieces", f"{len(list(pieces))}"
     yield "TenthNotes", f"{result['notes']:,}"
-    yield "TenthSteps", f"{trained['steps']:,}"
-    yield "TenthWarmup", f"{result['settings']['set']['train.warmup']}"
 
 
 def _rivals(results: Mapping) -> Iterator[Number]:
     """The comparison in words: what each needs, and what one needs more than another on the same pieces."""
     for name, row in RIVALS.items():
         yield Number(f"Tenth{name}", f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
-    yield Number("TenthXz", f"{on_pieces(results['baseline_xz'], common_pieces(results))[0]:.2f}", "baseline_xz.json")
     for (name, places), (row, base) in DIFFERENCES.items():
         more = abs(paired(results[row], results[base])[0])
         yield Number(name, f"{more:.{places}f}", f"{row}.json, {base}.json")
-    for name, row, base in INTERVALS:
-        for bound, value in zip(("Worth", "Low", "High"), paired(results[row], results[base])):
-            yield Number(f"{name}{bound}", f"${value:.3f}$", f"{row}.json, {base}.json")
-    for name, row, what, places in (
-        ("LstmPitch", RIVALS["LstmRemi"], "pitch", 2),
-        ("MambaPitch", RIVALS["Mamba"], "pitch", 2),
-        ("NoMergingPitch", "vocabulary_size_bpe-0", "pitch", 2),
-        ("PedalBits", RIVALS["Hybrid"], "pedal", 1),
-    ):
-        yield Number(name, f"{results[row]['bits_per_note_by_attribute'][what]:.{places}f}", f"{row}.json")
-    for what in ("time", "pitch"):
-        spent = [results[RIVALS[row]]["bits_per_note_by_attribute"][what] for row in ("Llama", "Mamba")]
-        yield Number(
-            f"LlamaMore{what.title()}", f"{spent[0] - spent[1]:.1f}", f"{RIVALS['Llama']}.json, {RIVALS['Mamba']}.json"
-        )
-    yield Number("LstmGrid", f"{results[RIVALS['LstmRemi']]['onset_error_ms']:.1f}", f"{RIVALS['LstmRemi']}.json")
+    spent = [results[RIVALS[row]]["bits_per_note_by_attribute"]["time"] for row in ("Llama", "Mamba")]
+    yield Number("LlamaMoreTime", f"{spent[0] - spent[1]:.1f}", f"{RIVALS['Llama']}.json, {RIVALS['Mamba']}.json")
     size = results[SMALL]["settings"]["set"]["model.vocab_size"]
     yield Number("SmallVocabulary", f"{size}", f"{SMALL}.json")
 
 
 def _seeds(results: Mapping) -> Iterator[Number]:
-    """A second seed of three rows: what each needs, how far it moved, and what the second needs more than the first with that seed."""
-    rows = (("Mamba", "mamba"), ("Hybrid", "hybrid"), ("LlamaSmall", "llama-512"))
-    seconds = {name: (f"seeds_{row}-1", f"all_rows_{row}") for name, row in rows}
-    for name, (second, first) in seconds.items():
-        yield Number(f"Seed{name}", f"{results[second]['bits_per_note']:.2f}", f"{second}.json")
-        yield Number(
-            f"Seed{name}Moves", f"{abs(paired(results[second], results[first])[0]):.2f}", f"{second}.json, {first}.json"
-        )
-    pair = [seconds[name][0] for name in ("Mamba", "Hybrid")]
-    yield Number(
-        "SeedHybridMore", f"${paired(results[pair[1]], results[pair[0]])[0]:.2f}$", f"{pair[1]}.json, {pair[0]}.json"
-    )
-
-
-def _events(sizes: list[Mapping]) -> Iterator[tuple[str, str]]:
-    for name, size in (("One", sizes[0]), ("All", sizes[-1])):
-        yield f"Events{name}", f"{size['events']:,}"
-        yield f"Unseen{name}", percent(size["held_out_tokens_never_seen"], 2)
+    """How far a second seed moved each of three rows."""
+    for name, row in (("Mamba", "mamba"), ("Hybrid", "hybrid"), ("LlamaSmall", "llama-512")):
+        second, first = f"seeds_{row}-1", f"all_rows_{row}"
+        moved = abs(paired(results[second], results[first])[0])
+        yield Number(f"Seed{name}Moves", f"{moved:.2f}", f"{second}.json, {first}.json")
 
 
 def _position(result: Mapping) -> Iterator[tuple[str, str]]:
@@ -439,102 +367,34 @@ def _position(result: Mapping) -> Iterator[tuple[str, str]]:
     yield "PositionTimes", f"{result['length'] / result['trained_context']:.0f}"
 
 
-def _endurance(result: Mapping) -> Iterator[tuple[str, str]]:
-    yield "EndurancePieces", f"{result['pieces']}"
-    yield "EnduranceTokens", f"{result['tokens']:,}"
-    yield "EnduranceWindow", f"{result['window']}"
-    made, played = (
-        {key: value["mean"] for key, value in result["windows"][-1][whose].items()} for whose in ("generated", "truth")
-    )
-    for name, found in (("", made), ("Truth", played)):
-        yield f"Endurance{name}Notes", f"{found['notes_per_second']:.1f}"
-        yield f"Endurance{name}Range", f"{found['pitch_range']:.0f}"
-    yield from _paces("Endurance", result)
-
-
 def _paces(name: str, result: Mapping) -> Iterator[tuple[str, str]]:
-    """Of whole continuations the slowest and the fastest, in notes a second; and how much narrower the last window is, opening by opening."""
+    """Of whole continuations the slowest and the fastest, in notes a second."""
     paces = [row["notes"] / row["seconds"] for row in result["per_piece"]]
     yield f"{name}Slowest", f"{min(paces):.0f}"
     yield f"{name}Fastest", f"{max(paces):.0f}"
-    more = result["windows"][-1]["more"]["pitch_range"]
-    yield f"{name}RangeMore", f"${more['mean']:+.0f}$"
-    for bound, value in zip(("Low", "High"), more["ci95"]):
-        yield f"{name}Range{bound}", f"${value:+.0f}$"
-
-
-def _drawn_otherwise(name: str, result: Mapping) -> Iterator[tuple[str, str]]:
-    """Long continuations of the same openings, drawn with other options."""
-    yield from _paces(name, result)
-    last = result["windows"][-1]
-    yield f"{name}Repeats", percent(last["generated"]["repetition"]["mean"], 1)
-    if name == "Wider":
-        yield "WiderTopP", f"{result['sampling']['top_p']:g}"
-    else:
-        yield "TruthRepeats", percent(last["truth"]["repetition"]["mean"], 1)
-
-
-def _music(result: Mapping) -> Iterator[tuple[str, str]]:
-    yield "MusicTrials", f"{result['trials']}"
-    yield "MusicSeconds", f"{result['seconds']:.0f}"
-    yield "InvalidProbability", percent(result["invalid"]["probability"], 1)
-    yield "InvalidDraws", percent(result["invalid"]["draws"], 1)
-    drawn = result["sampling"]
-    yield "Temperature", f"{drawn['temperature']:g}"
-    yield "TopK", f"{drawn['top_k']}"
-    yield "TopP", f"{drawn['top_p']:g}"
-    for name, feature in (("Gaps", "iois"), ("Classes", "pitch_classes")):
-        for whose, found in (("", "generated"), ("Others", "other_humans")):
-            yield f"Mgeval{name}{whose}", f"{result['mgeval'][found][feature]['overlap']:.2f}"
 
 
 def _copied(result: Mapping) -> Iterator[tuple[str, str]]:
     yield "TrainingNotes", f"{result['training_notes'] / 1e6:.2f} million"
-    for name, whose in (("Copied", "generated"), ("Truth", "truth"), ("Others", "other_humans")):
+    for name, whose in (("Truth", "truth"), ("Others", "other_humans")):
         found = result["longest"]["pitch and time"][whose]
         yield f"{name}Longest", f"{found['longest']}"
         yield f"{name}Mean", f"{found['mean']:.1f}"
 
 
-def _beat_code(result: Mapping) -> Iterator[tuple[str, str]]:
-    found = result["verify"]
-    for name, key in (("Whole", "exact_share_l1"), ("Half", "exact_share_l2"), ("Quarter", "exact_share_l3")):
-        yield f"Beat{name}", percent(found[key], 1)
-    yield "BeatEscape", percent(found["escape_share"], 1)
-    yield "BeatOnset", f"{found['onset_mae_ms']:.1f}"
-    yield "BeatVelocityError", f"{found['velocity_mae']:.2f}"
-    yield "BeatEstimated", f"{result['estimated_beats']['f_measure']:.2f}"
-    yield "BeatEstimatedPieces", f"{result['estimated_beats']['pieces']}"
-
-
 def _beat_model(name: str, result: Mapping) -> Iterator[tuple[str, str]]:
     spent = result["bits_per_note_by_attribute"]
-    yield f"{BEAT_CODE[name]}Bits", f"{result['bits_per_note']:.2f}"
     if name == "beats_base":
+        yield "BeatBaseBits", f"{result['bits_per_note']:.2f}"
         yield "BeatTokens", f"{result['training']['tokens'] / 1e6:.1f} million"
         yield "BeatParameters", f"{result['parameters'] / 1e6:.1f} million"
         yield "BeatPieces", f"{result['pieces']}"
         yield "BeatDrift", f"{result['onset_error_ms'] / 1e3:.1f}"
         yield "BeatPatternBits", f"{spent['duration']:.1f}"
         yield "BeatPitch", f"{spent['pitch']:.1f}"
-    elif name == "beats_velocity":
-        yield "BeatVelocityPaid", f"{spent['velocity']:.1f}"
-        yield "BeatVelocityTokens", f"{result['training']['tokens'] / 1e6:.1f} million"
     else:
         yield "BeatRemiSame", f"{spent['pitch'] + spent['time'] + spent['duration']:.2f}"
         yield "BeatRemiPitch", f"{spent['pitch']:.1f}"
-        yield "BeatRemiVelocity", f"{spent['velocity']:.1f}"
-
-
-def _overfit(result: Mapping) -> Iterator[tuple[str, str]]:
-    name = {"synthetic": "Synthetic", "piece": "Overfit"}[result["task"]]
-    yield f"{name}Steps", f"{result['steps']}"
-    if name == "Synthetic":
-        yield "SyntheticParameters", f"{result['parameters'] / 1e6:.1f} million"
-        yield "SyntheticLength", f"{result['length']:,}"
-    else:
-        yield "OverfitTokens", f"{result['length']:,}"
-        yield "OverfitPrompt", f"{result['prompt']}"
 
 
 def macros(results: Mapping) -> str:

@@ -23,7 +23,7 @@ from ittybitty.paths import pretrained_dir
 from ittybitty.train.log import read_log
 
 PROTOCOLS = ("windows", "pieces", "official")  # of experiments/leak.py
-BEAT_CODE = {"beats_base": "BeatBase", "beats_velocity": "BeatVelocity", "beats_remi": "BeatRemi"}  # name in macros
+BEATS = ("beats_base", "beats_remi")
 MODEL, HYBRID = (
     "tiny-remi",
     "tiny-hybrid",
@@ -56,13 +56,9 @@ NEEDED = (
     f"position_{MODEL}",
     f"memorisation_{MODEL}",
     *(f"{kind}_{MODEL}{drawn}" for kind in ("endurance", "music") for drawn in ("", "-untruncated", "-wider")),
-    "beat_code",
-    *BEAT_CODE,
+    *BEATS,
     "overfit_synthetic",
     "overfit_piece",
-    "factors_small_notes-adamw-hybrid",
-    "factors_small_notes-muon-hybrid",
-    "factors_small_notes-adamw-mamba",
     "performance_tokens_validation",
     "performance_tokens_test",
     f"evaluate_{NOTES}",

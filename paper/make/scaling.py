@@ -16,9 +16,10 @@ from ittybitty.experiments import scaling
 from .results import NOTES, music_read, on_pieces, rows_of
 
 EXPERIMENT = "scaling"
-SMALL = (25.6, 10.0)  # million parameters, and passes
+FAR = (25.6, 10.0)  # million parameters and passes of the published size
 FIRST_STAGE = "evaluate_tiny-stage-1"
-CURVE = 60
+CURVE = 60  # points of a drawn line
+LEAST = 6  # runs for a fit of five unknowns
 
 
 def runs(results: Mapping) -> list[dict]:
@@ -31,22 +32,25 @@ def pass_notes(results: Mapping) -> float:
     return results["maestro"]["splits"]["train"]["notes"] / 1e6
 
 
+def enough(results: Mapping) -> bool:
+    """Are there enough runs for a fit?"""
+    return len(runs(results)) >= LEAST
+
+
 def asked(results: Mapping) -> dict[str, dict]:
-    """{name: {"parameters", "notes", "measured"}} of what is promised; notes and parameters in millions, measured on the runs' pieces."""
-    pieces = {piece["name"] for piece in runs(results)[0]["per_piece"]}
-    found, once = {}, pass_notes(results)
-    stages = results["trained"][NOTES]["ends"]
-    for name, file, passes in (
-        ("First", FIRST_STAGE, stages[0]["epoch"]),
-        ("Shipped", f"evaluate_{NOTES}", music_read(results)[0]),
-    ):
-        if file in results:
-            found[name] = {
-                "parameters": results[file]["parameters"] / 1e6,
-                "notes": passes * once,
-                "measured": on_pieces(results[file], pieces)[0],
-            }
-    found["Small"] = {"parameters": SMALL[0], "notes": SMALL[1] * once, "measured": None}
+    """{name: {"parameters", "notes", "measured"}} of what is promised: millions, and bits per note on the runs' pieces or None."""
+    once, ends = pass_notes(results), results["trained"][NOTES]["ends"]
+    done, size = (
+        runs(results),
+        results[f"evaluate_{NOTES}"]["parameters"] / 1e6,
+    )  # every stage has the shipped model's size
+    pieces = {piece["name"] for piece in done[0]["per_piece"]} if done else set()
+    stages = (("First", FIRST_STAGE, ends[0]["epoch"]), ("Shipped", f"evaluate_{NOTES}", music_read(results)[0]))
+    found = {}
+    for name, file, passes in stages:
+        measured = on_pieces(results[file], pieces)[0] if pieces and file in results else None
+        found[name] = {"parameters": size, "notes": passes * once, "measured": measured}
+    found["Small"] = {"parameters": FAR[0], "notes": FAR[1] * once, "measured": None}
     return found
 
 
@@ -67,22 +71,27 @@ def scaling_figure(results: Mapping) -> Any:
     import matplotlib.pyplot as plt
     import numpy as np
 
-    found, wanted = law(results), asked(results)
+    wanted = asked(results)
     colors = (plots.SKY, plots.BLUE, plots.GREEN, plots.VERMILION)
     with plots.style(columns=1, height=2.3):
         figure, axes = plt.subplots()
-        sizes = sorted({size for size, _, _ in found["points"]})
-        end = max(one["notes"] for one in wanted.values() if one["measured"])
+        axes.set(xlabel="notes read in training", ylabel="bits per note")
+        if not enough(results):
+            axes.set_title(f"{len(runs(results))} runs: too few for a fit")
+            return figure
+        found = law(results)
+        far = [(one["notes"], one["measured"]) for one in wanted.values() if one["measured"]]
         begin = min(notes for _, notes, _ in found["points"])
-        along = np.geomspace(begin, 1.2 * end, CURVE)
-        for size, color in zip(sizes, colors):
+        along = np.geomspace(begin, 1.2 * max(notes for notes, _ in [*far, (2 * begin, 0.0)]), CURVE)
+        for size, color in zip(sorted({size for size, _, _ in found["points"]}), colors):
             of_size = [(notes, bits) for other, notes, bits in found["points"] if other == size]
-            axes.plot(*zip(*of_size), "o", color=color, markersize=4, label=f"{size:.1f}M")
-            axes.plot(along, [scaling.predict(found["law"], size, notes) for notes in along], color=color, linewidth=0.8)
-        measured = [(one["notes"], one["measured"]) for one in wanted.values() if one["measured"]]
-        axes.plot(*zip(*measured), "D", color="#333333", markersize=4, label="shipped, by stage")
+            axes.plot(*zip(*of_size), "o", color=color, markersize=4, label=f"{size:.1f}M parameters")
+            axes.plot(
+                along, [scaling.predict(found["law"], size, notes) for notes in along], color=color, linewidth=0.8
+            )
+        if far:
+            axes.plot(*zip(*far), "D", color="#333333", markersize=4, label="shipped model, stages")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda notes, _: f"{notes:g}M")
-        axes.set(xlabel="notes read in training", ylabel="bits per note")
         axes.legend(fontsize=6.5)
     return figure

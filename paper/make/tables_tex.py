@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
 from .ears import ears_table
 from .factors import claims_table, factors_table, shares_table
 from .published import published_table
 from .results import (
-    HYBRID,
     MIXERS,
     MODEL,
     NOTES,
     PROTOCOLS,
+    STAGES,
     WHOLE,
     common_pieces,
     music_read,
@@ -33,21 +32,16 @@ def tables(results: Mapping) -> dict[str, str]:
     return {
         "settings": settings_table(results["tokenizer_settings"]),
         "complexity": complexity_table(results["complexity"]),
-        "setup": setup_table({name: results["trained"][name]["config"] for name in (MODEL, HYBRID)}),
-        "whole": whole_table(results),
         "leak": leak_table([results[f"leak_{protocol}"] for protocol in PROTOCOLS]),
         "systems": systems_table(results),
         "ablations": ablations_table(results),
-        "vocabulary": vocabulary_table(results),
-        "insights": insights_table(results),
-        "music": music_table(results),
         "ears": ears_table(results),
         "published": published_table(results),
         "factors": factors_table(results),
         "shares": shares_table(results),
         "claims": claims_table(results),
         "two_sample": two_sample_table(results),
-        "beats": beats_table(results),
+        "copied": copied_table(results),
     }
 
 
@@ -89,55 +83,6 @@ def complexity_table(result: Mapping) -> str:
         ["Mixer", "$O$", "$p$", "ms", "$O$", "$p$", "MB"],
     ]
     return _tabular("lcrrcrr", head, rows)
-
-
-def setup_table(shipped: Mapping) -> str:
-    """The two stacks and the recipe that they share."""
-    configs = shipped[HYBRID]
-    model, data, train = configs["model"], configs["data"], configs["train"]
-    rows = [
-        ["Stack of Mamba alone", rf"\texttt{{{shipped[MODEL]['model'].pattern}}}"],
-        ["Stack of the hybrid", rf"\texttt{{{model.pattern}}}"],
-        ["Width $D$, inner width $E$", f"{model.d_model}, {model.expand * model.d_model}"],
-        ["States $N$, taps $K$", f"{model.d_state}, {model.d_conv}"],
-        ["Feed-forward width (hybrid)", f"{model.d_ff:,}"],
-        ["Attention heads (hybrid)", f"{model.n_heads}"],
-        ["Vocabulary $V$", f"{model.vocab_size:,}"],
-        ["Window of training", f"{data.context:,} tokens"],
-        ["Windows per step", f"{train.batch_size}"],
-        ["Optimizer", rf"AdamW, $\beta$ {train.beta1:g} and {train.beta2:g}"],
-        ["Learning rate", f"{_power(train.learning_rate)}, cosine to {_power(train.min_learning_rate)}"],
-        ["Warm-up", f"{train.warmup} steps"],
-        ["Weight decay, matrices only", f"{train.weight_decay:g}"],
-        ["Gradient clipping", f"{train.clip:g}"],
-        ["Label smoothing", f"{train.label_smoothing:g}"],
-        ["Augmentation", _augmentation(data)],
-    ]
-    return _tabular("ll", [], rows)
-
-
-def _power(value: float) -> str:
-    exponent = math.floor(math.log10(value))
-    return rf"${value / 10**exponent:g} \times 10^{{{exponent}}}$"
-
-
-def _augmentation(data) -> str:
-    if not (data.pitch_shift or data.velocity_shift or data.tempo_stretch):
-        return "none"
-    return rf"$\pm{data.pitch_shift}$ semitones, $\pm{100 * data.tempo_stretch:g}$\,\% tempo"
-
-
-def whole_table(results: Mapping) -> str:
-    """Systems after a whole pass with about the same number of parameters, on all pieces."""
-    base, body = results[SHIPPED], []
-    for name in WHOLE.values():
-        row, system = results.get(name), rf"\texttt{{{_system(results, name)}}}"
-        if row is None:
-            body.append([system, NOT_RUN])
-            continue
-        more = "--" if row is base else _more(row, base)
-        body.append([system, _bits(row["bits_per_note"], row["ci95"]), more])
-    return _tabular("lrr", [["System", "Bits per note", "more than the first"]], body)
 
 
 def _system(results: Mapping, name: str) -> str:
@@ -257,74 +202,6 @@ def ablations_table(results: Mapping) -> str:
     return _tabular("lrr", head, [["as it is", f"{base['bits_per_note']:.2f}", "--"], r"\midrule", *body])
 
 
-def vocabulary_table(results: Mapping) -> str:
-    """Vocabulary sizes at equal steps: notes read, and bits per note."""
-    rows = [
-        (2000, results[BASE]),
-        *((int(name.removeprefix("bpe-")), row) for name, row in rows_of(results, "vocabulary_size").items()),
-    ]
-    body = []
-    for size, row in sorted(rows, key=lambda pair: pair[0]):
-        name = f"{size:,}" if size else "none"
-        if row is None:
-            body.append([name, NOT_RUN])
-            continue
-        read = row["training"]["tokens"] / row["tokens_per_note"] / 1e6
-        more = "--" if row is results[BASE] else _more(row, results[BASE])
-        body.append([name, f"{row['tokens_per_note']:.2f}", f"{read:.2f}", f"{row['bits_per_note']:.2f}", more])
-    head = [
-        ["Vocab-", "Tokens", "Notes read", "", ""],
-        ["ulary", "per note", "(millions)", "Bits", "more than at 2,000"],
-    ]
-    return _tabular("rrrrr", head, body)
-
-
-def insights_table(results: Mapping) -> str:
-    """The eight models' lessons, each two rows that differ in one thing."""
-    few, wide, all_rows = (rows_of(results, name) for name in ("amount_of_data", "widening", "all_rows"))
-    pairs = [
-        ("ten times the pieces, V7", few["V7-96"], all_rows["llama-512"]),
-        ("ten times the pieces, V8", few["V8-96"], all_rows["llama-1024"]),
-        ("more byte pairs, few pieces (V7 to V8)", few["V7-96"], few["V8-96"]),
-        ("more byte pairs, all pieces (V7 to V8)", all_rows["llama-512"], all_rows["llama-1024"]),
-        ("a wider network (V4 to V5)", wide["V4"], wide["V5"]),
-        ("an encoding that keeps more (V5 to V6)", wide["V5"], wide["V6"]),
-    ]
-    body = []
-    for what, before, after in pairs:
-        values = [f"{row['bits_per_note']:.2f}" if row else "--" for row in (before, after)]
-        body.append([what, *values, _more(after, before) if before else NOT_RUN])
-    return _tabular(r">{\raggedright\arraybackslash}p{2.7cm}rrr", [["What changes", "from", "to", "difference"]], body)
-
-
-def music_table(results: Mapping) -> str:
-    """Distance of continuations to what pianists played, compared with the distance of other pianists."""
-    found = [(name, row) for name, row in rows_of(results, "music").items() if row]
-    features = ("pitch_classes", "intervals", "iois", "durations", "velocities")
-    body = [
-        [
-            _music_name(name),
-            *(f"{row['histograms'][f]['generated']['overlap']:.2f}" for f in features),
-            f"{100 * row['invalid']['draws']:.1f}",
-        ]
-        for name, row in found
-    ]
-    people = next(row for name, row in found if name == MODEL)
-    body.append(
-        [
-            r"\emph{other pianists}",
-            *(f"{people['histograms'][f]['other_humans']['overlap']:.2f}" for f in features),
-            "--",
-        ]
-    )
-    body += [[_music_name(name), NOT_RUN] for name, row in rows_of(results, "music").items() if not row]
-    head = [
-        ["", "Pitch", "Inter-", "", "Dur-", "Velo-", "Invalid"],
-        ["", "classes", "vals", "Gaps", "ations", "cities", r"(\%)"],
-    ]
-    return _tabular("lrrrrrr", head, body)
-
-
 def two_sample_table(results: Mapping) -> str:
     """How often a small classifier tells continuations from what pianists played."""
     body = []
@@ -348,44 +225,29 @@ def percent_of(found: Mapping) -> str:
     return f"{100 * found['accuracy']:.0f}"
 
 
+def copied_table(results: Mapping) -> str:
+    """Longest runs shared with the training pieces: models by the music that they have read, then pianists."""
+    ends = results["trained"][NOTES]["ends"]
+    found = {name: row for name, row in rows_of(results, "memorisation").items() if row}
+    body = []
+    for name, row in found.items():
+        model, stage = (NOTES, name.removeprefix(STAGES)) if name.startswith(STAGES) else (name, "")
+        shown = rf"\texttt{{{model}}}" + f", stage {stage}" * bool(stage)
+        read = sum(end["epoch"] for end in ends[: int(stage) if stage else None]) if model == NOTES else 1.0
+        body.append([shown, f"{read:.1f}", *_longest(row, "generated")])
+    people = found[MODEL]
+    body += [["pianists, what followed", "--", *_longest(people, "truth")]]
+    body += [["pianists, other pieces", "--", *_longest(people, "other_humans")]]
+    return _tabular("lrrr", [["", "Passes", "Mean", "Longest"]], body)
+
+
+def _longest(row: Mapping, whose: str) -> list[str]:
+    found = row["longest"]["pitch and time"][whose]
+    return [f"{found['mean']:.1f}", f"{found['longest']}"]
+
+
 def _percents(found: Mapping) -> str:
     return "{:.0f} ({:.0f}--{:.0f})".format(*(100 * value for value in (found["accuracy"], *found["ci95"])))
-
-
-def beats_table(results: Mapping) -> str:
-    """The beat encoding and REMI on the same pieces, with bits per note by attribute."""
-    body = []
-    for name, row in rows_of(results, "beats").items():
-        if row is None:
-            body.append([rf"\texttt{{{name}}}", NOT_RUN])
-            continue
-        spent = row["bits_per_note_by_attribute"]
-        parts = [spent["pitch"], spent["time"] + spent["duration"], spent["velocity"]]
-        body.append(
-            [
-                rf"\texttt{{{row['system']}}}",
-                _lost(row["keeps"]),
-                f"{row['tokens_per_note']:.2f}",
-                f"{row['onset_error_ms']:,.0f}",
-                _bits(row["bits_per_note"], row["ci95"]),
-                *(f"{value:.1f}" if value else "--" for value in parts),
-            ]
-        )
-    head = [
-        ["", "", "Tokens", "Onset", "Bits per note", "", "", ""],
-        ["System", "Not kept", "per note", "off (ms)", r"(95\,\%)", "pitch", "when", "velocity"],
-    ]
-    return _tabular("llrrrrrr", head, body)
-
-
-def _music_name(row: str) -> str:
-    whole = {
-        MODEL: "mamba, one pass",
-        HYBRID: "hybrid, one pass",
-        f"{MODEL}-wider": "mamba, drawn wider",
-        f"{MODEL}-untruncated": "mamba, untruncated",
-    }
-    return rf"\textbf{{{whole[row]}}}" if row in whole else rf"\texttt{{{row}}}"
 
 
 def _tabular(columns: str, head: list[list[str]], rows: Iterable[list[str] | str]) -> str:
