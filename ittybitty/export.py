@@ -11,9 +11,7 @@ Face's naming [1], each at most 15 MB, so that every hub and version control tak
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 import shutil
 import textwrap
 from collections.abc import Mapping
@@ -26,6 +24,7 @@ import torch
 from . import REPOSITORY, TAG, checkpoint
 from .errors import CheckpointError, OutputError
 from .jsonable import dumps
+from .paths import atomic_folder
 
 SHARD_BYTES = 15_000_000
 CITED = {  # a corpus on model hubs, and in prose; of any other its own name is what can be said
@@ -109,18 +108,8 @@ def export(
     out = Path(out).expanduser()
     _check_place(out, found.path)
     measured = _results(results, found)
-    name = out.resolve().name
-    writing = out.resolve().with_name(f".{name}-{secrets.token_hex(4)}")
-    try:
-        writing.mkdir(parents=True)
-        largest = _fill(writing, found, measured, name, trained_on)
-        _put(writing, out.resolve())
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written ({error.strerror or error}); choose a place you may write to"
-        ) from None
-    finally:
-        shutil.rmtree(writing, ignore_errors=True)
+    with atomic_folder(out, replace=True) as writing:
+        largest = _fill(writing, found, measured, out.resolve().name, trained_on)
     files = {p.name: p.stat().st_size for p in sorted(out.iterdir())}
     return {"out": str(out), "files": files, "parameters": _parameters(found.model), "largest_error": largest}
 
@@ -284,21 +273,6 @@ def _check_place(out: Path, run: Path) -> None:
             raise OutputError(f"{out}: holds {strange[0]}, which no export wrote; give a new folder")
         if not (out / "config.json").is_file() or not (out / "README.md").is_file():
             raise OutputError(f"{out}: is not an earlier export; give a new folder")
-
-
-def _put(writing: Path, out: Path) -> None:
-    """The new folder takes the old one's place by two renames."""
-    if not out.exists():
-        os.rename(writing, out)
-        return
-    aside = out.with_name(f"{writing.name}-old")
-    os.rename(out, aside)
-    try:
-        os.rename(writing, out)
-    except OSError:
-        os.rename(aside, out)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _parameters(model: torch.nn.Module) -> int:

@@ -20,7 +20,6 @@ import http.client
 import json
 import os
 import re
-import secrets
 import shutil
 import urllib.error
 import urllib.parse
@@ -82,21 +81,12 @@ def fetch(
     if (out / "config.json").is_file():
         return {"name": name, "out": str(out), "bytes": _size(out), "mirror": mirror, "fetched": False}
     listed = _listed(mirror, name)
-    writing = out.with_name(f".{name}-{secrets.token_hex(4)}")
-    try:
-        writing.mkdir(parents=True)
+    with paths.atomic_folder(out, hint="free some space, or give --into") as writing:
         for file, entry in listed.items():
             say(f"{file}: {entry['bytes'] / 1e6:.1f} MB")
             _take(f"{mirror}/{name}.{file}", writing / file, entry)
         _join(writing)
         checkpoint.load(writing)
-        os.rename(writing, out)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written ({error.strerror or error}); free some space, or give --into"
-        ) from None
-    finally:
-        shutil.rmtree(writing, ignore_errors=True)
     return {"name": name, "out": str(out), "bytes": _size(out), "mirror": mirror, "fetched": True}
 
 

@@ -1,4 +1,4 @@
-"""Finds folders: data, cache, trained weights, run folders and Kaggle's mounts. Also writes files atomically.
+"""Finds folders: data, cache, trained weights, run folders and Kaggle's mounts. Also writes files and folders atomically.
 
 Nothing is created or searched at import. If a folder is given (argument, else $ITTYBITTY_DATA), only that folder is
 searched; without one, Kaggle's mounts and then the cache are searched.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -170,6 +171,43 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(
+    path: str | Path, replace: bool = False, hint: str = "choose a place you may write to"
+) -> Iterator[Path]:
+    """Yields an empty temporary folder beside `path`; renames it to `path` on success, removes it on error.
+
+    Missing parents are made. With `replace` a folder of that name is replaced together with its content, and restored if
+    the new one cannot be renamed; without, a folder that is not empty is refused. OutputError, which ends with `hint`, for
+    any OSError, also one that is raised while the caller writes.
+    """
+    shown, path = Path(path), Path(path).expanduser().resolve()
+    temporary = path.with_name(f".{path.name[:100]}-{secrets.token_hex(4)}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if replace and path.exists():
+            _replace_folder(temporary, path)
+        else:
+            os.rename(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{shown}: cannot be written ({error.strerror or error}); {hint}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Rename `new` to `path`. A folder cannot be renamed onto a full one, so the old one is first renamed, then removed."""
+    old = path.with_name(f"{new.name}-old")
+    os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except OSError:
+        os.rename(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

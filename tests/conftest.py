@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from ittybitty import paths
 from ittybitty.midi import write_midi
 from ittybitty.notes import Performance, shift, transpose
 
+SLOW_FILE = re.compile(r"^pytestmark = (\[[^\]]*)?pytest\.mark\.slow\b", re.MULTILINE)
 _made_here: list[str] = []  # the cache that this process made, to be removed by it
 
 
@@ -41,6 +43,19 @@ def pytest_configure(config) -> None:
         shutil.copytree(own / "native", cache / "native")
     os.environ[paths.CACHE_VARIABLE] = str(cache)
     os.environ[paths.KAGGLE_VARIABLE] = str(cache / "no-kaggle")
+
+
+def pytest_ignore_collect(collection_path: Path, config) -> bool | None:
+    """`make test-fast` does not import files of which every test is slow: that alone would take a fifth of its time."""
+    is_test_file = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
+    if config.option.markexpr == "not slow" and is_test_file and is_slow(collection_path):
+        return True
+    return None  # whatever pytest says without this function
+
+
+def is_slow(file: Path) -> bool:
+    """Whether a test file marks all its tests as slow."""
+    return bool(SLOW_FILE.search(file.read_text(encoding="utf-8")))
 
 
 def pytest_unconfigure(config) -> None:

@@ -93,7 +93,11 @@ def test_no_notes_have_no_metrics():
     nothing = Performance()
     assert metrics.note_density(nothing) == metrics.polyphony(nothing) == 0
     assert metrics.pitch_class_histogram(nothing).sum() == metrics.interval_histogram(nothing).sum() == 0
-    assert all(np.isnan(v) for v in metrics.musical_metrics(nothing).values())
+
+
+@pytest.mark.slow  # imports MusPy
+def test_no_notes_have_no_musical_metrics():
+    assert all(np.isnan(v) for v in metrics.musical_metrics(Performance()).values())
 
 
 def test_repetition_by_hand():

@@ -142,3 +142,53 @@ def test_full_disk_gets_one_clear_line(tmp_path):
     with pytest.raises(OutputError, match="No space left"), paths.atomic_path(tmp_path / "out.mid"):
         raise OSError(28, "No space left on device")
     assert os.listdir(tmp_path) == []
+
+
+def test_atomic_folder_appears_complete_and_makes_its_parents(tmp_path):
+    with paths.atomic_folder(tmp_path / "a" / "b") as temporary:
+        (temporary / "file").write_text("new")
+        assert not (tmp_path / "a" / "b").exists()
+    assert (tmp_path / "a" / "b" / "file").read_text() == "new"
+    assert os.listdir(tmp_path / "a") == ["b"]
+
+
+def test_atomic_folder_replaces_a_full_folder_only_where_told_to(tmp_path):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "old").touch()
+    with (
+        pytest.raises(OutputError, match="not empty.*; free some space"),
+        paths.atomic_folder(target, hint="free some space") as temporary,
+    ):
+        (temporary / "new").touch()
+    assert os.listdir(target) == ["old"]
+    with paths.atomic_folder(target, replace=True) as temporary:
+        (temporary / "new").touch()
+    assert os.listdir(target) == ["new"] and os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError, KeyboardInterrupt])
+def test_atomic_folder_keeps_the_old_folder_on_error(tmp_path, trouble):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "old").touch()
+    with pytest.raises(trouble), paths.atomic_folder(target, replace=True) as temporary:
+        (temporary / "half").touch()
+        raise trouble
+    assert os.listdir(target) == ["old"] and os.listdir(tmp_path) == ["out"]
+
+
+def test_atomic_folder_restores_the_old_folder_if_the_new_one_cannot_be_renamed(tmp_path, monkeypatch):
+    target, rename = tmp_path / "out", os.rename
+    target.mkdir()
+    (target / "old").touch()
+
+    def refuse(source, place):
+        if Path(place) == target and not str(source).endswith("-old"):
+            raise OSError(30, "Read-only file system")
+        rename(source, place)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(OutputError, match="Read-only"), paths.atomic_folder(target, replace=True):
+        pass
+    assert os.listdir(target) == ["old"] and os.listdir(tmp_path) == ["out"]

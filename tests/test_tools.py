@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import warnings
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from _pytest.config import parse_warning_filter
+
+from conftest import is_slow
 
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -31,16 +34,36 @@ def test_the_long_checks_run_every_night():
         assert f"make {target} " in nightly and target in long.split() + re.findall(r"\$\(MAKE\) (\S+)", MAKEFILE)
 
 
-@pytest.mark.parametrize(
-    "module, shown", [("ittybitty.train.loop", True), ("make.figures", True), ("music21.converter", False)]
-)
-def test_deprecations_of_the_project_itself_are_shown(pytestconfig, module, shown):
+@pytest.mark.parametrize("category", [DeprecationWarning, PendingDeprecationWarning, FutureWarning])
+@pytest.mark.parametrize("module", ["ittybitty.train.loop", "make.figures", "test_midi", "conftest"])
+def test_a_deprecated_call_of_the_project_itself_is_an_error(pytestconfig, module, category):
+    with warnings.catch_warnings(), pytest.raises(category):
+        set_filters(pytestconfig)
+        warnings.warn_explicit("old", category, "file.py", 1, module=module)
+
+
+def test_a_deprecated_call_of_an_imported_package_is_ignored(pytestconfig):
     with warnings.catch_warnings(record=True) as caught:
-        warnings.resetwarnings()
-        for line in pytestconfig.getini("filterwarnings"):
-            warnings.filterwarnings(*parse_warning_filter(line, escape=False))
-        warnings.warn_explicit("old", DeprecationWarning, "file.py", 1, module=module)
-    assert bool(caught) is shown
+        set_filters(pytestconfig)
+        warnings.warn_explicit("old", DeprecationWarning, "file.py", 1, module="music21.converter")
+    assert not caught
+
+
+def set_filters(pytestconfig) -> None:
+    """Replace the filters of this moment by those of pyproject.toml."""
+    warnings.resetwarnings()
+    for line in pytestconfig.getini("filterwarnings"):
+        warnings.filterwarnings(*parse_warning_filter(line, escape=False))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda file: file.stem)
+def test_only_files_of_slow_tests_alone_are_left_out_of_the_fast_tests(file):
+    values = [
+        ast.unparse(node.value)
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node.targets[0])
+    ]
+    assert is_slow(file) == any("pytest.mark.slow" in value for value in values)
 
 
 def test_code_that_the_formatter_leaves_alone_says_why():

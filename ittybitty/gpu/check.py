@@ -84,57 +84,74 @@ def check(
     """
     end = time.monotonic() + seconds
     torch.backends.cuda.matmul.allow_tf32 = False
-    half = half_type(device)
     report: dict = {
-        "device": _name(device), "half": _name_of(half), "off": [], "off_convolution": [], "trying": None,
+        "device": _name(device), "half": _name_of(half_type(device)), "off": [], "off_convolution": [], "trying": None,
     }  # fmt: skip  # one measurement a line
     report.update(before or {})
     fatal, report["done"] = report["trying"], False
+    for item in [*_kernel_items(device), *_model_items(rows, device, tokens, report)]:
+        if _found(report, item.place) is None:
+            late = time.monotonic() > end
+            result = _compared(item, report, "ended the process" if fatal == list(item.place) else "", late, keep)
+            if not usable(device):
+                raise RuntimeError(f"{' '.join(item.place)} leaves the device unusable: {result.get('why')}")
+    if device.type == "cuda":
+        report["peak_mb"] = torch.cuda.max_memory_allocated(device) / 1e6
+    report["done"] = True
+    return report
+
+
+def _kernel_items(device: torch.device) -> list[_Item]:
+    """Every path of the scan and of the convolution, in float32 and in half precision."""
+    kinds, items = (torch.float32, half_type(device)), []
+    for path in available(device):
+        for kind in kinds:
+            run = _tried(partial(scan_errors, path, kind, device), TOLERANCE[kind])
+            items.append(_Item(("scans", path, _name_of(kind)), run, path))
+    for path in conv.available(device.type):
+        for kind in kinds:
+            run = _tried(partial(convolution_errors, path, kind, device), TOLERANCE[kind])
+            items.append(_Item(("convolutions", path, _name_of(kind)), run, path, "off_convolution"))
+    return items
+
+
+def _model_items(rows: Sequence[str], device: torch.device, tokens: int, report: Mapping) -> list[_Item]:
+    """Loss, gradients and greedy ids of each row, on a scan path that has not been switched off by then."""
 
     def sound_path() -> str | None:
-        """The scan path of comparisons of whole models: None for the one that is chosen anyway."""
         return next((path for path in available(device) if path not in report["off"]), None)
 
-    items = [
-        _Item(("scans", path, _name_of(kind)), _tried(partial(scan_errors, path, kind, device), TOLERANCE[kind]), path)
-        for path in available(device)
-        for kind in (torch.float32, half)
-    ]  # fmt: skip  # one measurement a line
-    items += [
-        _Item(("convolutions", path, _name_of(kind)), _tried(partial(convolution_errors, path, kind, device), TOLERANCE[kind]), path, "off_convolution")
-        for path in conv.available(device.type)
-        for kind in (torch.float32, half)
-    ]  # fmt: skip  # one measurement a line
+    items = []
     for row in rows:
         errors = partial(_on_path, sound_path, partial(model_errors, row, device))
         items.append(_Item(("models", row), _tried(errors, 10 * TOLERANCE[torch.float32])))
     for row in rows:
         drawn = partial(_on_path, sound_path, partial(greedy, row, device, tokens))
         items.append(_Item(("greedy", row), partial(_tried_greedy, drawn)))
-    for item in items:
-        if _found(report, item.place) is not None:
-            continue
-        if item.path and item.path not in report[item.off]:
-            report[item.off].append(item.path)  # until it has passed: this process may not live to say that it failed
-        if fatal == list(item.place):
-            result = {"ok": False, "why": "ended the process"}
-        elif time.monotonic() > end:
-            result = {"ok": None, "why": "no time was left"}
-        else:
-            report["trying"] = list(item.place)
-            keep(report)
-            result = item.run()
-        _put(report, item.place, result)
-        if item.path and all(one["ok"] is not False for one in report[item.place[0]][item.path].values()):
-            report[item.off].remove(item.path)
-        report["trying"] = None
+    return items
+
+
+def _compared(item: _Item, report: dict, failed: str, late: bool, keep: Callable[[dict], None]) -> dict:
+    """Make one comparison and write its result into the report, unless it `failed` before or it is too late for it.
+
+    The path that it is about is off until all its comparisons have passed: this process may not live to say that one failed.
+    """
+    if item.path and item.path not in report[item.off]:
+        report[item.off].append(item.path)
+    if failed:
+        result = {"ok": False, "why": failed}
+    elif late:
+        result = {"ok": None, "why": "no time was left"}
+    else:
+        report["trying"] = list(item.place)
         keep(report)
-        if not usable(device):
-            raise RuntimeError(f"{' '.join(item.place)} leaves the device unusable: {result.get('why')}")
-    if device.type == "cuda":
-        report["peak_mb"] = torch.cuda.max_memory_allocated(device) / 1e6
-    report["done"] = True
-    return report
+        result = item.run()
+    _put(report, item.place, result)
+    if item.path and all(one["ok"] is not False for one in report[item.place[0]][item.path].values()):
+        report[item.off].remove(item.path)
+    report["trying"] = None
+    keep(report)
+    return result
 
 
 def _found(report: Mapping, place: Sequence[str]) -> dict | None:

@@ -315,6 +315,16 @@ def test_a_notebook_shows_the_page_and_stays_small(served, tmp_path, monkeypatch
     assert len(frame + line) < 2000 and str(tmp_path) not in frame + line + repr(shown)
 
 
+@pytest.mark.parametrize("name", ["00_quickstart", "playground"])
+def test_a_committed_notebook_shows_the_published_page(name):
+    """Where no kernel runs, a reader has only the output that is committed."""
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    shown = [
+        "".join(output.get("data", {}).get("text/html", "")) for cell in cells for output in cell.get("outputs", [])
+    ]
+    assert len([text for text in shown if f'<iframe src="{PUBLISHED}"' in text]) == 1
+
+
 @pytest.mark.skipif(NODE is None, reason="no node here: install Node.js 20 or newer to test the page's script")
 @pytest.mark.parametrize("preset", ["nano", "tiny"])
 def test_a_block_of_the_script_gives_what_python_gives(preset):

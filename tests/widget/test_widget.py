@@ -756,9 +756,19 @@ def test_the_page_leaves_out_what_is_for_the_notebook_only():
     notebook = nbformat.read(serve.notebook(), as_version=4)
     left = serve.page_cells(None, notebook, "").cells
     assert [cell for cell in left if "Playground(" in cell.source] and not [
-        cell for cell in left if "kaggle.com" in cell.source
+        cell for cell in left if "kaggle.com" in cell.source or "ittybitty.page" in cell.source
     ]
     assert all(cell.cell_type == "code" for cell in left)
+
+
+def test_the_widget_in_the_committed_notebook_has_its_state():
+    import nbformat
+
+    notebook = nbformat.read(serve.notebook(), as_version=4)
+    state = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+    data = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    views = [one[kind]["model_id"] for one in data for kind in one if kind.endswith("widget-view+json")]
+    assert len(views) == 1 and views[0] in state
 
 
 def test_the_first_sight_is_the_page_and_not_a_spinner():
