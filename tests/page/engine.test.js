@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { changed } from "../../ittybitty/page/js/engine.js";
 import { EventGrammar } from "../../ittybitty/page/js/grammar.js";
-import { Continuation, Listener, makePrompt } from "../../ittybitty/page/js/generate.js";
+import { Continuation, Listener, makePrompt, Reading } from "../../ittybitty/page/js/generate.js";
 import { EOS, EventModel } from "../../ittybitty/page/js/model.js";
 import { erf } from "../../ittybitty/page/js/numbers.js";
 import { generator, greedy } from "../../ittybitty/page/js/sampling.js";
@@ -185,15 +185,38 @@ for (const one of told.models) {
     assert.deepEqual(takes[0], one.continuations.at(-1).ids);
   });
 
+  test(`${one.name}: two continuations that take turns are as each of them alone`, () => {
+    const { seed, options, ids } = one.continuations.at(-1), parts = player(one);
+    const both = [0, 1].map((i) => new Continuation(parts, performanceOf(seed), { ...options, seed: options.seed + i }));
+    while (both.some(({ done }) => !done)) both.filter(({ done }) => !done).forEach((made) => made.step());
+    assert.deepEqual(both[0].ids, ids);
+  });
+
+  test(`${one.name}: a seed is read in many steps, and the page is told how much of it is read`, () => {
+    const { seed, options } = one.continuations.at(-1), parts = player(one), piece = performanceOf(seed);
+    const whole = new Reading(parts, piece, options);
+    let steps = 0;
+    for (; !whole.done; steps++) whole.step();
+    assert.ok(whole.whole && steps > 2, `${steps} steps`);
+    const part = new Reading(parts, piece, { ...options, promptTokens: 40 });
+    assert.ok(!part.whole && part.notes > 0 && part.notes < whole.notes);
+  });
+
   test(`${one.name}: music that goes on is read on, and not from the beginning`, () => {
     const parts = player(one);
     let steps = 0;
     const counted = { ...parts.model, prefill: (ids, state) => ((steps += ids.length), parts.model.prefill(ids, state)) };
     counted.initState = () => parts.model.initState();
     const listener = new Listener(counted);
-    listener.after(one.ids.slice(0, 81));
+    const read = (ids) => {
+      for (const reading = listener.after(ids); ; ) {
+        const { done, value } = reading.next();
+        if (done) return value;
+      }
+    };
+    read(one.ids.slice(0, 81));
     const before = steps;
-    const { h } = listener.after(one.ids.slice(0, 101));
+    const { h } = read(one.ids.slice(0, 101));
     assert.ok(steps - before <= 32, `${steps - before} ids were read again`);
     const fresh = parts.model.initState();
     parts.model.prefill(one.ids.slice(0, 101), fresh);
