@@ -606,7 +606,7 @@ def test_the_column_of_settings_is_never_cut(tab):
         tab.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
         tab.wait_for_timeout(200)
         last = tab.locator("#usual").bounding_box()
-        assert 0 <= last["y"] and last["y"] + last["height"] <= height
+        assert last["y"] >= 0 and last["y"] + last["height"] <= height
 
 
 @pytest.mark.parametrize("width", [390, 1280])
