@@ -84,7 +84,9 @@ def tokenizer_tables(tokenizer: EventTokenizer) -> dict:
         "lengths": grid.lengths.tolist(),
         "loudness": grid.loudness.tolist(),
         "first_ids": list(tokenizer.first_ids),
-        "longest": tokenizer.grammar().longest,  # ticks that a silence stays below
+        **{
+            name: getattr(tokenizer.grammar(), name) for name in ("longest", "span", "max_share")
+        },  # limits of the grammar
         "sizes": list(tokenizer.sizes),
         "vocab_size": tokenizer.vocab_size,
     }

@@ -77,7 +77,7 @@ const ANSWERS = {
   model({ document, weights }) {
     const model = new EventModel(new Weights(document.weights, fromBase64(weights)), document.model);
     const tokenizer = new EventTokenizer(document.tokenizer);
-    const grammar = new EventGrammar(tokenizer, document.tokenizer.longest);
+    const grammar = new EventGrammar(tokenizer, document.tokenizer);
     parts = { model, tokenizer, grammar, listener: new Listener(model) };
     postMessage({ type: "ready" });
   },
