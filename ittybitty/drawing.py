@@ -94,7 +94,8 @@ def _whole_events(begun: Begun, chance: sampling.Chance, config: GenerationConfi
     """The ids that `_single_ids` would draw, drawn event by event in native code."""
     grammar = begun.grammar
     settings = zip(*(config.of_part(part) for part in range(G)))  # temperatures, top-k and top-p of the four
-    choice = Choice(grammar.times, grammar.longest, grammar.pedals, config.stop_at_end, *settings)
+    limits = grammar.longest, grammar.span, grammar.max_share
+    choice = Choice(grammar.times, *limits, grammar.pedals, config.stop_at_end, *settings)
     for event in begun.model.events(begun.state, begun.rules, choice, chance):
         for i, id in enumerate(event.ids):
             yield id, -np.inf if i else event.log_end

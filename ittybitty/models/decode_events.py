@@ -26,6 +26,7 @@ from .parts import BOS, DURATION, KEYS, NONE, PAD, VELOCITY, WHAT, G, classes_of
 from .states import EventState
 
 AHEAD = 64  # events whose random numbers are drawn at once
+MOST_RECENT = 2048  # notes whose share of keys is counted, at most: as in native/events.cpp and the grammar
 
 
 class PastRules(Protocol):
@@ -41,6 +42,10 @@ class PastRules(Protocol):
     def fresh(self) -> bool: ...
     @property
     def silent(self) -> int: ...
+    @property
+    def now(self) -> int: ...
+    @property
+    def recent(self) -> tuple[tuple[int, int], ...]: ...
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Choice:
 
     times: Sequence[int]  # ticks of each class of time, rising from 0
     longest: int  # ticks that a silence stays below
+    span: int  # ticks in which a key's share of the notes counts
+    max_share: float  # that a key may have; 1 for no limit
     pedals: bool  # does the vocabulary have a pedal?
     end: bool  # may the piece end?
     temperature: Sequence[float] = (1.0,) * G
@@ -73,13 +80,29 @@ class _Head(ctypes.Structure):
 
 
 class _Rules(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_int64) for n in ("waited", "highest", "pedal", "fresh", "silent")]
+    _fields_ = [
+        *[(n, ctypes.c_int64) for n in ("waited", "highest", "pedal", "fresh", "silent", "now", "oldest", "recent")],
+        *[(n, ctypes.c_int64 * MOST_RECENT) for n in ("ticks", "keys")],
+        ("counts", ctypes.c_int64 * KEYS),
+    ]
+
+    @classmethod
+    def of(cls, past: PastRules) -> _Rules:
+        """A copy that native code moves on; `recent` notes are counted from `oldest` on, in a ring."""
+        made = cls(int(past.waited), past.highest, int(past.pedal), int(past.fresh), past.silent, past.now)
+        made.recent = len(past.recent)
+        for i, (tick, key) in enumerate(past.recent):
+            made.ticks[i], made.keys[i] = tick, key
+            made.counts[key] += 1
+        return made
 
 
 class _Choice(ctypes.Structure):
     _fields_ = [
         ("times", ctypes.c_void_p),
-        *[(n, ctypes.c_int64) for n in ("longest", "pedals", "end")],
+        *[(n, ctypes.c_int64) for n in ("longest", "span")],
+        ("max_share", ctypes.c_double),
+        *[(n, ctypes.c_int64) for n in ("pedals", "end")],
         *[(n, ctypes.c_double * G) for n in ("temperature", "top_p")],
         ("top_k", ctypes.c_int64 * G),
     ]
@@ -89,8 +112,9 @@ class EventDecoder(Decoder):
     """A frozen copy of an EventModel's weights."""
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray], precision: str = "float32"):
-        if native.loaded().head_size() != ctypes.sizeof(_Head):
-            raise RuntimeError("decode_events.py and events.cpp disagree about the layout of a head")
+        sizes = native.loaded().head_size(), native.loaded().rules_size()
+        if sizes != (ctypes.sizeof(_Head), ctypes.sizeof(_Rules)):
+            raise RuntimeError("decode_events.py and events.cpp disagree about the layout of a head or of the rules")
         self._heads = (_Head * G)()
         self.starts, self.classes = starts_of(config.events), classes_of(config.events)
         self._conditions: list[np.ndarray] = []  # (classes, D) of each part but the last
@@ -236,9 +260,10 @@ class EventDecoder(Decoder):
             raise ValueError(f"temperature is {choice.temperature}: give more than 0")
         if len(choice.times) != self.config.events[0]:
             raise ValueError(f"the model has {self.config.events[0]} classes of time, not {len(choice.times)}")
-        rules = _Rules(int(past.waited), past.highest, int(past.pedal), int(past.fresh), past.silent)
+        rules = _Rules.of(past)
         times = (ctypes.c_int64 * len(choice.times))(*choice.times)
-        drawn = _Choice(ctypes.addressof(times), choice.longest, choice.pedals, choice.end)
+        limits = choice.longest, choice.span, choice.max_share
+        drawn = _Choice(ctypes.addressof(times), *limits, choice.pedals, choice.end)
         for name in ("temperature", "top_p", "top_k"):
             setattr(drawn, name, type(getattr(drawn, name))(*getattr(choice, name)))
         state.told = state.h = like(state.h, np.array(numpy_of(state.h), np.float32))  # this one is written to

@@ -17,7 +17,9 @@ SHAPE = (
     "pattern", "vocab_size", "d_model", "d_state", "d_conv", "expand", "d_ff", "n_heads",
     "attn_window", "attn_stride", "attn_reach", "attn_bias", "events",
 )  # fmt: skip  # names in groups, as config.py has them
-PROMPT_TOKENS = 2048  # ids of a seed that the page reads at most, 512 events: some seconds on a phone
+PROMPT_TOKENS = (
+    8192  # ids of a seed that the page reads at most, 2,048 events: some seconds, while one listens to the seed
+)
 
 
 def playable(piano: Piano) -> tuple[EventModel, EventTokenizer]:
@@ -82,7 +84,9 @@ def tokenizer_tables(tokenizer: EventTokenizer) -> dict:
         "lengths": grid.lengths.tolist(),
         "loudness": grid.loudness.tolist(),
         "first_ids": list(tokenizer.first_ids),
-        "longest": tokenizer.grammar().longest,  # ticks that a silence stays below
+        **{
+            name: getattr(tokenizer.grammar(), name) for name in ("longest", "span", "max_share")
+        },  # limits of the grammar
         "sizes": list(tokenizer.sizes),
         "vocab_size": tokenizer.vocab_size,
     }

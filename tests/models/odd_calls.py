@@ -142,7 +142,7 @@ def events() -> Iterator[str]:
         state, expected = fast.init_state(1), truth.init_state(1)
         grammar = make_tokenizer("notes").grammar()
         rules = grammar.start([BOS])
-        choice = Choice(grammar.times, 20, True, False, top_k=(0, 5, 0, 1), top_p=(1.0, 0.5, 0.9, 1.0))
+        choice = Choice(grammar.times, 20, 40, 0.3, True, False, top_k=(0, 5, 0, 1), top_p=(1.0, 0.5, 0.9, 1.0))
         with torch.no_grad():
             for ids in (torch.tensor([[BOS]]), torch.randint(4, 260, (1, 4 * 70))):
                 compare([fast.prefill(ids, state)], [truth.prefill(ids, expected)], torch.float32)

@@ -9,6 +9,7 @@ import torch
 
 from ittybitty import sampling, systems
 from ittybitty.config import GenerationConfig
+from ittybitty.evaluation.ears.faults import largest_share
 from ittybitty.generation import generate_tokens
 from ittybitty.models import native
 from ittybitty.models.decode import PRECISIONS, decoder, quantized
@@ -66,6 +67,8 @@ def whole(player, prompt, count, end=False, seed=0, **settings):
     choice = Choice(
         grammar.times,
         grammar.longest,
+        grammar.span,
+        grammar.max_share,
         grammar.pedals,
         end,
         *((settings[k],) * G for k in ("temperature", "top_k", "top_p")),
@@ -106,7 +109,7 @@ def test_a_prompt_that_is_read_at_once_is_the_one_read_by_the_model(precision, i
 
 def test_the_probability_of_the_end_comes_with_every_event():
     made = model(spread=0.3)
-    fast, state, choice = decoder(made), made.init_state(1), Choice(TIMES, 100, True, False)
+    fast, state, choice = decoder(made), made.init_state(1), Choice(TIMES, 100, 720, 0.3, True, False)
     rules = TOKENIZER.grammar().start(PROMPT)
     with torch.no_grad():
         logits = made.prefill(torch.tensor([PROMPT]), state)
@@ -191,6 +194,20 @@ def test_no_silence_reaches_the_limit_however_often_the_pedal_moves():
     assert 3.5 < onsets.diff().max() < 4
 
 
+def test_no_key_takes_over_however_likely_it_is():
+    """One key is very likely here, another one next to it less so; the rules of C++ and of the grammar draw the same."""
+    made = model(spread=0.05)
+    made.head.out[0].bias.data[20:] -= 4
+    made.head.out[1].bias.data[40] += 9
+    made.head.out[1].bias.data[60] += 6
+    fast = decoder(made)
+    ids, _ = whole(fast, PROMPT, 4 * 1200, **SETTINGS[0])
+    assert ids == one_by_one(fast, PROMPT, 4 * 1200, **SETTINGS[0])[0]
+    played = TOKENIZER.decode([*PROMPT, *ids])
+    assert played.notes["onset"][-1] > 40
+    assert 0.25 < largest_share(played) < 0.45  # above the limit of 0.3 where the music slows down after the strikes
+
+
 def test_a_piece_may_end_and_nothing_comes_after():
     made = model(spread=0.2)
     made.head.out[0].bias.data[0] += 4  # the end becomes likely
@@ -214,7 +231,7 @@ def test_generation_plays_whole_events_and_stops_at_the_token_asked_for(tokens, 
 
 def test_whole_events_and_single_ids_take_turns_on_one_state():
     made = model(spread=0.2)
-    fast, choice = decoder(made), Choice(TIMES, 100, True, False)
+    fast, choice = decoder(made), Choice(TIMES, 100, 720, 0.3, True, False)
     rules, state = TOKENIZER.grammar().start(PROMPT), made.init_state(1)
     made.prefill(torch.tensor([PROMPT]), state)
     ids = list(PROMPT)
@@ -231,7 +248,7 @@ def test_whole_events_and_single_ids_take_turns_on_one_state():
 def test_weights_that_are_no_numbers_and_a_state_within_an_event_are_refused():
     made = model()
     made.head.out[2].bias.data[3] = torch.nan
-    fast, choice = decoder(made), Choice(TIMES, 100, True, False)
+    fast, choice = decoder(made), Choice(TIMES, 100, 720, 0.3, True, False)
     rules, state = TOKENIZER.grammar().start(PROMPT), made.init_state(1)
     made.prefill(torch.tensor([PROMPT]), state)
     with pytest.raises(ValueError, match="not finite"):
@@ -242,7 +259,11 @@ def test_weights_that_are_no_numbers_and_a_state_within_an_event_are_refused():
     with pytest.raises(ValueError, match="vocabulary"):
         fast.step(torch.tensor([10**6]), state)
     with pytest.raises(ValueError, match="classes of time"):
-        next(fast.events(made.init_state(1), rules, Choice([*TIMES, 9999], 100, True, False), sampling.Chance(0)))
+        next(
+            fast.events(
+                made.init_state(1), rules, Choice([*TIMES, 9999], 100, 720, 0.3, True, False), sampling.Chance(0)
+            )
+        )
     with pytest.raises(ValueError, match="temperature"):
-        cold = Choice(TIMES, 100, True, False, temperature=(1.0, 0.0, 1.0, 1.0))
+        cold = Choice(TIMES, 100, 720, 0.3, True, False, temperature=(1.0, 0.0, 1.0, 1.0))
         next(fast.events(made.init_state(1), rules, cold, sampling.Chance(0)))

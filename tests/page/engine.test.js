@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { changed } from "../../ittybitty/page/js/engine.js";
 import { EventGrammar } from "../../ittybitty/page/js/grammar.js";
-import { Continuation, Listener, makePrompt } from "../../ittybitty/page/js/generate.js";
+import { Continuation, Listener, makePrompt, Reading } from "../../ittybitty/page/js/generate.js";
 import { EOS, EventModel } from "../../ittybitty/page/js/model.js";
 import { erf } from "../../ittybitty/page/js/numbers.js";
 import { generator, greedy } from "../../ittybitty/page/js/sampling.js";
@@ -19,7 +19,7 @@ const told = JSON.parse(readFileSync(process.env.PAGE_FIXTURES, "utf8"));
 function player({ document, weights }) {
   const model = new EventModel(new Weights(document.weights, fromBase64(weights)), document.model);
   const tokenizer = new EventTokenizer(document.tokenizer);
-  const grammar = new EventGrammar(tokenizer, document.tokenizer.longest);
+  const grammar = new EventGrammar(tokenizer, document.tokenizer);
   return { model, tokenizer, grammar, listener: new Listener(model) };
 }
 
@@ -70,9 +70,9 @@ test("an ending is found where Python finds it", () => {
   assert.ok(beforeEnding(piece).notes.every(({ onset }) => onset < ending(piece)));
 });
 
-for (const { name, tables, pieces, slow } of told.encodings) {
+for (const { name, tables, pieces, slow, drone } of told.encodings) {
   test(`${name}: a silence is limited as in Python, also where the pedal moves in it`, () => {
-    const tokenizer = new EventTokenizer(tables), grammar = new EventGrammar(tokenizer, tables.longest);
+    const tokenizer = new EventTokenizer(tables), grammar = new EventGrammar(tokenizer, tables);
     let state = grammar.start();
     slow.ids.forEach((id, i) => {
       assert.deepEqual(Array.from(grammar.mask(state)).flatMap((one, at) => (one ? [at] : [])), slow.allowed[i], `before id ${i}`);
@@ -80,6 +80,18 @@ for (const { name, tables, pieces, slow } of told.encodings) {
     });
     const onsets = tokenizer.decode(slow.ids).notes.map(({ onset }) => onset);
     assert.ok(onsets.length > 1 && onsets.every((onset, i) => onset - (onsets[i - 1] ?? 0) < tables.longest / tables.ticks_per_second));
+  });
+
+  test(`${name}: a key's share is limited as in Python`, () => {
+    const grammar = new EventGrammar(new EventTokenizer(tables), tables);
+    let state = grammar.start(), limited = 0;
+    drone.ids.forEach((id, i) => {
+      const allowed = grammar.mask(state);
+      assert.deepEqual(Array.from(allowed).flatMap((one, at) => (one ? [at] : [])), drone.allowed[i], `before id ${i}`);
+      limited += allowed[tables.first_ids[1] + 39] && !allowed[tables.first_ids[1] + 40];
+      state = grammar.advance(state, id);
+    });
+    assert.ok(limited > 20);
   });
 
   test(`${name}: ids are Python's, and decode to Python's notes`, () => {
@@ -103,7 +115,7 @@ for (const { name, tables, pieces, slow } of told.encodings) {
 
   test(`${name}: the grammar allows what Python's allows`, () => {
     const tokenizer = new EventTokenizer(tables);
-    const grammar = new EventGrammar(tokenizer, tables.longest);
+    const grammar = new EventGrammar(tokenizer, tables);
     for (const { ids, allowed } of pieces) {
       let state = grammar.start();
       ids.forEach((id, i) => {
@@ -185,15 +197,38 @@ for (const one of told.models) {
     assert.deepEqual(takes[0], one.continuations.at(-1).ids);
   });
 
+  test(`${one.name}: two continuations that take turns are as each of them alone`, () => {
+    const { seed, options, ids } = one.continuations.at(-1), parts = player(one);
+    const both = [0, 1].map((i) => new Continuation(parts, performanceOf(seed), { ...options, seed: options.seed + i }));
+    while (both.some(({ done }) => !done)) both.filter(({ done }) => !done).forEach((made) => made.step());
+    assert.deepEqual(both[0].ids, ids);
+  });
+
+  test(`${one.name}: a seed is read in many steps, and the page is told how much of it is read`, () => {
+    const { seed, options } = one.continuations.at(-1), parts = player(one), piece = performanceOf(seed);
+    const whole = new Reading(parts, piece, options);
+    let steps = 0;
+    for (; !whole.done; steps++) whole.step();
+    assert.ok(whole.whole && steps > 2, `${steps} steps`);
+    const part = new Reading(parts, piece, { ...options, promptTokens: 40 });
+    assert.ok(!part.whole && part.notes > 0 && part.notes < whole.notes);
+  });
+
   test(`${one.name}: music that goes on is read on, and not from the beginning`, () => {
     const parts = player(one);
     let steps = 0;
     const counted = { ...parts.model, prefill: (ids, state) => ((steps += ids.length), parts.model.prefill(ids, state)) };
     counted.initState = () => parts.model.initState();
     const listener = new Listener(counted);
-    listener.after(one.ids.slice(0, 81));
+    const read = (ids) => {
+      for (const reading = listener.after(ids); ; ) {
+        const { done, value } = reading.next();
+        if (done) return value;
+      }
+    };
+    read(one.ids.slice(0, 81));
     const before = steps;
-    const { h } = listener.after(one.ids.slice(0, 101));
+    const { h } = read(one.ids.slice(0, 101));
     assert.ok(steps - before <= 32, `${steps - before} ids were read again`);
     const fresh = parts.model.initState();
     parts.model.prefill(one.ids.slice(0, 101), fresh);

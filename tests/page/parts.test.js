@@ -145,6 +145,25 @@ test("the player hands every note on once, in time, and seeks", async () => {
   assert.ok(sound.killed.includes(65) && player.position === 0 && !player.playing);
 });
 
+test("a long note is released when it ends and not before, so that a pause leaves nothing to come", async () => {
+  const clock = new FakeClock(), sound = fakeSound(clock), player = new Player(sound, () => {}, clock.later);
+  player.load(music([note(0, 60, 2), note(3, 62)]));
+  await player.play(0);
+  await clock.run(1.5);
+  assert.deepEqual(sound.released, []);
+  await clock.run(1);
+  near(sound.released[0].at - sound.struck[0].when, 2);
+  player.stop();
+});
+
+test("an instrument is never told to release a key before it is told to press it", () => {
+  const sent = [], output = { send: (data, at) => sent.push({ status: data[0], at }) };
+  const sound = Object.assign(Object.create(Sound.prototype), { context: { currentTime: 1 }, piano: {}, output });
+  sound.strike(60, 80, 1.1).kill(); // pressed in a tenth of a second, and taken back at once
+  assert.deepEqual(sent.map(({ status }) => status), [0x90, 0x80]);
+  assert.ok(sent[1].at >= sent[0].at);
+});
+
 test("the cursor waits for a model that is slower than the music", async () => {
   const clock = new FakeClock(), sound = fakeSound(clock), player = new Player(sound, () => {}, clock.later);
   player.load(music([note(0, 60), note(0.1, 62)]), { growing: true });

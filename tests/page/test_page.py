@@ -135,7 +135,13 @@ def encoded(name: str) -> dict:
                 "allowed": [np.flatnonzero(grammar.mask(state)).tolist() for state in states],
             }
         )
-    return {"name": name, "tables": tokenizer_tables(tokenizer), "pieces": pieces, "slow": slow(tokenizer)}
+    return {
+        "name": name,
+        "tables": tokenizer_tables(tokenizer),
+        "pieces": pieces,
+        "slow": slow(tokenizer),
+        "drone": drone(tokenizer),
+    }
 
 
 def slow(tokenizer) -> dict:
@@ -148,6 +154,21 @@ def slow(tokenizer) -> dict:
         times = [id for id in allowed[-1] if time <= id < what]
         ids.append((pedal or times or allowed[-1])[-1])
         state = grammar.advance(state, ids[-1])
+    return {"ids": ids, "allowed": allowed}
+
+
+def drone(tokenizer) -> dict:
+    """One key whenever it is allowed, and another one with it."""
+    grammar, (time, what, duration, velocity) = tokenizer.grammar(), tokenizer.first_ids
+    state, ids, allowed = grammar.start(), [], []
+    for turn in range(300):
+        wanted = [1] if not turn else [time + turn % 2 * 30, what + 40, what + 41 + turn % 9, duration, velocity, 1]
+        while True:
+            allowed.append(np.flatnonzero(grammar.mask(state)).tolist())
+            ids.append(next((id for id in wanted if id in allowed[-1]), allowed[-1][0]))
+            state = grammar.advance(state, ids[-1])
+            if state.complete:
+                break
     return {"ids": ids, "allowed": allowed}
 
 

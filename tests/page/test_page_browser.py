@@ -7,10 +7,12 @@ The model has random weights that the test draws. Pictures are left in build/pag
 
 from __future__ import annotations
 
+import base64
 import concurrent.futures
 import dataclasses
 import io
 import json
+import re
 import wave
 from pathlib import Path
 
@@ -332,6 +334,61 @@ def test_bad_files_are_refused_in_one_line(tab, tmp_path):
     assert tab.inner_text("#seed option:checked") == "good.mid" and tab.inner_text("#trouble") == ""
 
 
+DROP = """([name, data]) => {
+    const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0)), carried = new DataTransfer();
+    if (name) carried.items.add(new File([bytes], name, { type: "audio/midi" }));
+    const event = (kind) => new DragEvent(kind, { dataTransfer: carried, bubbles: true, cancelable: true });
+    const taken = !document.getElementById("roll").dispatchEvent(event("dragover"));
+    const seen = document.body.classList.contains("drop");
+    document.getElementById("roll").dispatchEvent(event("drop"));
+    return [taken, seen, document.body.classList.contains("drop")];
+}"""
+
+
+def test_a_file_that_is_dropped_anywhere_becomes_the_beginning(tab):
+    data = base64.b64encode(midi_bytes(SEED)).decode()
+    assert tab.evaluate(DROP, ["dropped.mid", data]) == [True, True, False]
+    tab.wait_for_function("document.getElementById('status').textContent.startsWith('dropped.mid is the beginning')")
+    assert tab.inner_text("#seed option:checked") == "dropped.mid"
+    tab.evaluate(DROP, ["", ""])  # a text, or a link
+    tab.evaluate(DROP, ["words.txt", base64.b64encode(b"words").decode()])
+    tab.wait_for_function("trouble.textContent.includes('words.txt is not a MIDI file')")
+    assert tab.inner_text("#seed option:checked") == "dropped.mid"
+
+
+def test_of_a_long_file_the_page_says_what_it_takes(tab, tmp_path):
+    long = Performance.of((0.25 * i, 0.2, 60 + i % 7, 70) for i in range(400))
+    (tmp_path / "long.mid").write_bytes(midi_bytes(long))
+    tab.set_input_files("#file", tmp_path / "long.mid")
+    tab.wait_for_function("document.getElementById('seed-line').textContent.includes('The last 28 s of your own file')")
+
+
+def test_a_beginning_of_which_the_model_reads_a_part_says_so(browser, piano, tmp_path):
+    page.write_page(
+        tmp_path / "short.html",
+        dataclasses.replace(piano, data=dataclasses.replace(piano.data, prompt_tokens=64, prompt_seconds=3600.0)),
+    )
+    (tmp_path / "seed.mid").write_bytes(midi_bytes(SEED))
+    tab = browser.new_page()
+    try:
+        opened(tab, (tmp_path / "short.html").as_uri())
+        tab.set_input_files("#file", tmp_path / "seed.mid")
+        tab.wait_for_function("document.getElementById('seed-line').textContent.includes('The model reads the last')")
+        read = int(re.search(r"reads the last (\d+) notes", tab.inner_text("#seed-line"))[1])
+        assert 0 < read < len(SEED)
+        tab.select_option("#seed", index=len(tab.query_selector_all("#seed option")) - 1)  # from silence
+        assert "reads the last" not in tab.inner_text("#seed-line")
+    finally:
+        tab.close()
+
+
+def test_a_usual_beginning_is_read_whole(tab):
+    tab.select_option("#seed", label="Chorale in G")
+    make(tab, notes=10)
+    tab.evaluate("seed.dispatchEvent(new Event('change'))")
+    assert "reads the last" not in tab.inner_text("#seed-line")
+
+
 # ---------------------------------------------------------------------- playing
 
 
@@ -351,6 +408,18 @@ def test_what_is_played_on_screen_and_computer_becomes_the_seed(tab):
     assert tab.inner_text("#seed option:checked") == "What you played"
     (take,) = make(tab, notes=10)
     assert [note[2] for note in take["music"]["notes"] if not note[4]] == [60, 62, 64, 49]
+
+
+def test_the_computers_keys_are_known_by_their_place(tab):
+    """On a French keyboard the key that plays C has the letter Q."""
+    tab.check("input[value=record]")
+    for kind in ("keydown", "keyup"):
+        tab.evaluate(
+            "(kind) => document.body.dispatchEvent(new KeyboardEvent(kind, { key: 'q', code: 'KeyA', bubbles: true }))",
+            kind,
+        )
+    tab.click("#take-seed")
+    tab.wait_for_function("JSON.parse(localStorage.getItem('ittybitty random beginning'))?.music.notes[0][2] === 60")
 
 
 def test_typing_a_number_plays_nothing(tab):
@@ -526,6 +595,18 @@ def test_nothing_is_cut_off_at_three_widths(tab, theme):
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         cut = "[...document.querySelectorAll('button')].filter((e) => e.offsetWidth && e.scrollWidth > e.clientWidth + 1).length"
         assert tab.evaluate(cut) == 0
+
+
+def test_the_column_of_settings_is_never_cut(tab):
+    for height in (1300, 900, 600):
+        tab.set_viewport_size({"width": 1280, "height": height})
+        tab.wait_for_timeout(200)
+        column = "document.getElementById('controls')"
+        assert tab.evaluate(f"{column}.scrollHeight - {column}.clientHeight") <= 0
+        tab.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
+        tab.wait_for_timeout(200)
+        last = tab.locator("#usual").bounding_box()
+        assert last["y"] >= 0 and last["y"] + last["height"] <= height
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -98,6 +98,36 @@ def test_a_silence_is_not_split_over_movements_of_the_pedal(tokenizer):
         assert 1.5 * rate < np.diff(onsets).max() < 2 * rate
 
 
+def test_a_key_may_not_be_struck_beyond_its_share_of_the_last_fifteen_seconds(tokenizer):
+    """Whoever strikes one key whenever it is allowed, about ten times a second, gets three notes of ten from it."""
+    grammar, first, tick = tokenizer.grammar(max_share=0.3), tokenizer.first_ids, tokenizer.grid.ticks_per_second
+    state, struck = grammar.start([BOS]), []
+    for _ in range(400):
+        state = grammar.advance(state, first[0] + tick // 10)
+        struck.append(39 if grammar.mask(state)[first[1] + 39] else len(struck) % 30)
+        for id in (first[1] + struck[-1], first[2], first[3]):
+            assert grammar.mask(state)[id]
+            state = grammar.advance(state, id)
+    assert struck[:9] == [39] * 9 and struck[9] != 39
+    notes = grammar.span // (tick // 10)  # in 15 s
+    shares = [struck[at - notes : at].count(39) / notes for at in range(notes, 400)]
+    assert min(shares) > 0.28 and max(shares) <= 0.3 + 1 / notes
+    free = tokenizer.grammar(max_share=None)
+    assert free.mask(free.advance(state, first[0] + 4))[first[1] : first[1] + 88].all()
+
+
+def test_the_share_of_a_key_gives_way_where_nothing_else_can_happen(tokenizer):
+    """Above the last key but one there is the last key alone, and the pedal has just gone down."""
+    first, grammar = tokenizer.first_ids, tokenizer.grammar()
+    note = lambda time, key: [first[0] + time, first[1] + key, first[2], first[3]]  # noqa: E731
+    prompt = [BOS, *[id for at in range(30) for id in note(5, 87)]]
+    barred = grammar.mask(grammar.start([*prompt, first[0] + 5]))
+    assert not barred[first[1] + 87] and barred[first[1] + 86]
+    no_pedal = EventTokenizer(EventGrid(pedal=False)).grammar()
+    alone = no_pedal.start([*prompt, *note(5, 86), first[0]])
+    assert no_pedal.mask(alone)[no_pedal._first[1] + 87]
+
+
 def test_no_limit_of_silence_allows_every_time(tokenizer):
     grammar = tokenizer.grammar(max_silence=None)
     allowed = grammar.mask(grammar.start([BOS]))

@@ -137,6 +137,7 @@ def _load() -> ctypes.CDLL | NativeError:
         "thread_count",
         "decode_step",
         "head_size",
+        "rules_size",
         "event_read",
         "event_draw",
         "halves",

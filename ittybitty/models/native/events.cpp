@@ -12,6 +12,7 @@ namespace {
 enum { TIME, WHAT, DURATION, VELOCITY, G };
 enum { PAD, NONE, BOS, EOS };
 constexpr int64_t KEYS = 88;  // `what` counts the keys first; then the pedal goes down, and up
+constexpr int64_t MOST_RECENT = 2048, FEWEST = 10;  // notes among which a key's share counts: at most, and at least
 
 struct Head {
     const float* norm;
@@ -21,12 +22,17 @@ struct Head {
 };
 
 struct Rules {  // what the past of a piece forbids: EventState of tokenizers/events/grammar.py
-    int64_t waited, highest, pedal, fresh, silent;
+    int64_t waited, highest, pedal, fresh, silent, now;
+    int64_t oldest, recent;                          // a ring of the notes of the last `span` ticks: where it begins, how many
+    int64_t ticks[MOST_RECENT], keys[MOST_RECENT];
+    int64_t counts[KEYS];                            // of each key among them
 };
 
 struct Choice {
     const int64_t* times;  // ticks of each class of time, rising from 0
     int64_t longest;       // ticks that a silence stays below
+    int64_t span;          // ticks in which a key's share of the notes counts
+    double max_share;      // that a key may have
     int64_t pedals;        // does the vocabulary have a pedal?
     int64_t end;           // may the piece end?
     double temperature[G], top_p[G];
@@ -63,8 +69,15 @@ inline void read(const Block* blocks, int64_t count, const float* embedding, con
     std::memcpy(h, s.normed, batch * D * sizeof(float));
 }
 
+// Forgets the oldest recent note.
+inline void forget(Rules& rules) {
+    rules.counts[rules.keys[rules.oldest]]--;
+    rules.oldest = (rules.oldest + 1) % MOST_RECENT;
+    rules.recent--;
+}
+
 // Which classes of a part may follow, as grammar.py has it.
-inline void allow(const Rules& rules, const Choice& c, int part, int64_t classes, std::vector<int64_t>& allowed) {
+inline void allow(Rules& rules, const Choice& c, int part, int64_t classes, std::vector<int64_t>& allowed) {
     const bool movable = c.pedals && rules.silent + 1 < c.longest && !(rules.pedal && rules.fresh && !rules.waited);
     allowed.clear();
     if (part == TIME) {
@@ -72,7 +85,12 @@ inline void allow(const Rules& rules, const Choice& c, int part, int64_t classes
         if (c.end) allowed.push_back(0);
         for (int64_t k = stuck; k < classes - 1 && (k == stuck || rules.silent + c.times[k] < c.longest); k++) allowed.push_back(1 + k);
     } else if (part == WHAT) {
-        for (int64_t k = rules.waited ? 0 : rules.highest + 1; k < KEYS; k++) allowed.push_back(k);
+        while (rules.recent && rules.ticks[rules.oldest] <= rules.now - c.span) forget(rules);
+        const int64_t lowest = rules.waited ? 0 : rules.highest + 1, notes = rules.recent + 1;
+        for (int64_t k = lowest; k < KEYS; k++)
+            if (notes < FEWEST || rules.counts[k] + 1 <= c.max_share * notes) allowed.push_back(k);
+        if (!movable && allowed.empty())
+            for (int64_t k = lowest; k < KEYS; k++) allowed.push_back(k);
         if (movable) allowed.push_back(rules.pedal ? KEYS + 1 : KEYS);
     } else {
         for (int64_t k = 0; k < classes; k++) allowed.push_back(k);
@@ -82,11 +100,19 @@ inline void allow(const Rules& rules, const Choice& c, int part, int64_t classes
 inline void follow(Rules& rules, const Choice& c, int part, int64_t drawn) {
     if (part == TIME) {
         rules.waited = drawn > 1;
-        if (rules.waited) { rules.highest = -1; rules.fresh = 0; rules.silent += c.times[drawn - 1]; }
+        if (rules.waited) {
+            rules.highest = -1, rules.fresh = 0;
+            rules.silent += c.times[drawn - 1], rules.now += c.times[drawn - 1];
+        }
     } else if (part == WHAT) {
         rules.highest = drawn < KEYS ? drawn : KEYS;
-        if (drawn < KEYS) rules.silent = 0;
-        else rules.pedal = rules.fresh = drawn == KEYS;
+        if (drawn < KEYS) {
+            rules.silent = 0;
+            if (rules.recent == MOST_RECENT) forget(rules);
+            const int64_t at = (rules.oldest + rules.recent++) % MOST_RECENT;
+            rules.ticks[at] = rules.now, rules.keys[at] = drawn;
+            rules.counts[drawn]++;
+        } else rules.pedal = rules.fresh = drawn == KEYS;
     }
 }
 
@@ -143,6 +169,7 @@ inline double log_first(const float* logits, int64_t n) {
 extern "C" {
 
 int64_t head_size() { return sizeof(Head); }
+int64_t rules_size() { return sizeof(Rules); }
 
 // ids (batch, G) -> h (batch, D): an event of each of as many pieces, or with `in_time` successive events of one. Returns 0, or 1 with nothing read or written where an id lies outside the vocabulary.
 // Scratch memory as for decode_step; `wide` holds the width of the heads too.

@@ -32,7 +32,8 @@ const MOST_CHOICES = Math.max(...told.tokenizer.sizes); // ids that are ever dra
 
 const seeds = told.seeds.map(({ title, licence, ...rows }) => ({ title, licence, music: unpack(rows) }));
 // shown: a take, else played: what was played on the keys, else the seed; before: the takes before some were removed
-const state = { seed: seeds[0], takes: loadTakes(STORE), shown: null, played: null, jobs: [], made: 0, before: null };
+// read: how many of the seed's notes the model reads, where these are not all
+const state = { seed: seeds[0], read: null, takes: loadTakes(STORE), shown: null, played: null, jobs: [], made: 0, before: null };
 state.made = Math.max(0, ...state.takes.map(({ id }) => id));
 
 const roll = new Roll($("roll"), { seek: (second) => player.seek(second).catch(complain) });
@@ -86,8 +87,10 @@ function refresh(anew = false) {
   tellRemoved();
   $("halt").hidden = !state.jobs.length;
   const { notes } = state.seed.music, seconds = endOf(state.seed.music);
+  const licence = state.seed.licence.replace(/^./, (letter) => letter.toUpperCase());
+  const part = state.read === null ? "" : ` The model reads the last ${count(state.read, "note")}; it cannot read more at once.`;
   $("seed-line").textContent = notes.length
-    ? `${count(notes.length, "note")}, ${seconds.toFixed(0)} s. ${state.seed.licence.replace(/^./, (letter) => letter.toUpperCase())}.`
+    ? `${count(notes.length, "note")}, ${seconds.toFixed(0)} s. ${licence}.${part}`
     : "The model begins a piece of its own.";
   $("hear-seed").disabled = !notes.length;
   const nothing = !shownMusic().notes.length;
@@ -140,15 +143,13 @@ function drawNumber() {
 
 /** Names this model's own settings for some parts of a note, which hold until a slider is moved. */
 function tellParts() {
-  const sentence = (begins, temperature, topP) => {
-    const own = [temperature && `temperature ${temperature.toFixed(2)}`, topP && `top-p ${topP.toFixed(2)}`].filter(Boolean);
-    return own.length ? [`${begins} drawn with ${own.join(" and ")}`] : [];
-  };
   const { timeTemperature, timeTopP, expressionTemperature, expressionTopP } = engine.defaults;
-  const sentences = [
-    ...sentence("the time between notes is", timeTemperature, timeTopP),
-    ...sentence("length and loudness of notes are", expressionTemperature, expressionTopP),
-  ];
+  const own = (temperature, topP) => [temperature && `temperature ${temperature.toFixed(2)}`, topP && `top-p ${topP.toFixed(2)}`].filter(Boolean).join(" and ");
+  const time = own(timeTemperature, timeTopP), expression = own(expressionTemperature, expressionTopP);
+  const untouched = [timeTemperature, timeTopP, expressionTemperature, expressionTopP].every((value) => value === 1);
+  const sentences = untouched
+    ? ["they hold for the keys only; times, lengths and loudness are drawn as the model gives them"]
+    : [time && `the time between notes is drawn with ${time}`, expression && `length and loudness of notes are drawn with ${expression}`].filter(Boolean);
   $("parts-line").hidden = !sentences.length;
   $("parts-line").textContent = `Until you change temperature or top-p, ${sentences.join(", and ")}.`;
 }
@@ -164,8 +165,16 @@ function choose(seed) {
   if (known < 0) option.textContent = seed.title;
   $("seed").value = known < 0 ? "own" : known;
   saveSeed(STORED_SEED, known < 0 ? seed : null);
-  engine.read(seed.music); // so that its continuation begins at once
+  state.read = null;
+  engine.read(seed.music, { told: ({ whole, notes }) => tellRead(seed, whole ? null : notes) }); // so that its continuation begins at once
   show(null);
+}
+
+/** Tells how much of the seed the model reads, where that is not all of it. */
+function tellRead(seed, notes) {
+  if (state.seed !== seed) return;
+  state.read = notes;
+  refresh();
 }
 
 async function readFile(file) {
@@ -174,8 +183,9 @@ async function readFile(file) {
     if (!file) return;
     checkSize(file.size, file.name);
     const bytes = new Uint8Array(await file.arrayBuffer());
-    const piece = readMidi(bytes, file.name), from = ending(piece);
-    choose({ title: file.name, licence: "your own file; it stays on this device", music: lastPart(beforeEnding(piece)) });
+    const piece = readMidi(bytes, file.name), from = ending(piece), before = beforeEnding(piece), taken = lastPart(before);
+    const part = taken.notes.length < before.notes.length ? `the last ${endOf(taken).toFixed(0)} s of your own file` : "your own file";
+    choose({ title: file.name, licence: `${part}; it stays on this device`, music: taken });
     const words = from === null ? "" : ` It ends in an ending from ${from.toFixed(1)} s on; the new music begins before that.`;
     say(`${file.name} is the beginning now.${words}`);
   } catch (error) {
@@ -394,15 +404,25 @@ function wire() {
     readFile(event.target.files[0]);
     event.target.value = "";
   });
-  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    document.body.classList.add("drop");
+  });
+  addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("drop")); // out of the window
   addEventListener("drop", (event) => {
     event.preventDefault();
+    document.body.classList.remove("drop");
     readFile(event.dataTransfer.files[0]);
+  });
+  addEventListener("pagehide", () => {
+    player.pause(); // an instrument would go on sounding
+    hands.quiet();
   });
   $("seed").addEventListener("change", (event) => event.target.value !== "own" && choose(seeds[event.target.value]));
   for (const name of SLIDERS) $(name).addEventListener("input", () => setSettings({}));
   $("number").addEventListener("input", () => ($("fresh").checked = false)); // a number that was typed stays
   addEventListener("hashchange", followLink);
+  new ResizeObserver(() => $("controls").style.setProperty("--tall", `${$("controls").offsetHeight}px`)).observe($("controls"));
   click("theme", () => {
     changeTheme();
     refresh(true);

@@ -13,7 +13,7 @@ const AHEAD = 0.06; // s that a note is handed on before it sounds; an answer ca
 
 export class Duet {
   /**
-   * `engine`: read(seed), continue(seed, options, grow); `sound`: now(), strike(); `heard(seed, answering)` is told the music
+   * `engine`: read(seed, how), continue(seed, options, grow); `sound`: now(), strike(); `heard(seed, answering)` is told the music
    * so far; `light(pitch, on)` shows the answer's keys; `options()` gives temperature and so on; `later(ms, act)` is a timer
    * and returns a function that cancels it; `trouble(error)` is told why there is no answer.
    */
@@ -81,7 +81,7 @@ export class Duet {
   readAlong() {
     this.read = this.now();
     const until = Math.min(...[...this.keys.values()].map(({ onset }) => onset));
-    this.engine.read(this.seed(until));
+    this.engine.read(this.seed(until), { urgent: true });
   }
 
   pedal(down) {

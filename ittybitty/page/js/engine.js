@@ -23,6 +23,7 @@ export class Engine {
     this.worker = worker;
     this.defaults = { ...document.prompt, ...document.sampling, notes: 100, seed: 1 };
     this.jobs = new Map();
+    this.readings = new Map(); // id -> who is told
     this.number = 0;
     this.ready = new Promise((resolve, reject) => {
       this.started = resolve;
@@ -47,13 +48,18 @@ export class Engine {
     return { result, cancel };
   }
 
-  /** Lets the model read a seed before its continuation is asked for. */
-  read(seed) {
-    this.worker.postMessage({ type: "read", seed, options: this.defaults });
+  /** Lets the model read a seed before its continuation is asked for; `told` is called with {whole, notes}: how much of it is read. */
+  read(seed, { urgent = false, told = () => {} } = {}) {
+    if (!seed.notes.length) return;
+    const id = ++this.number;
+    this.readings.clear(); // nobody waits for earlier ones
+    this.readings.set(id, told);
+    this.worker.postMessage({ type: "read", id, seed, options: { ...this.defaults, urgent } });
   }
 
   hear(data) {
     if (data.type === "ready") this.started();
+    if (data.type === "read") this.readings.get(data.id)?.(data);
     const job = this.jobs.get(data.id);
     if (data.type === "trouble" && !job) this.failed(new Error(data.message));
     if (!job) return;

@@ -1,7 +1,7 @@
 // Generates the continuation of a seed note by note; the counterpart of generation.py, with its names.
 
 import { between, endOf, join, performance, shift } from "./notes.js";
-import { BOS, copyOf, EOS } from "./model.js";
+import { BOS, copyOf, EOS, G } from "./model.js";
 import { generator, ofPart, sample } from "./sampling.js";
 
 const BAR_SECONDS = 2; // prompts start on a bar of the clock
@@ -47,6 +47,8 @@ function encode(part, tokenizer, bos) {
   return ids.slice(0, length);
 }
 
+const EVENTS = 4; // that are read between two chances to do something else
+
 /** Reads prompts, and remembers what it read: a prompt that begins as an earlier one did costs only what is new in it. */
 export class Listener {
   constructor(model) {
@@ -54,14 +56,14 @@ export class Listener {
     this.known = []; // {ids, state}, the newest last
   }
 
-  /** A state after `ids` that the caller may change, and the logits that follow. */
-  read(ids) {
-    const state = copyOf(this.after(ids.slice(0, -1)));
+  /** A state after `ids` that the caller may change, and the logits that follow, which the model's next step overwrites. */
+  *read(ids) {
+    const state = copyOf(yield* this.after(ids.slice(0, -1)));
     return { state, logits: this.model.step(ids.at(-1), state) };
   }
 
-  /** The state after `ids`, kept for later; not to be changed. */
-  after(ids) {
+  /** The state after `ids`, kept for later; not to be changed. A generator, so that the worker can answer messages meanwhile. */
+  *after(ids) {
     const begins = ({ ids: known }) => known.length <= ids.length && known.every((id, i) => id === ids[i]);
     const found = this.known.filter(begins).reduce((best, one) => (one.ids.length > (best?.ids.length ?? -1) ? one : best), null);
     if (found?.ids.length === ids.length) return found.state;
@@ -69,12 +71,19 @@ export class Listener {
     const fresh = ids.slice(found?.ids.length ?? 0);
     const early = fresh.length - (fresh.length % 4) - 8; // the last events of music that is still played may change
     if (early > 0) {
-      this.model.prefill(fresh.slice(0, early), state);
+      yield* this.prefill(fresh.slice(0, early), state);
       this.keep(ids.slice(0, ids.length - fresh.length + early), copyOf(state));
     }
-    this.model.prefill(fresh.slice(Math.max(early, 0)), state);
+    yield* this.prefill(fresh.slice(Math.max(early, 0)), state);
     this.keep(ids, state);
     return state;
+  }
+
+  *prefill(ids, state) {
+    for (let at = 0; at < ids.length; at += G * EVENTS) {
+      this.model.prefill(ids.slice(at, at + G * EVENTS), state);
+      yield;
+    }
   }
 
   keep(ids, state) {
@@ -97,6 +106,21 @@ export function* generateIds(model, tokenizer, { state, logits }, promptIds, gra
   }
 }
 
+/** A seed that is read step by step, all of it (`whole`) or its last `notes` notes: `step()` until `done`. */
+export class Reading {
+  constructor({ tokenizer, listener }, seed, options) {
+    const { ids } = makePrompt(seed, tokenizer, options);
+    this.whole = ids[0] === BOS;
+    this.notes = tokenizer.decode(ids).notes.length;
+    this.done = false;
+    this.source = listener.after(ids.slice(0, -1));
+  }
+
+  step() {
+    this.done = this.source.next().done;
+  }
+}
+
 /** One continuation that is made step by step: `step()` until `done`, then `result()`. */
 export class Continuation {
   /**
@@ -111,18 +135,26 @@ export class Continuation {
     this.found = 0; // notes so far
     this.reader = tokenizer.reader();
     this.prompt.ids.forEach((id) => this.reader.feed(id));
-    const read = listener.read(this.prompt.ids);
-    this.source = generateIds(model, tokenizer, read, this.prompt.ids, grammar, options);
+    this.source = this.begin(model, grammar, listener);
+  }
+
+  /** Reads the seed, for which it yields null several times, then yields new ids without end. */
+  *begin(model, grammar, listener) {
+    const reading = listener.read(this.prompt.ids);
+    let read = reading.next();
+    for (; !read.done; read = reading.next()) yield null;
+    yield* generateIds(model, this.tokenizer, read.value, this.prompt.ids, grammar, this.options);
   }
 
   get done() {
     return this.found >= this.options.notes;
   }
 
-  /** Draws one event; the note that it is, at the seed's own times, or null for a movement of the pedal. */
+  /** Draws one event; the note that it is, at the seed's own times, or null for a movement of the pedal, or while the seed is read. */
   step() {
     for (;;) {
       const id = this.source.next().value;
+      if (id === null) return null;
       this.ids.push(id);
       const { note, pedal } = this.reader.feed(id);
       if (pedal) return null;

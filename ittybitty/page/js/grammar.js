@@ -5,13 +5,17 @@ import { BOS, DURATION, EOS, KEYS, NONE, TIME, VELOCITY, WHAT } from "./model.js
 const BEGIN = -1, END = 4;
 const NO_KEY = -1, EVERY_KEY = KEYS; // the highest key struck at this instant; EVERY_KEY: no more notes here
 const PEDAL_DOWN = KEYS, PEDAL_UP = KEYS + 1;
-const NOTHING = { place: BEGIN, waited: false, highest: NO_KEY, pedal: false, fresh: false, isNote: false, silent: 0 };
+const NOTHING = { place: BEGIN, waited: false, highest: NO_KEY, pedal: false, fresh: false, isNote: false, silent: 0, now: 0, recent: [] };
+const FEWEST = 10; // notes among which a key's share counts, at least
 
 export class EventGrammar {
-  /** `longest`: ticks that a silence, the time since the last note onset, stays below. */
-  constructor(tokenizer, longest) {
+  /**
+   * `longest`: ticks that a silence, the time since the last note onset, stays below; `max_share`: of the notes of the last
+   * `span` ticks that one key may have. Both limits stand with the tokenizer's tables.
+   */
+  constructor(tokenizer, { longest, span, max_share }) {
     const { first_ids, sizes, vocab_size, times } = tokenizer;
-    Object.assign(this, { first: first_ids, sizes, size: vocab_size, times, longest });
+    Object.assign(this, { first: first_ids, sizes, size: vocab_size, times, longest, span, maxShare: max_share });
     this.pedals = sizes[WHAT] > KEYS;
   }
 
@@ -29,13 +33,23 @@ export class EventGrammar {
       allowed.fill(1, first[TIME] + stuck, first[TIME] + Math.max(below, stuck + 1));
       allowed[EOS] = state.place === TIME;
     } else if (state.place === WHAT) {
-      allowed.fill(1, first[WHAT] + (state.waited ? 0 : state.highest + 1), first[WHAT] + KEYS);
-      if (this.movable(state)) allowed[first[WHAT] + (state.pedal ? PEDAL_UP : PEDAL_DOWN)] = 1;
+      const movable = this.movable(state), barred = this.barred(state), lowest = state.waited ? 0 : state.highest + 1;
+      for (let key = lowest; key < KEYS; key++) allowed[first[WHAT] + key] = !barred(key);
+      if (!movable && !allowed.includes(1)) allowed.fill(1, first[WHAT] + lowest, first[WHAT] + KEYS);
+      if (movable) allowed[first[WHAT] + (state.pedal ? PEDAL_UP : PEDAL_DOWN)] = 1;
     } else if (state.place === DURATION || state.place === VELOCITY) {
       if (state.isNote) allowed.fill(1, first[state.place], first[state.place] + sizes[state.place]);
       else allowed[NONE] = 1;
     }
     return allowed;
+  }
+
+  /** key -> would it have too large a share of the notes of the last 15 s if struck now? */
+  barred(state) {
+    const counts = new Array(KEYS).fill(1), struck = state.recent.filter(([tick]) => tick > state.now - this.span);
+    for (const [, key] of struck) counts[key]++;
+    const notes = struck.length + 1;
+    return (key) => notes >= FEWEST && counts[key] > this.maxShare * notes;
   }
 
   /** May the pedal move now? */
@@ -49,12 +63,15 @@ export class EventGrammar {
     if (id === BOS) return { ...NOTHING, place: TIME };
     if (id >= first[TIME] && id < first[WHAT]) {
       if (id === first[TIME]) return { ...state, place: WHAT, waited: false };
-      const silent = state.silent + this.times[id - first[TIME]];
-      return { ...state, place: WHAT, waited: true, highest: NO_KEY, fresh: false, silent };
+      const wait = this.times[id - first[TIME]], silent = state.silent + wait, now = state.now + wait;
+      return { ...state, place: WHAT, waited: true, highest: NO_KEY, fresh: false, silent, now };
     }
     if (id >= first[WHAT] && id < first[DURATION]) {
       const what = id - first[WHAT];
-      if (what < KEYS) return { ...state, place: DURATION, isNote: true, highest: what, silent: 0 };
+      if (what < KEYS) {
+        const recent = [...state.recent.filter(([tick]) => tick > state.now - this.span), [state.now, what]];
+        return { ...state, place: DURATION, isNote: true, highest: what, silent: 0, recent };
+      }
       const down = what === PEDAL_DOWN;
       return { ...state, place: DURATION, isNote: false, pedal: down, fresh: down, highest: EVERY_KEY };
     }

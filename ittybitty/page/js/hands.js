@@ -129,7 +129,8 @@ export class Hands {
   heard(piece, answering) {
     this.show(piece);
     for (const id of ["take-seed", "start-over"]) $(id).disabled = !piece.notes.length;
-    if (this.mode === "duet") this.tell(answering ? "The model plays; press a key to take over." : "Your turn: play, and pause for an answer.");
+    const part = this.duet.from > 0 ? ` It answers from the last ${piece.notes.length} notes.` : "";
+    if (this.mode === "duet") this.tell(answering ? "The model plays; press a key to take over." : `Your turn: play, and pause for an answer.${part}`);
     if (this.duet.latency !== null) $("keys").dataset.latency = this.duet.latency.toFixed(3);
   }
 

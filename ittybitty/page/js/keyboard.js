@@ -2,7 +2,7 @@
 
 const NAMES = ["C", "C sharp", "D", "E flat", "E", "F", "F sharp", "G", "A flat", "A", "B flat", "B"];
 const BLACK = [1, 3, 6, 8, 10];
-const COMPUTER = "awsedftgyhujkolp"; // semitones from C up, arranged as the keys of a piano are
+const COMPUTER = Array.from("AWSEDFTGYHUJKOLP", (letter) => `Key${letter}`); // semitones from C up, arranged as the keys of a piano are
 const VELOCITY = 80;
 
 /** "C4", "C sharp 4" */
@@ -106,27 +106,30 @@ export class ScreenKeys {
   }
 }
 
-/** The letters A W S E D … as keys from C up; X and Z move by an octave. They do nothing while a field or a list has the focus. */
+/**
+ * The keys A W S E D … of the computer as keys from C up; X and Z move by an octave. They are known by their place, since
+ * keyboards of other languages have other letters there. They do nothing while a field or a list has the focus.
+ */
 export class ComputerKeys {
   constructor(hands) {
     this.base = 60;
     this.held = new Map();
     addEventListener("keydown", (event) => {
       if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input[type=number], select")) return;
-      const letter = event.key.toLowerCase(), step = COMPUTER.indexOf(letter);
-      if (letter === "z" || letter === "x") {
-        this.base = Math.max(24, Math.min(96, this.base + (letter === "x" ? 12 : -12)));
+      const { code } = event, step = COMPUTER.indexOf(code);
+      if (code === "KeyZ" || code === "KeyX") {
+        this.base = Math.max(24, Math.min(96, this.base + (code === "KeyX" ? 12 : -12)));
         hands.screen.reveal(this.base);
       }
-      if (step < 0 || letter.length !== 1 || this.held.has(letter)) return;
-      this.held.set(letter, this.base + step);
+      if (step < 0 || this.held.has(code)) return;
+      this.held.set(code, this.base + step);
       hands.down(this.base + step, VELOCITY);
     });
-    const lift = (letter) => {
-      if (this.held.has(letter)) hands.up(this.held.get(letter));
-      this.held.delete(letter);
+    const lift = (code) => {
+      if (this.held.has(code)) hands.up(this.held.get(code));
+      this.held.delete(code);
     };
-    addEventListener("keyup", (event) => lift(event.key.toLowerCase()));
+    addEventListener("keyup", (event) => lift(event.code));
     addEventListener("blur", () => [...this.held.keys()].forEach(lift)); // a key that is released elsewhere is not reported here
   }
 }

@@ -101,10 +101,14 @@ export class Player {
       const note = this.notes[this.next], when = Math.max(this.base + note.onset, now);
       const voice = this.sound.strike(note.pitch, note.velocity, when);
       if (!voice) continue;
-      voice.release(when + note.duration);
-      this.voices.push({ voice, end: when + note.duration + TAIL });
+      this.voices.push({ voice, end: when + note.duration, released: false });
     }
-    this.voices = this.voices.filter(({ end }) => end > now);
+    for (const one of this.voices) {
+      if (one.released || one.end > now + this.sound.ahead) continue;
+      one.released = true; // only now: what was sent to a MIDI output cannot be taken back
+      one.voice.release(one.end);
+    }
+    this.voices = this.voices.filter(({ end }) => end + TAIL > now);
     if (!this.growing && position > this.end + TAIL / 2) this.stop();
     else this.cancel = this.later(TICK, () => this.tick());
   }

@@ -61,7 +61,7 @@ function midiVoice(output, pitch, velocity, when, clock) {
   const off = [0x80, pitch, 64];
   return {
     release: (at) => output.send(off, clock(at)),
-    kill: () => output.send(off),
+    kill: () => output.send(off, Math.max(when, performance.now())), // not before the key goes down, which may be sent for later
   };
 }
 

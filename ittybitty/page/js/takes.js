@@ -30,10 +30,11 @@ export class TakeList {
 
   build(take) {
     const card = document.createElement("li"), title = document.createElement("h3"), line = document.createElement("p");
-    const canvas = document.createElement("canvas"), row = document.createElement("div");
+    const canvas = document.createElement("canvas"), row = document.createElement("div"), top = document.createElement("div");
     title.textContent = take.title;
     line.className = "quiet";
     row.className = "row";
+    top.className = "row title";
     canvas.setAttribute("aria-hidden", "true");
     const words = { show: "Listen", save: "MIDI", goOn: "Go on from here", keep: "Keep only this", drop: "Remove" };
     const buttons = {};
@@ -45,8 +46,10 @@ export class TakeList {
       button.addEventListener("click", () => this.acts[name](take));
       row.append(button);
     }
+    buttons.drop.textContent = "×"; // in a corner, away from the others; its label says what it does
+    top.append(title, buttons.drop);
     canvas.addEventListener("click", () => this.acts.show(take));
-    card.append(title, canvas, line, row);
+    card.append(top, canvas, line, row);
     const made = { card, line, buttons, roll: new Roll(canvas, { small: true }) };
     this.cards.set(take.id, made);
     return made;

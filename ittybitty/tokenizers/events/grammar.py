@@ -15,7 +15,11 @@ So a silence of sampled music stays below `longest`, however many pedal movement
 is longer already, a note follows one tick later at the latest.
 The end of the piece is allowed at every time.
 
-Left out: musical taste. Any interval, duration and velocity is allowed.
+One key does not take over: a key may not be struck if it would then have more than `max_share` of the notes of the last
+15 s, its own strike among them, once these are ten or more. Where that leaves nothing that can happen, the rule is dropped.
+Pianists stay below this share (evaluation/ears/faults.py measures it); models that repeat themselves do not.
+
+Left out: all other musical taste. Any interval, duration and velocity is allowed.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ NONE, BOS, EOS = 1, 2, 3  # as in tokenizer.py
 BEGIN, TIME, WHAT, DURATION, VELOCITY, END = range(-1, 5)
 NO_KEY, EVERY_KEY = -1, KEYS  # the highest key struck at this instant; EVERY_KEY: no more notes here
 NO_LIMIT = 1e9  # s: longer than any piece
+SHARE_SECONDS, FEWEST = 15.0, 10  # the notes among which a key's share counts: those of so long, if there are so many
+MOST_RECENT = 2048  # notes that are remembered at most, as many as native/events.cpp has room for
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,10 @@ class EventState:
     fresh: bool = False  # the pedal went down at this very instant
     silent: int = 0  # ticks since the last note onset, or since the beginning
     is_note: bool = False  # of the event that is being written
+    now: int = 0  # ticks from the beginning to this instant
+    recent: tuple[
+        tuple[int, int], ...
+    ] = ()  # (tick, key) of the notes of the last 15 s before the last note, oldest first
 
     @property
     def complete(self) -> bool:
@@ -54,7 +64,8 @@ class EventState:
 
 
 class EventGrammar(GrammarBase):
-    """The rules for one tokenizer: silences stay below `longest` ticks, and the pedal moves if there are `pedals`.
+    """The rules for one tokenizer: silences stay below `longest` ticks, one key has at most `max_share` of the notes of
+    `span` ticks, and the pedal moves if there are `pedals`.
 
     >>> state = grammar.start(prompt_ids)
     >>> allowed = grammar.mask(state)                # (V,) bool
@@ -63,11 +74,13 @@ class EventGrammar(GrammarBase):
 
     first = EventState()
 
-    def __init__(self, tokenizer, max_silence: float | None = 4.0):
+    def __init__(self, tokenizer, max_silence: float | None = 4.0, max_share: float | None = 0.3):
         self._first, self._sizes, self._size = tokenizer.first_ids, tokenizer.sizes, tokenizer.vocab_size
         self.times: list[int] = tokenizer.grid.times.tolist()  # ticks of each class, rising from 0
         seconds = max_silence if max_silence is not None else NO_LIMIT
         self.longest = math.ceil(seconds * tokenizer.grid.ticks_per_second)
+        self.span = round(SHARE_SECONDS * tokenizer.grid.ticks_per_second)
+        self.max_share = 1.0 if max_share is None else max_share
         self.pedals = self._sizes[WHAT] > KEYS
 
     def mask(self, state: EventState) -> np.ndarray:
@@ -82,9 +95,12 @@ class EventGrammar(GrammarBase):
             allowed[first[TIME] + stuck : first[TIME] + max(below, stuck + 1)] = True
             allowed[EOS] = state.place == TIME
         elif state.place == WHAT:
-            lowest = 0 if state.waited else state.highest + 1
-            allowed[first[WHAT] + lowest : first[WHAT] + KEYS] = True
-            if self._movable(state):
+            keys, movable = allowed[first[WHAT] : first[WHAT] + KEYS], self._movable(state)
+            keys[0 if state.waited else state.highest + 1 :] = True
+            free = keys & ~self._barred(state)
+            if movable or free.any():
+                keys[:] = free
+            if movable:
                 allowed[first[WHAT] + (PEDAL_UP if state.pedal else PEDAL_DOWN)] = True
         elif state.place in (DURATION, VELOCITY):
             if state.is_note:
@@ -98,6 +114,17 @@ class EventGrammar(GrammarBase):
         in_time = state.silent + 1 < self.longest
         return self.pedals and in_time and not (state.pedal and state.fresh and not state.waited)
 
+    def _barred(self, state: EventState) -> np.ndarray:
+        """(KEYS,) bool: the keys that would have too large a share of the notes of the last 15 s if struck now."""
+        struck = [key for tick, key in state.recent if tick > state.now - self.span]
+        counts = np.bincount(struck, minlength=KEYS) + 1
+        return (counts > self.max_share * (len(struck) + 1)) & (len(struck) + 1 >= FEWEST)
+
+    def _with(self, state: EventState, key: int) -> tuple[tuple[int, int], ...]:
+        """The recent notes with one more."""
+        old = bisect.bisect_right(state.recent, (state.now - self.span, KEYS))
+        return (*state.recent[max(old, len(state.recent) + 1 - MOST_RECENT) :], (state.now, key))
+
     def advance(self, state: EventState, id: int) -> EventState:
         """The state after one more id."""
         first = self._first
@@ -108,12 +135,14 @@ class EventGrammar(GrammarBase):
         if first[TIME] <= id < first[WHAT]:
             if id == first[TIME]:
                 return replace(state, place=WHAT, waited=False)
-            silent = state.silent + self.times[id - first[TIME]]
-            return replace(state, place=WHAT, waited=True, highest=NO_KEY, fresh=False, silent=silent)
+            wait = self.times[id - first[TIME]]
+            silent, now = state.silent + wait, state.now + wait
+            return replace(state, place=WHAT, waited=True, highest=NO_KEY, fresh=False, silent=silent, now=now)
         if first[WHAT] <= id < first[DURATION]:
             what = id - first[WHAT]
             if what < KEYS:
-                return replace(state, place=DURATION, is_note=True, highest=what, silent=0)
+                recent = self._with(state, what)
+                return replace(state, place=DURATION, is_note=True, highest=what, silent=0, recent=recent)
             down = what == PEDAL_DOWN
             return replace(state, place=DURATION, is_note=False, pedal=down, fresh=down, highest=EVERY_KEY)
         if first[DURATION] <= id < first[VELOCITY] or (id == NONE and state.place == DURATION):
