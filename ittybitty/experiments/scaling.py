@@ -79,7 +79,7 @@ def analysis(
     sizes = np.array([run["parameters"] / 1e6 for run in records])
     read = np.array([run["training"]["tokens"] / run["tokens_per_note"] / 1e6 for run in records])
     measured = bits.sum(1) / notes.sum()
-    law = fit(sizes, read, measured)
+    law = fit(sizes.tolist(), read.tolist(), measured.tolist())
     random, designs, drawn = np.random.default_rng(seed), _designs(sizes, read), []
     for _ in range(draws):
         pieces = random.integers(len(names), size=len(names))

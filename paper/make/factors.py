@@ -203,7 +203,7 @@ def claims(results: Mapping) -> list[dict]:
     for text, kind, first, second in CLAIMS:
         before = _paired(results, first)
         runs = [cells.get(name, []) for name in second]
-        after = variance.difference(*runs) if all(runs) else None
+        after = variance.difference(runs[0], runs[1]) if all(runs) else None
         said = verdict(kind, before[0], after, seed) if before else "open"
         rows.append(
             {"claim": text, "before": before, "after": after, "seeds": [len(one) for one in runs], "verdict": said}

@@ -264,7 +264,7 @@ def _factors(results: Mapping) -> Iterator[Number]:
     for name, first, second, *bounds in COMPARED:
         told = [cells.get(cell, []) for cell in (first, second)]
         names = ", ".join(f"{experiment}_{'-'.join(cell)}-*.json" for cell in (first, second))
-        values = difference(*told) if all(told) else (math.nan,) * 3
+        values = difference(told[0], told[1]) if all(told) else (math.nan,) * 3
         for bound, value in zip(bounds, values):
             yield Number(f"Factors{name}{bound}", f"{value:.2f}" if value == value else NOT_RUN, names)
 
