@@ -98,7 +98,7 @@ def continuation(
     """The continuation of a seed that is already read; `progress` is called with the number of tokens drawn so far.
 
     `listen` is called after each token with the notes that it completed, as `stream` gives them (often none); where it
-    answers True the piece ends there, and what was drawn is kept.
+    answers True the piece ends there, and what was drawn is kept. The notes of an ending are not among those that it is told.
     """
     _check_fit(model, tokenizer)
     number = secrets.randbits(32) if generation_config.seed is None else generation_config.seed
@@ -106,8 +106,8 @@ def continuation(
     seed = seeds.chosen(seed, settled.start, settled.before_ending)
     prompt = make_prompt(seed, tokenizer, config)
     limit = _limit(prompt, settled)
-    closes = settled.ending and limit < math.inf and settled.notes is None and listen is None
-    began, new = time.perf_counter(), []
+    closes = settled.ending and limit < math.inf and settled.notes is None
+    began, new, stopped = time.perf_counter(), [], False
     with _evaluating(model, settled.precision) as player:
         for id, notes in _played(player, tokenizer, prompt, settled, endings.BEFORE if closes else 0.0):
             if id is None:  # what still sounds is in the ids already
@@ -116,8 +116,9 @@ def continuation(
             if progress:
                 progress(len(new))
             if listen and listen(notes):
+                stopped = True
                 break
-        if closes and (closed := _closed(player, tokenizer, prompt, new, limit, settled)):
+        if closes and not stopped and (closed := _closed(player, tokenizer, prompt, new, limit, settled)):
             new, limit = closed, math.inf
     elapsed = time.perf_counter() - began
     music, joined = _joined(seed, prompt, new, tokenizer, limit, settled.notes, closes and limit == math.inf)

@@ -27,10 +27,11 @@ def row(name: str):
     return model, tokenizer, configs["data"]
 
 
-def played(name: str, **options):
+def played(name: str, listen=None, **options):
     model, tokenizer, data = row(name)
     wanted = GenerationConfig(max_new_tokens=4000, temperature=1.0, top_k=0, top_p=1.0, seconds=8.0, seed=5, **options)
-    return continuation(model, tokenizer, random_performance(1, notes=60, seconds=12), data, wanted), tokenizer
+    seed = random_performance(1, notes=60, seconds=12)
+    return continuation(model, tokenizer, seed, data, wanted, listen=listen), tokenizer
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -54,6 +55,16 @@ def test_without_an_ending_the_piece_is_cut():
 
 def test_the_same_number_gives_the_same_ending():
     assert played("notes-hybrid", ending=True)[0].ids == played("notes-hybrid", ending=True)[0].ids
+
+
+def test_who_listens_gets_the_same_ending_unless_the_music_is_stopped():
+    heard: list = []
+    closed = played("notes-hybrid", ending=True)[0]
+    assert played("notes-hybrid", lambda notes: heard.extend(notes), ending=True)[0].ids == closed.ids
+    assert 1 < len(heard) <= len(closed.new)
+    heard.clear()
+    stopped = played("notes-hybrid", lambda notes: heard.extend(notes) or len(heard) >= 1, ending=True)[0]
+    assert stopped.ids == closed.ids[: len(stopped.ids)] and len(stopped.new) < len(closed.new)
 
 
 def test_the_likeliest_place_is_chosen():

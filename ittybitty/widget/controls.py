@@ -1,4 +1,4 @@
-"""The left side of the page: model, seed, upload, sliders, seed number and the two buttons.
+"""The left side of the page: model, seed, upload, where the new music begins, sliders, seed number and the two buttons.
 
 The controls know their own values; what happens when one of them is changed is decided by the page (page.py). Names for
 screen readers, and what the keyboard does beyond the browser's own keys, are added by page.js.
@@ -6,10 +6,12 @@ screen readers, and what the keyboard does beyond the browser's own keys, are ad
 
 from __future__ import annotations
 
+import math
 import secrets
 
 import ipywidgets as widgets
 
+from .. import seeds as beginnings
 from ..config import GenerationConfig
 from ..notes import Performance
 from . import pictures
@@ -22,6 +24,7 @@ FULL = {
 }  # a dict, not a Layout: each control gets a Layout of its own, to be hidden alone
 DESCRIBED = {"description_width": "104px"}
 MIDI_FILES = ".mid,.midi,.kar,.rmi"
+BEGIN_STEP = 0.1  # s between two places at which new music may begin
 DRAWN = 10_000  # random seed numbers are below this; any other number can be typed
 SAMPLING = ("temperature", "top_k", "top_p")  # the sliders that are fields of GenerationConfig
 
@@ -32,6 +35,7 @@ class Controls(widgets.VBox):
     def __init__(self, choices: list[Choice], seeds: list[str], model: str):
         self.choices = choices
         self._drawing_number = False
+        self._ending: float | None = None  # s at which the ending of the seed begins
         self._build_model(model)
         self._build_seed(seeds)
         self._build_sampling(self.choice.sampling)
@@ -57,6 +61,9 @@ class Controls(widgets.VBox):
         )
         self.upload_line, self.seed_line, self.seed_roll, self.listen_line = (widgets.HTML() for _ in range(4))
         self.listen = widgets.Button(description="Listen to the seed", tooltip="plays the seed without a continuation")
+        hint = "second of the seed at which the new music begins; all the way to the right it takes the whole seed"
+        self.start = _slider(widgets.FloatSlider, "Begin at", 1.0, (0.0, 1.0), BEGIN_STEP, hint, ".1f")
+        self.start_line = widgets.HTML()
 
     def _build_sampling(self, usual: GenerationConfig) -> None:
         self.temperature = _slider(
@@ -78,6 +85,9 @@ class Controls(widgets.VBox):
         self.unit = widgets.ToggleButtons(options=["notes", "seconds"], description="Length in", **_look())
         self.notes = _slider(widgets.IntSlider, "Notes", 200, NOTES, 10, "new notes", "d")
         self.seconds = _slider(widgets.IntSlider, "Seconds", 30, SECONDS, 5, "seconds of new music", "d")
+        hint = "looks for a good end within some seconds of the length; clear it to cut the music off there"
+        self.closes = widgets.Checkbox(value=True, description="find an end there", tooltip=hint, indent=False)
+        self.closes.add_class("ib-closes")
         self.unit.observe(lambda _: self._show_length(), "value")
         self._show_length()
 
@@ -98,12 +108,12 @@ class Controls(widgets.VBox):
         """Model and seed; the seed's picture and sound are in a box that page.js treats as it treats a take."""
         preview = widgets.VBox([self.seed_line, self.seed_roll, self.listen, self.listen_line])
         preview.add_class("ib-preview")
-        return [self.model, self.seed, self.upload, self.upload_line, preview]
+        return [self.model, self.seed, self.upload, self.upload_line, preview, self.start, self.start_line]
 
     def _rows_of_the_take(self) -> list[widgets.Widget]:
         number = _row(self.number, self.fresh)
         number.add_class("ib-number")
-        sliders = [self.temperature, self.top_k, self.top_p, self.unit, self.notes, self.seconds]
+        sliders = [self.temperature, self.top_k, self.top_p, self.unit, self.notes, self.seconds, self.closes]
         return [*sliders, number, _row(self.generate, self.stop)]
 
     # ------------------------------------------------------------------ what happens among the controls
@@ -130,8 +140,27 @@ class Controls(widgets.VBox):
             if slider.value == getattr(before.sampling, name):
                 slider.value = getattr(self.choice.sampling, name)
 
+    def show_beginning(self, seed: Performance) -> None:
+        """Offers the places at which new music can begin in a newly chosen seed: before its ending if it has one, else its end."""
+        first = float(seed.notes["onset"].min()) if len(seed) else 0.0
+        low, high = _up(first + BEGIN_STEP), _up(seed.end)
+        self._ending = beginnings.ending(seed)
+        self.start.layout.display = "" if low < high else "none"
+        if low >= high:
+            low, high = 0.0, 1.0  # not shown
+        with self.start.hold_trait_notifications():
+            self.start.min, self.start.max = low, high
+            self.start.value = high if self._ending is None else round(self._ending, 1)
+        said = ""
+        if self._ending is not None:
+            said = (
+                f"The seed ends in an ending from {self._ending:.1f} s on, and the new music begins before that. "
+                "Move “Begin at” to the right to go on after it."
+            )
+        self.start_line.value = pictures.line(said)
+
     def _show_length(self) -> None:
-        for control, unit in ((self.notes, "notes"), (self.seconds, "seconds")):
+        for control, unit in ((self.notes, "notes"), (self.seconds, "seconds"), (self.closes, "seconds")):
             control.layout.display = "" if self.unit.value == unit else "none"
 
     # ------------------------------------------------------------------ their values
@@ -142,12 +171,21 @@ class Controls(widgets.VBox):
         return self.choices[self.model.value]
 
     @property
+    def begins(self) -> float | None:
+        """Second of the chosen seed at which the new music begins; None for its end."""
+        if self.start.layout.display == "none" or self.start.value > self.start.max - BEGIN_STEP / 2:
+            return None
+        if self._ending is not None and abs(self.start.value - self._ending) <= BEGIN_STEP / 2 + 1e-6:
+            return self._ending  # exactly, so that no note before it is lost by rounding
+        return self.start.value
+
+    @property
     def sampling(self) -> GenerationConfig:
         """The chosen model's own settings, with temperature, top-k and top-p as the sliders stand."""
         return self.choice.sampling.changed(**{name: getattr(self, name).value for name in SAMPLING})
 
     def request(self, seed: Performance) -> Request:
-        """The take that these values ask for; ConfigError for one that cannot be."""
+        """The take that these values ask for after `seed`, which ends where they say; ConfigError for one that cannot be."""
         in_notes = self.unit.value == "notes"
         return Request(
             model=self.choice.name,
@@ -157,6 +195,8 @@ class Controls(widgets.VBox):
             number=self.number.value,
             notes=self.notes.value if in_notes else None,
             seconds=None if in_notes else float(self.seconds.value),
+            start=self.begins,
+            ending=self.closes.value and not in_notes,
             **{name: getattr(self, name).value for name in SAMPLING},
         )
 
@@ -170,6 +210,11 @@ def _slider(kind: type, name: str, value: float, bounds: tuple[float, float], st
     return kind(
         description=name, value=value, min=low, max=high, step=step, tooltip=hint, readout_format=shown, **_look()
     )
+
+
+def _up(second: float) -> float:
+    """The next place of the slider."""
+    return round(math.ceil(second / BEGIN_STEP - 1e-6) * BEGIN_STEP, 1)
 
 
 def _look() -> dict:

@@ -16,7 +16,7 @@ from ..notes import Performance
 from .models import Choice
 from .takes import Request, Take
 
-SETTINGS = ("model", "seed_name", "temperature", "top_k", "top_p", "number", "notes", "seconds")
+SETTINGS = ("model", "seed_name", "temperature", "top_k", "top_p", "number", "notes", "seconds", "start", "ending")
 MOST = 10**6  # takes: a larger number cannot come from a page
 LARGEST = 2**24  # characters: a longer text is not read
 
@@ -54,7 +54,7 @@ def _take(document: dict, choices: list[Choice]) -> Take | None:
         model, named = settings["model"], settings["seed_name"]
         if not (type(number) is type(settings["number"]) is int and type(stopped) is bool and 0 < number < MOST):
             return None
-        if not (isinstance(model, str) and isinstance(named, str)):
+        if not (isinstance(model, str) and isinstance(named, str) and type(settings["ending"]) is bool):
             return None
         place = next((choice.place for choice in choices if choice.name == model), Path(model))
         request = Request(place=place, seed=_music(document["seed"]), **settings)

@@ -21,6 +21,7 @@ import warnings
 import ipywidgets as widgets
 
 from .. import audio
+from .. import seeds as beginnings
 from ..errors import IttyBittyError, OutputError
 from ..notes import Performance
 from . import browser, kept, models, opening, pictures, seeds
@@ -50,6 +51,9 @@ class Playground(widgets.VBox):
         self._begun = False
         self.controls = Controls(models.choices(), list(self._seeds), model)
         self._choice = self.controls.choice
+        self._whole = self._cut = Performance()  # the chosen seed, and what of it is continued
+        self._cut_at: float | None = None
+        self._take_seed()
         self.chances = Chances(lambda place: self._shelf.load(place), lambda: self.controls.sampling)
         self._browser = browser.Link(self.begin, self._restore)
         self._build_cards()
@@ -98,6 +102,7 @@ class Playground(widgets.VBox):
         controls.model.observe(lambda _: self._chosen(), "value")
         controls.seed.observe(lambda _: self._chosen(), "value")
         controls.upload.observe(self._uploaded, "value")
+        controls.start.observe(lambda _: self._begin_elsewhere(), "value")
         for control in (controls.temperature, controls.top_k, controls.top_p):
             control.observe(lambda _: self.chances.show(), "value")
 
@@ -116,8 +121,26 @@ class Playground(widgets.VBox):
 
     @property
     def seed(self) -> Performance:
-        """The chosen seed."""
-        return self._seeds[self.controls.seed.value]
+        """The chosen seed, up to where the new music begins; the same object until another place or seed is chosen."""
+        if self._cut_at != self.controls.begins:
+            self._cut_at = self.controls.begins
+            self._cut = beginnings.chosen(self._whole, self._cut_at)
+        return self._cut
+
+    def _take_seed(self) -> None:
+        """Takes over the seed of the list, if it is another one."""
+        chosen = self._seeds[self.controls.seed.value]
+        if chosen is not self._whole:
+            self._whole = self._cut = chosen
+            self._cut_at = None
+            self.controls.show_beginning(chosen)
+
+    def _begin_elsewhere(self) -> None:
+        with self._lock:
+            if self._seeds[self.controls.seed.value] is self._whole:  # else another seed is about to be taken over
+                self._show_seed()
+                self._begun = True
+                self.chances.ask(self.controls.choice, self.seed)
 
     def request(self) -> Request:
         """The take that the controls ask for; ConfigError for one that cannot be."""
@@ -138,6 +161,7 @@ class Playground(widgets.VBox):
                 controls.follow(before)
             controls.say("")
             controls.upload_line.value = ""
+            self._take_seed()
             self._show_seed()
             self._idle()
             self._begun = True
@@ -254,7 +278,7 @@ class Playground(widgets.VBox):
             notes = count(len(heard.notes), "note")
             of = (
                 f"{len(heard.notes):,} of {asked.notes:,} notes"
-                if asked.notes
+                if asked.seconds is None
                 else f"{notes}, {heard.share * asked.seconds:.0f} of {asked.seconds:g} s"
             )
             left = "" if heard.left is None else f" · about {max(1, round(heard.left))} s left"

@@ -40,6 +40,8 @@ class Request:
     number: int = 1
     notes: int | None = 200
     seconds: float | None = None
+    start: float | None = None  # s at which the whole seed was cut for `seed`; None where it was not
+    ending: bool = False  # close the piece near `seconds`
 
     def __post_init__(self):
         for name, value, (low, high) in (("notes", self.notes, NOTES), ("seconds", self.seconds, SECONDS)):
@@ -47,14 +49,19 @@ class Request:
                 raise ConfigError(f"length: {value:g} {name} is out of range; give {low} to {high:,}")
         if (self.notes is None) == (self.seconds is None):
             raise ConfigError("length: give it in notes or in seconds")
-        GenerationConfig(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
+        GenerationConfig(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, start=self.start)
 
     @property
     def words(self) -> tuple[tuple[str, str], ...]:
         """Pairs of a setting's name and its value, as a person reads them; the name is empty where the value says enough."""
-        length = f"{self.notes:,} notes" if self.notes else f"{self.seconds:g} s"
+        length = (
+            f"{self.notes:,} notes"
+            if self.notes
+            else f"{self.seconds:g} s {'and an end' if self.ending else 'cut off'}"
+        )
+        begin = () if self.start is None else (("from", f"{self.start:.1f} s on"),)
         return (
-            ("", self.model), ("", self.seed_name), ("temperature", f"{self.temperature:.2f}"), ("top-k", f"{self.top_k or 'off'}"),
+            ("", self.model), ("", self.seed_name), *begin, ("temperature", f"{self.temperature:.2f}"), ("top-k", f"{self.top_k or 'off'}"),
             ("top-p", f"{self.top_p:.2f}"), ("", length), ("seed number", f"{self.number}"),
         )  # fmt: skip  # pairs side by side
 
@@ -188,7 +195,8 @@ class Job:
             return self.stopped
 
         drawn = dict(temperature=asked.temperature, top_k=asked.top_k, top_p=asked.top_p, seed=asked.number)
-        return piano.continue_(asked.seed, seconds=asked.seconds, notes=asked.notes, listen=listen, **drawn)
+        length = dict(seconds=asked.seconds, notes=asked.notes, ending=asked.ending)
+        return piano.continue_(asked.seed, listen=listen, **length, **drawn)
 
 
 def keep(job: Job, number: int) -> Take | None:

@@ -24,6 +24,7 @@ from ittybitty.generation import Piano
 from ittybitty.midi import midi_bytes, read_midi_bytes
 from ittybitty.models import PianoHybridModel
 from ittybitty.notes import NOTE, Performance
+from ittybitty.seeds import ending as find_ending
 from ittybitty.tokenizers import VARIANTS, PianoTokenizer, make_tokenizer
 from ittybitty.widget import kept, models, next_token, opening, pictures, roll, seeds, serve
 from ittybitty.widget.next_token import NextToken
@@ -342,6 +343,7 @@ def test_settings_mark_what_differs():
         {"notes": None, "seconds": 1.0},
         {"temperature": 0},
         {"top_p": 0},
+        {"start": 0.0},
     ],
 )
 def test_a_request_that_cannot_be_is_named(changes):
@@ -366,6 +368,18 @@ def test_a_take_is_what_continue_gives(piano):
         and take.wav[:4] == b"RIFF"
         and take.title == "Take 3"
     )
+
+
+def test_a_length_in_seconds_finds_an_end_as_continue_does_and_only_where_it_is_wanted(piano):
+    drawn = dict(temperature=0.8, top_k=50, top_p=0.95, seed=5)
+    found = {}
+    for ending in (True, False):
+        take = keep(play(piano, request(notes=None, seconds=8.0, ending=ending, number=5)), 1)
+        made = piano.continue_(seeds.piece("Rag in F"), seconds=8.0, ending=ending, **drawn)
+        assert np.array_equal(take.new, made.new.notes)
+        found[ending] = made.ids
+        assert ("8 s and an end" in dict(take.request.words).values()) == ending
+    assert found[True] != found[False]
 
 
 def test_a_take_grows_while_it_is_played(piano, monkeypatch):
@@ -402,7 +416,11 @@ def test_a_complete_take_stays_complete_when_stop_is_pressed_while_its_sound_is_
 
 def test_a_take_comes_back_from_text_as_it_was(piano):
     for number, asked in enumerate(
-        (request(temperature=1.1, number=5), request(seed_name="Nothing", seed=Performance()))
+        (
+            request(temperature=1.1, number=5),
+            request(seed_name="Nothing", seed=Performance()),
+            request(notes=None, seconds=5.0, start=3.0, ending=True),
+        )
     ):
         take = keep(play(piano, asked), number + 1)
         (back,) = kept.read(f"[{kept.written(take)}]", [models.Choice("test · hybrid", asked.place, "hybrid")])
@@ -587,6 +605,49 @@ def test_a_new_seed_is_drawn_and_can_be_heard_after_the_first_take_too(page):
     assert "<audio" in page.controls.listen_line.value and "autoplay" in page.controls.listen_line.value
     page.controls.seed.value = "Rag in F"
     assert page.controls.listen_line.value == "" and page.controls.listen.layout.display == ""
+
+
+def test_new_music_begins_where_the_slider_stands(page):
+    settled(page)
+    whole = page.seed
+    page.controls.start.value = 5.0
+    asked = page.request()
+    assert 0 < len(asked.seed) == (whole.notes["onset"] < 5.0).sum() < len(whole) and asked.start == 5.0
+    assert f"{len(asked.seed)} notes" in page.controls.seed_line.value
+    page.generate()
+    settled(page)
+    (take,) = page.takes
+    assert take.new["onset"].min() >= asked.seed.notes["onset"].max() and "from 5.0 s on" in page._title.value
+    assert page.chances._answered[1] is page.seed  # what comes next is what comes next there
+    page.controls.start.value = page.controls.start.max
+    assert page.request().start is None and len(page.seed) == len(whole)
+    page.controls.start.value = 5.0
+    page.controls.seed.value = "Rag in F"
+    assert page.request().start is None and page.seed is seeds.piece("Rag in F")
+    page.controls.seed.value = "Nothing: a piece from silence"
+    assert page.controls.start.layout.display == "none" and page.request().start is None
+
+
+def test_a_seed_that_ends_in_an_ending_is_continued_from_before_it_unless_told_otherwise(page):
+    onsets = np.cumsum([0.25] * 60 + [0.6, 0.8, 1.0]).tolist()
+    notes = [(onset, 0.2, 60 + i % 12, 70) for i, onset in enumerate(onsets)]
+    upload(page, "whole.mid", midi_bytes(Performance.of([*notes, (onsets[-1], 6.0, 48, 70)])))
+    begins = find_ending(page._whole)
+    assert begins is not None and page.controls.begins == begins  # exactly: no note before it is lost
+    assert len(page.seed) == (page._whole.notes["onset"] < begins).sum() < len(page._whole)
+    assert f"ending from {begins:.1f} s on" in page.controls.start_line.value
+    page.controls.start.value = page.controls.start.max
+    assert len(page.request().seed) == len(page._whole)
+    page.controls.seed.value = "Rag in F"
+    assert page.controls.start_line.value == ""
+
+
+def test_an_end_is_offered_where_the_length_is_in_seconds(page):
+    assert page.controls.closes.layout.display == "none" and not page.request().ending
+    page.controls.unit.value = "seconds"
+    assert page.controls.closes.layout.display == "" and page.request().ending
+    page.controls.closes.value = False
+    assert not page.request().ending
 
 
 def test_the_answer_of_another_model_or_seed_never_stays(page, piano, monkeypatch):
