@@ -115,8 +115,9 @@ def factors_table(results: Mapping) -> str:
     for title, texts in blocks:
         lines += [r"\midrule", rf"\multicolumn{{{1 + len(heads)}}}{{l}}{{\emph{{{title}}}}} \\"]
         for architecture in architectures:
-            values = [texts.get((encoding, optimizer, architecture), NOT_RUN) for encoding, optimizer in heads]
-            if any(value != NOT_RUN for value in values) or title == blocks[0][0]:
+            missing = NOT_RUN if title == blocks[0][0] else "--"
+            values = [texts.get((encoding, optimizer, architecture), missing) for encoding, optimizer in heads]
+            if set(values) != {"--"}:
                 lines.append(" & ".join([rf"\texttt{{{architecture}}}", *values]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 

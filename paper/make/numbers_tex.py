@@ -26,8 +26,7 @@ from .results import (
     settings,
     uniform_bits,
 )
-from .scaling import FAR, asked, enough, law, pass_notes
-from .scaling import runs as scaling_runs
+from .scaling import LEAST, enough, law, points
 
 SPLITS = ("train", "validation", "test")
 RIVALS = {  # name in macros -> result
@@ -280,30 +279,15 @@ COMPARED = (  # name in macros, two cells of the factorial, and what is said of 
 
 
 def _scaling(results: Mapping) -> Iterator[Number]:
-    """The fitted power law, and what it promises beside what was measured; "not run" where too few runs are recorded."""
-    files, done = "scaling_*.json", scaling_runs(results)
+    """The runs behind the power law and, where there are enough of them, its exponents."""
+    files, done, rows = "scaling_*.json", points(results), results["recipes"]["scaling"].rows
     yield Number("ScalingRuns", f"{len(done)}", files)
-    yield Number(
-        "ScalingPieces", f"{results['recipes']['scaling'].rows[0].settings['pieces']}", "../experiments/scaling.yaml"
-    )
-    yield Number("SmallParameters", f"{FAR[0]:g} million", "make/scaling.py")
-    yield Number("SmallPasses", f"{FAR[1]:.0f}", "make/scaling.py")
-    found = law(results) if enough(results) else None
-    for bound, choose in (("From", min), ("To", max)):
-        for k, (name, places) in enumerate((("Size", 1), ("Notes", 2))):
-            text = f"{choose(point[k] for point in found['points']):.{places}f}" if found else NOT_RUN
-            yield Number(f"Scaling{name}{bound}", text, files)
+    yield Number("ScalingPlanned", f"{len(rows)}", "../experiments/scaling.yaml")
+    yield Number("ScalingPieces", f"{rows[0].settings['pieces']}", "../experiments/scaling.yaml")
+    yield Number("ScalingLeast", f"{LEAST}", "make/scaling.py")
+    found = law(results)["law"] if enough(results) else None
     for name, key in (("SizeExponent", "a"), ("NotesExponent", "b"), ("Deviation", "deviation")):
-        yield Number(f"Scaling{name}", f"{found['law'][key]:.2f}" if found else NOT_RUN, files)
-    for i, (name, one) in enumerate(asked(results).items()):
-        promise = found["predictions"][i] if found else None
-        values = (promise["bits_per_note"], *promise["ci95"]) if promise else (None,) * 3
-        for bound, value in zip(("", "Low", "High"), values):
-            yield Number(f"Promised{name}{bound}", NOT_RUN if value is None else f"{value:.2f}", files)
-        if name != "Small":
-            yield Number(f"Passes{name}", f"{one['notes'] / pass_notes(results):.1f}", "log.jsonl of the stages")
-            text = NOT_RUN if one["measured"] is None else f"{one['measured']:.2f}"
-            yield Number(f"Measured{name}", text, "evaluate_tiny*.json")
+        yield Number(f"Scaling{name}", f"{found[key]:.2f}" if found else "not fitted", files)
 
 
 def _claim(result: Mapping) -> Iterator[tuple[str, str]]:

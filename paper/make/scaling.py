@@ -18,6 +18,7 @@ from .results import NOTES, music_read, on_pieces, rows_of
 EXPERIMENT = "scaling"
 FAR = (25.6, 10.0)  # million parameters and passes of the published size
 FIRST_STAGE = "evaluate_tiny-stage-1"
+TITLES = {"First": "first stage", "Shipped": "shipped model", "Small": "published size"}
 CURVE = 60  # points of a drawn line
 LEAST = 6  # runs for a fit of five unknowns
 
@@ -54,6 +55,14 @@ def asked(results: Mapping) -> dict[str, dict]:
     return found
 
 
+def points(results: Mapping) -> list[tuple[float, float, float]]:
+    """(parameters, notes, bits per note) of each run, the first two in millions."""
+    return [
+        (run["parameters"] / 1e6, run["training"]["tokens"] / run["tokens_per_note"] / 1e6, run["bits_per_note"])
+        for run in runs(results)
+    ]
+
+
 _KNOWN: dict[str, dict] = {}  # numbers and figure ask for the same fit
 
 
@@ -66,6 +75,20 @@ def law(results: Mapping) -> dict:
     return _KNOWN[key]
 
 
+def scaling_table(results: Mapping) -> str:
+    """What the law promises beside what was measured on the same pieces."""
+    lines = [r"\begin{tabular}{lrrrr}", r"\toprule", r" & Parameters & & Promised & \\"]
+    lines += [r" & (millions) & Passes & (95\,\%) & Measured \\", r"\midrule"]
+    promises = law(results)["predictions"] if enough(results) else None
+    for i, (name, one) in enumerate(asked(results).items()):
+        told = promises[i] if promises else None
+        promise = "{:.2f} ({:.2f}--{:.2f})".format(told["bits_per_note"], *told["ci95"]) if told else "not fitted"
+        measured = f"{one['measured']:.2f}" if one["measured"] else "--"
+        passes = one["notes"] / pass_notes(results)
+        lines.append(f"{TITLES[name]} & {one['parameters']:.1f} & {passes:.1f} & {promise} & {measured}" + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
 def scaling_figure(results: Mapping) -> Any:
     """Bits per note against notes of training, a curve a size, with the fitted law and what was measured far beyond it."""
     import matplotlib.pyplot as plt
@@ -76,22 +99,21 @@ def scaling_figure(results: Mapping) -> Any:
     with plots.style(columns=1, height=2.3):
         figure, axes = plt.subplots()
         axes.set(xlabel="notes read in training", ylabel="bits per note")
-        if not enough(results):
-            axes.set_title(f"{len(runs(results))} runs: too few for a fit")
-            return figure
-        found = law(results)
+        law_of = law(results)["law"] if enough(results) else None
+        done = points(results)
         far = [(one["notes"], one["measured"]) for one in wanted.values() if one["measured"]]
-        begin = min(notes for _, notes, _ in found["points"])
+        begin = min((notes for _, notes, _ in done), default=0.1)
         along = np.geomspace(begin, 1.2 * max(notes for notes, _ in [*far, (2 * begin, 0.0)]), CURVE)
-        for size, color in zip(sorted({size for size, _, _ in found["points"]}), colors):
-            of_size = [(notes, bits) for other, notes, bits in found["points"] if other == size]
+        for size, color in zip(sorted({size for size, _, _ in done}), colors):
+            of_size = [(notes, bits) for other, notes, bits in done if other == size]
             axes.plot(*zip(*of_size), "o", color=color, markersize=4, label=f"{size:.1f}M parameters")
-            axes.plot(
-                along, [scaling.predict(found["law"], size, notes) for notes in along], color=color, linewidth=0.8
-            )
+            if law_of:
+                bits = [scaling.predict(law_of, size, notes) for notes in along]
+                axes.plot(along, bits, color=color, linewidth=0.8)
         if far:
             axes.plot(*zip(*far), "D", color="#333333", markersize=4, label="shipped model, stages")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda notes, _: f"{notes:g}M")
-        axes.legend(fontsize=6.5)
+        if done:
+            axes.legend(fontsize=6.5)
     return figure

@@ -20,6 +20,7 @@ from .results import (
     paired,
     rows_of,
 )
+from .scaling import scaling_table
 
 EVERYTHING = ("pitch", "onset", "duration", "velocity", "pedal")  # what an encoding may keep
 NOT_RUN = "not run"
@@ -42,6 +43,7 @@ def tables(results: Mapping) -> dict[str, str]:
         "claims": claims_table(results),
         "two_sample": two_sample_table(results),
         "copied": copied_table(results),
+        "scaling": scaling_table(results),
     }
 
 
