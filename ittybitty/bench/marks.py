@@ -52,6 +52,10 @@ MARKS: dict[str, tuple[Mark, ...]] = {
         Mark("megabytes", 8.0, "MB, the whole page"),
         Mark("latency_ms", 300, "ms from the end of the pause to the first note of an answer"),
     ),
+    "playground": (
+        Mark("seen_s", 3.0, "s from the command to a page to look at"),
+        Mark("usable_s", 8.0, "s from the command until Generate can be pressed"),
+    ),
     "rows": (
         Mark("notes_hybrid_notes_per_s", 4600, "notes a second of a training step of `notes-hybrid`", at_least=True),
     ),

@@ -14,7 +14,9 @@ SUMMARIES = {
     "train": "training tokens a second of the hybrid, LLaMA and LSTM",
     "stream": "is token 100,000 as cheap as token 2,000?",
     "page": "the page that plays by itself, in a browser: its size, notes a second, and how soon it answers",
+    "playground": "how soon the playground can be looked at and used, from the start of its command",
 }
+IN_A_BROWSER = ("page", "playground")
 
 
 def add_verbs(verbs) -> None:
@@ -35,7 +37,7 @@ def add_verbs(verbs) -> None:
         one.add_argument("--turns", type=int, metavar="N", help="rounds in which all contestants are timed once")
         if kind == "tokenize":
             add_data(one)
-        elif kind != "page":  # that runs in a browser
+        elif kind not in IN_A_BROWSER:
             add_device(one, "cpu, for which the marks are")
         if kind == "decode":
             one.add_argument(
@@ -78,6 +80,10 @@ def run(options: argparse.Namespace) -> Result:
         from ..page.measure import bench_page
 
         result = bench_page(**given)
+    elif options.kind == "playground":
+        from ..page.opening import bench_playground
+
+        result = bench_playground(**given)
     elif options.kind == "stream":
         from ..bench.stream import LATE, bench_stream
 

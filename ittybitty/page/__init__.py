@@ -12,7 +12,8 @@ In Python:
     page        all of it in one file
     inline      the page inside a notebook
     script      its script from Python, for notebook 04
-    browser     opens it without a window, for tests and for: measure (`ittybitty bench page`), picture (`make page-picture`)
+    browser     opens it without a window, for tests and for: measure (`ittybitty bench page`), picture (`make page-picture`),
+                opening (`ittybitty bench playground`)
 
 In js/, some modules have a counterpart in Python and use its names: numbers, weights, mamba, attention, model (models/);
 tokens, grammar (tokenizers/events/); sampling, seeds, generate (sampling.py, seeds.py, generation.py). The others belong to the page alone;

@@ -25,7 +25,7 @@ from ittybitty.midi import midi_bytes, read_midi_bytes
 from ittybitty.models.decode import quantized
 from ittybitty.models.mamba import Mamba
 from ittybitty.notes import Performance
-from ittybitty.page import page, script, seeds
+from ittybitty.page import opening, page, script, seeds
 from ittybitty.page.bundle import bundle
 from ittybitty.page.document import document, model_name, tokenizer_tables
 from ittybitty.page.inline import PUBLISHED, show
@@ -447,6 +447,16 @@ def test_the_benchmark_says_in_one_line_what_is_missing(missing, tmp_path, monke
 
 
 # ---------------------------------------------------------------------- one script of many modules
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the playground is ended by SIGINT")
+def test_a_playground_that_does_not_start_is_told_in_one_line(monkeypatch, tmp_path):
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho first line\necho no such kernel\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    with pytest.raises(ConfigError, match=r"^the playground does not start: no such kernel$"), opening._server():
+        pass
 
 
 def test_bundle_keeps_order_and_names(tmp_path):

@@ -26,7 +26,7 @@ from ittybitty.errors import ConfigError
 from ittybitty.generation import continuation
 from ittybitty.midi import midi_bytes, read_midi_bytes
 from ittybitty.notes import Performance
-from ittybitty.page import measure, page, picture
+from ittybitty.page import measure, opening, page, picture
 from ittybitty.page.browser import FLAGS, MIDI_DEVICE, PATIENCE, READY, executable
 from ittybitty.seeds import ending
 
@@ -674,6 +674,13 @@ def test_the_benchmark_measures_size_speed_and_latency(browser, piano, monkeypat
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["bytes"] == 1e6 * told["megabytes"] > 100_000
     assert told["notes_per_core_s"] > 0 and told["notes_per_s"] > 0 and told["latency_ms"] > 0
+
+
+def test_the_benchmark_of_the_playground_measures_each_phase_from_the_start_of_its_command(browser, capsys):
+    assert in_a_thread(lambda: cli.main(["bench", "playground", "--turns", "1", "--json"])) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    phases = [told[name] for name in opening.PHASES]
+    assert phases[0] > 0 and phases == sorted(phases) and told["turns"] == 1
 
 
 def test_the_picture_of_the_readme_can_be_drawn_again(browser, piano, tmp_path, monkeypatch):

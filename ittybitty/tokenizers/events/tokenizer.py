@@ -203,7 +203,7 @@ class EventTokenizer(saved.Saved):
         """A reader at the beginning of a sequence."""
         return EventReader(self)
 
-    def grammar(self, max_silence: float | None = 4.0, max_share: float | None = 0.3) -> EventGrammar:
+    def grammar(self, max_silence: float | None = 4.0, max_share: float | None = 0.28) -> EventGrammar:
         """The rules for sampling: no silence above `max_silence` seconds, and no key that has more than `max_share` of the
         notes of the last 15 s; None for no limit."""
         return EventGrammar(self, max_silence, max_share)
