@@ -357,6 +357,16 @@ def test_music_read_adds_up_the_stages_of_the_training(results):
     assert r"\newcommand{\valNotesPasses}{3.5}" in paper.macros(told) and "| 3.5 passes |" in paper.readme_table(told)
 
 
+def test_passes_of_a_stage_are_those_of_all_stages_up_to_it(results):
+    ends = [{"epoch": 2.5, "seconds": 600.0}, {"epoch": 1.0, "seconds": 300.0}, {"epoch": 4.0, "seconds": 300.0}]
+    trained = {**results["trained"], "tiny": {**results["trained"]["tiny"], "ends": ends}}
+    found = {"pitch and time": {"generated": {"mean": 7.25, "longest": 21}}}
+    rows = {f"memorisation_{name}": {"longest": found} for name in ("tiny-stage-1", "tiny-stage-3", "tiny")}
+    table = paper.tables({**results, **rows, "trained": trained})["copied"]
+    for name, passes in ((r"\texttt{tiny}, stage 1", 2.5), (r"\texttt{tiny}, stage 3", 7.5), (r"\texttt{tiny}", 7.5)):
+        assert f"{name} & {passes} & 7.2 & 21" in table
+
+
 def test_the_table_of_continuations_counts_what_was_recorded(results):
     faults = {"continuations": 40, "stuck": 1, "silent": 2}
     row = {

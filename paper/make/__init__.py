@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ittybitty.paths import atomic_path
 
-from .factors import claims, factors_figure, shown, verdict
+from .factors import claims, factors_figure, learnt, shown, verdict
 from .figures import save
 from .numbers_tex import Number, macros, numbers
 from .published import published_rows
@@ -62,6 +62,7 @@ __all__ = [
     "common_pieces",
     "extremes",
     "fill",
+    "learnt",
     "macros",
     "music_read",
     "numbers",

@@ -221,7 +221,7 @@ def _paired(results: Mapping, names: tuple[str, str] | None) -> tuple[float, flo
 
 def claims_table(results: Mapping) -> str:
     """Former claims, both differences, and what has become of them."""
-    columns = r">{\raggedright\arraybackslash}p{2.4cm}rrrl"
+    columns = r">{\raggedright\arraybackslash}p{2.1cm}rrrl"
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     lines += [r" & REMI, & notes, & & \\", r"Claim & AdamW & Muon & Seeds & Now \\", r"\midrule"]
     for row in claims(results):

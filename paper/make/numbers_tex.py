@@ -76,6 +76,7 @@ def numbers(results: Mapping) -> list[Number]:
         *_published(results),
         *_factors(results),
         *_scaling(results),
+        *_numbers(f"two_sample_{MODEL}.json", _recognised(results[f"two_sample_{MODEL}"])),
         *(
             number
             for protocol in PROTOCOLS
@@ -288,6 +289,11 @@ def _scaling(results: Mapping) -> Iterator[Number]:
     found = law(results)["law"] if enough(results) else None
     for name, key in (("SizeExponent", "a"), ("NotesExponent", "b"), ("Deviation", "deviation")):
         yield Number(f"Scaling{name}", f"{found[key]:.2f}" if found else "not fitted", files)
+
+
+def _recognised(result: Mapping) -> Iterator[tuple[str, str]]:
+    yield "TwoSampleRemi", percent(result["fit"]["accuracy"])
+    yield "TwoSampleRemiAlone", percent(result["accuracy"])
 
 
 def _claim(result: Mapping) -> Iterator[tuple[str, str]]:

@@ -55,6 +55,7 @@ NEEDED = (
     "pitch_vocabulary_maestro",
     f"position_{MODEL}",
     f"memorisation_{MODEL}",
+    f"two_sample_{MODEL}",
     *(f"{kind}_{MODEL}{drawn}" for kind in ("endurance", "music") for drawn in ("", "-untruncated", "-wider")),
     *BEATS,
     "overfit_synthetic",
