@@ -12,8 +12,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .tokenizers.protocol import NoteReader, Tokenizer
 
 TAKES = 8
 RING = 3.0  # s after the last onset that a pedal stays down which is down at the end
@@ -29,7 +33,7 @@ class Ending:
     log_probability: float  # nats, of the end token after them
 
 
-def whole(tokenizer, prompt_ids: Iterable[int], ids: list[int]) -> list[int]:
+def whole(tokenizer: Tokenizer, prompt_ids: Iterable[int], ids: list[int]) -> list[int]:
     """The longest beginning of `ids` that ends with a whole note or movement of the pedal."""
     grammar = tokenizer.grammar()
     complete = _complete(grammar, grammar.start(prompt_ids), ids)
@@ -37,9 +41,9 @@ def whole(tokenizer, prompt_ids: Iterable[int], ids: list[int]) -> list[int]:
 
 
 def close(
-    tokenizer,
+    tokenizer: Tokenizer,
     past: list[int],
-    reader,
+    reader: NoteReader,
     span: tuple[float, float],
     draw: Callable[[int], Iterator[tuple[int, float]]],
     takes: int = TAKES,
@@ -82,5 +86,5 @@ def _complete(grammar, state, ids: list[int]) -> np.ndarray:
     complete = np.zeros(len(ids), bool)
     for i, id in enumerate(ids):
         state = grammar.advance(state, id)
-        complete[i] = getattr(state, "complete", False)
+        complete[i] = grammar.complete(state)
     return complete

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from .drawing import generate_tokens
 from .errors import CheckpointError, ConfigError, OutputError
 from .midi import read_midi, write_midi
 from .models.decode import Decoder, decoder, native_decoder, playable
+from .models.states import Player
 from .notes import NOTE, PEDAL, Note, Performance, between, join, shift
 from .paths import atomic_path
 from .prompts import Prompt, make_prompt
@@ -75,7 +76,7 @@ class Continuation:
 
 
 def stream(
-    model, tokenizer, prompt: Performance, config: DataConfig, generation_config: GenerationConfig
+    model: Player, tokenizer: Tokenizer, prompt: Performance, config: DataConfig, generation_config: GenerationConfig
 ) -> Iterator[Note]:
     """Each new note as soon as its duration is known, at times that follow those of `prompt` (which may be empty)."""
     _check_fit(model, tokenizer)
@@ -87,8 +88,8 @@ def stream(
 
 
 def continuation(
-    model,
-    tokenizer,
+    model: Player,
+    tokenizer: Tokenizer,
     seed: Performance,
     config: DataConfig,
     generation_config: GenerationConfig,
@@ -126,7 +127,7 @@ def continuation(
 
 
 def _played(
-    player, tokenizer, prompt: Prompt, config: GenerationConfig, before: float = 0.0
+    player: Player, tokenizer: Tokenizer, prompt: Prompt, config: GenerationConfig, before: float = 0.0
 ) -> Iterator[tuple[int | None, list[Note]]]:
     """Each id as it is drawn, with the notes that it completes; with None at the end, those that still sound.
 
@@ -153,7 +154,9 @@ def _limit(prompt: Prompt, config: GenerationConfig) -> float:
     return math.inf if config.seconds is None else prompt.join + config.seconds
 
 
-def _closed(player, tokenizer, prompt: Prompt, new: list[int], limit: float, config: GenerationConfig) -> list[int]:
+def _closed(
+    player: Player, tokenizer: Tokenizer, prompt: Prompt, new: list[int], limit: float, config: GenerationConfig
+) -> list[int]:
     """`new` with an ending near `limit`; empty where there is none to be had, and the piece must be cut."""
     kept = endings.whole(tokenizer, prompt.ids.tolist(), new)
     if not kept:
@@ -177,7 +180,7 @@ def _joined(
     seed: Performance,
     prompt: Prompt,
     new: list[int],
-    tokenizer,
+    tokenizer: Tokenizer,
     limit: float,
     most: int | None = None,
     rings: bool = False,
@@ -221,8 +224,8 @@ def _merged_pedals(pedals: np.ndarray) -> np.ndarray:
 
 
 def generate_continuation(
-    model,
-    tokenizer,
+    model: Player,
+    tokenizer: Tokenizer,
     seed_midi_path: str | Path,
     output_path: str | Path | None,
     config: DataConfig,
@@ -283,7 +286,7 @@ class _Listener:
         return [note for note in self._reader.feed(id) if (round(10_000 * note.onset), note.pitch) not in self._old]
 
 
-def _check_fit(model, tokenizer) -> None:
+def _check_fit(model: Player, tokenizer: Tokenizer) -> None:
     if model.config.vocab_size != tokenizer.vocab_size:
         raise CheckpointError(
             f"the model has {model.config.vocab_size} tokens and the tokenizer {tokenizer.vocab_size}: "
@@ -292,16 +295,22 @@ def _check_fit(model, tokenizer) -> None:
 
 
 @contextlib.contextmanager
-def _evaluating(model, precision: str) -> Iterator[Any]:
+def _evaluating(model: Player, precision: str) -> Iterator[Player]:
     """What decodes fastest with this model's weights, without dropout; the model's mode is put back afterwards."""
-    training = getattr(model, "training", False)
-    if training:
-        model.eval()
+    if isinstance(model, Decoder):  # made for one precision already, and PyTorch is not imported for it
+        yield model
+        return
+    from .models.lm import LanguageModel
+
+    if not isinstance(model, LanguageModel):
+        yield model
+        return
+    training = model.training
+    model.eval()
     try:
-        yield decoder(model, precision) if hasattr(model, "backbone") else model
+        yield decoder(model, precision)
     finally:
-        if training:
-            model.train()
+        model.train(training)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ConfigError
-from .parser import Result, add_data, add_verb, bar, outputs, terminal, whole
+from .parser import Result, Verbs, add_data, add_verb, bar, outputs, terminal, whole
 
 # which options belong to which action; the others refuse them
 _OPTIONS = {
@@ -21,7 +21,7 @@ ESTIMATED = 5  # every fifth piece's beats are estimated: it takes seconds a pie
 _NEEDS = {"cache": ("out",), "codebook": ("cells", "out"), "velocity": ("cells", "out"), "verify": ()}
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds this module's verb."""
     parser = add_verb(
         verbs,

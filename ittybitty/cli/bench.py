@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import ConfigError
-from .parser import Result, add_data, add_device, add_verb, bar
+from .parser import Result, Verbs, add_data, add_device, add_verb, bar
 
 SUMMARIES = {
     "scan": "training a Mamba stack, beside the same stack without its scan and beside transformers",
@@ -19,7 +19,7 @@ SUMMARIES = {
 IN_A_BROWSER = ("page", "playground")
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds `bench` and its kinds."""
     parser = verbs.add_parser(
         "bench",

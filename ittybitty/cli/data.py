@@ -6,10 +6,10 @@ import argparse
 from dataclasses import asdict
 
 from ..errors import ConfigError, CorpusError
-from .parser import Result, add_data, add_verb, changes, table, terminal
+from .parser import Result, Verbs, add_data, add_verb, changes, table, terminal
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds this module's verbs."""
     parser = add_verb(
         verbs,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .parser import Result, add_data, add_verb, table
+from .parser import Result, Verbs, add_data, add_verb, table
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds `experiment`."""
     parser = add_verb(
         verbs,

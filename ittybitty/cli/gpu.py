@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from .parser import Result, add_data, add_verb, changes, table, whole
+from .parser import Result, Verbs, add_data, add_verb, changes, table, whole
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds `gpu` and its actions."""
     parser = verbs.add_parser(
         "gpu",
@@ -26,14 +26,14 @@ def add_verbs(verbs) -> None:
     _add_release(actions)
 
 
-def _add_rows(parser) -> None:
+def _add_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--row", action="append", metavar="ROW", help="a row of `ittybitty systems` (hybrid and notes-hybrid)"
     )
     parser.add_argument("--preset", default="small", metavar="NAME", help="size of the models (%(default)s)")
 
 
-def _add_pack(actions) -> None:
+def _add_pack(actions: Verbs) -> None:
     parser = add_verb(
         actions,
         "pack",
@@ -46,7 +46,7 @@ def _add_pack(actions) -> None:
     _add_rows(parser)
 
 
-def _add_run(actions) -> None:
+def _add_run(actions: Verbs) -> None:
     parser = add_verb(
         actions,
         "run",
@@ -70,7 +70,7 @@ def _add_run(actions) -> None:
     _add_rows(parser)
 
 
-def _add_install(actions) -> None:
+def _add_install(actions: Verbs) -> None:
     parser = add_verb(
         actions,
         "install",
@@ -88,7 +88,7 @@ def _add_install(actions) -> None:
     parser.add_argument("--only", metavar="ROW", help="install this row alone")
 
 
-def _add_release(actions) -> None:
+def _add_release(actions: Verbs) -> None:
     parser = add_verb(
         actions,
         "release",

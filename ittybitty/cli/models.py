@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 from ..errors import ConfigError
-from .parser import Lines, Result, add_data, add_verb, bar, changes, table
+from .parser import Lines, Result, Verbs, add_data, add_verb, bar, changes, table
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds this module's verbs."""
     _add_train(verbs)
     _add_export(verbs)
@@ -48,7 +48,7 @@ def add_verbs(verbs) -> None:
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, such as model.d_ff=2048")
 
 
-def _add_train(verbs) -> None:
+def _add_train(verbs: Verbs) -> None:
     parser = add_verb(
         verbs,
         "train",
@@ -85,7 +85,7 @@ def _add_train(verbs) -> None:
     )
 
 
-def _add_export(verbs) -> None:
+def _add_export(verbs: Verbs) -> None:
     parser = add_verb(
         verbs,
         "export",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..config import DataConfig, GenerationConfig
 from ..errors import ConfigError
-from .parser import Result, add_device, add_verb, bar, outputs
+from .parser import Result, Verbs, add_device, add_verb, bar, outputs
 
 ENDINGS = {
     "out": (".mid", ".midi"),
@@ -16,14 +16,14 @@ ENDINGS = {
 }  # of the files that are written
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds this module's verbs."""
     _add_continue(verbs)
     _add_playground(verbs)
     _add_page(verbs)
 
 
-def _add_continue(verbs) -> None:
+def _add_continue(verbs: Verbs) -> None:
     parser = add_verb(
         verbs,
         "continue",
@@ -133,7 +133,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_playground(verbs) -> None:
+def _add_playground(verbs: Verbs) -> None:
     parser = add_verb(
         verbs,
         "playground",
@@ -151,7 +151,7 @@ def _add_playground(verbs) -> None:
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
 
 
-def _add_page(verbs) -> None:
+def _add_page(verbs: Verbs) -> None:
     parser = add_verb(
         verbs,
         "page",

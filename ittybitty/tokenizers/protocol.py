@@ -10,7 +10,7 @@ Left out: how an encoding represents notes (its own module), and its file (saved
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,14 +25,17 @@ ATTRIBUTES = ("pitch", "time", "duration", "velocity", "pedal", "other")  # what
 class Rules(Protocol):
     """A grammar: which ids may come next. A state is a value; `advance` returns a new one and does not change the old one."""
 
-    def start(self, prompt_ids: Iterable[int] = ()) -> Hashable:
+    def start(self, prompt_ids: Iterable[int] = ()) -> Any:
         """The state after a prompt. The prompt is not checked."""
 
-    def mask(self, state) -> np.ndarray:
+    def mask(self, state: Any) -> np.ndarray:
         """(V,) bool: True for each id that may come next; at least one until the end token, none after it."""
 
-    def advance(self, state, id: int) -> Hashable:
+    def advance(self, state: Any, id: int) -> Any:
         """The state after one more id."""
+
+    def complete(self, state: Any) -> bool:
+        """Whether a sequence can be cut here without losing an id; False if the rules cannot tell."""
 
 
 class GrammarBase(ABC):
@@ -50,6 +53,10 @@ class GrammarBase(ABC):
     @abstractmethod
     def advance(self, state: Any, id: int) -> Any:
         """The state after one more id."""
+
+    def complete(self, state: Any) -> bool:
+        """False: these rules do not tell whether a sequence can be cut."""
+        return False
 
 
 class NoteReader(Protocol):
@@ -123,6 +130,13 @@ class Tokenizer(Protocol):
 
     def grammar(self) -> Rules:
         """The rules for sampling."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Classes of each part of an event, for a model with one step per event; empty if its steps are single ids."""
+
+    def base_names(self, id: int) -> list[str]:
+        """Names of the base tokens that an id stands for; the id's own number for those that have no name."""
 
     def base_types(self, id: int) -> list[str]:
         """Type names of the base tokens that an id stands for."""

@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class Settings:
     tempos: bool = False
     time_signatures: bool = False
 
-    def miditok(self):
+    def miditok(self) -> Any:
         """An untrained miditok.REMI of these settings."""
         from miditok import REMI, TokenizerConfig
 

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import paths
+from ..corpora import Corpus
 from ..errors import ConfigError, CorpusError, IttyBittyError, OutputError, TokenizerError
 from ..jsonable import dumps
 from ..notes import Performance
@@ -119,9 +120,9 @@ class TokenStore:
 
 
 def tokenize_corpus(
-    corpus, tokenizer: Tokenizer, out: Path | str, workers: int | None = None, progress: bool = True
+    corpus: Corpus, tokenizer: Tokenizer, out: Path | str, workers: int | None = None, progress: bool = True
 ) -> TokenStore:
-    """All pieces of a corpus (anything with `pieces` of .name, .split, .load()) as a store in the folder `out`.
+    """All pieces of a corpus as a store in the folder `out`.
 
     Uses `workers` processes (all cores unless told). Unreadable files are skipped and listed in `skipped`. A folder of
     the same corpus and tokenizer is continued, or returned as it is when finished; of another, refused.
@@ -130,8 +131,8 @@ def tokenize_corpus(
     header = {
         "format": FORMAT,
         "tokenizer_hash": tokenizer.content_hash,
-        "corpus": getattr(corpus, "name", "corpus"),
-        "licence": getattr(corpus, "licence", "unknown"),
+        "corpus": corpus.name,
+        "licence": corpus.licence,
         "names": [piece.name for piece in corpus.pieces],
     }
     with _writable(out):

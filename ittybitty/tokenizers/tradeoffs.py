@@ -165,7 +165,7 @@ def _with_rests(settings: Settings, performances: list[Performance]) -> tuple[in
     return len(miditok.vocab), coded
 
 
-def to_score(ticks: grid.Ticks, ticks_per_quarter: int):
+def to_score(ticks: grid.Ticks, ticks_per_quarter: int) -> Any:
     """Quantised notes and pedal as a symusic.Score at 120 beats a minute in 4/4, which is what miditok reads."""
     from symusic import Note, Pedal, Score, Tempo, TimeSignature, Track
 

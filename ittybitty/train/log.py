@@ -13,9 +13,13 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import paths
 from ..jsonable import dumps
+
+if TYPE_CHECKING:
+    import torch
 
 LINE_EVERY = 60.0  # s between lines when stderr is no terminal
 
@@ -95,10 +99,12 @@ class Tally:
         self._clear()
 
     def _clear(self) -> None:
-        self.loss = self.nats = self.norm = 0.0
+        self.loss: float | torch.Tensor = 0.0
+        self.nats: float | torch.Tensor = 0.0
+        self.norm: float | torch.Tensor = 0.0
         self.count, self.steps, self.since = 0.0, 0, time.monotonic()
 
-    def add(self, loss, nats, count: float, norm) -> None:
+    def add(self, loss: torch.Tensor, nats: torch.Tensor, count: float, norm: torch.Tensor) -> None:
         """One step: this rank's sums of loss and nats, the targets of all ranks, the gradient's norm."""
         self.loss, self.nats, self.norm = self.loss + loss, self.nats + nats, self.norm + norm
         self.count, self.steps = self.count + count, self.steps + 1

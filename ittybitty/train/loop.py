@@ -35,7 +35,7 @@ from .parallel import Parallel, open_parallel
 from .start import Start, check_same_run, find_start, make_folder, pieces_hash
 from .stop import StopSignals, budget, deterministic
 from .validation import measure
-from .windows import Windows, batches, loaders
+from .windows import TrainingStore, Windows, batches, loaders
 
 LOG_EVERY = 10  # steps that one line of log.jsonl averages
 
@@ -43,7 +43,7 @@ LOG_EVERY = 10  # steps that one line of log.jsonl averages
 def train(
     system: str,
     configs: Mapping,
-    store,
+    store: TrainingStore,
     run_dir: str | Path,
     resume: bool = False,
     parallel: str | None = None,
@@ -94,12 +94,21 @@ def train(
 class _Trainer:
     """The state of a training between two steps: model, optimizer, windows, counters, log."""
 
-    def __init__(self, system: str, configs: dict, store, start: Start, group: Parallel, preset: str, progress: bool):
+    def __init__(
+        self,
+        system: str,
+        configs: dict,
+        store: TrainingStore,
+        start: Start,
+        group: Parallel,
+        preset: str,
+        progress: bool,
+    ):
         self.start, self.run_dir = start, start.run_dir
         self.tokenizer = store.tokenizer()
         # the tokens decide the vocabulary: a small corpus learns fewer merges than a preset asks for
         vocabulary = dataclasses.replace(configs["model"], vocab_size=self.tokenizer.vocab_size)
-        if hasattr(self.tokenizer, "sizes"):
+        if self.tokenizer.sizes:
             vocabulary = dataclasses.replace(vocabulary, events=self.tokenizer.sizes)
         self.configs, self.config = {**configs, "model": vocabulary}, configs["train"]
         self.system, self.preset, self.group, self.progress = systems.system(system).name, preset, group, progress
@@ -121,7 +130,7 @@ class _Trainer:
         self.wrapped = group.wrap(Autocast(self.model, group.device.type, dtype))
         self.notes_per_id = torch.from_numpy(np.asarray(self.tokenizer.notes_per_id, np.float64))
         self.music = pieces_hash(store)
-        own = {"corpus": Path(store.corpus).name, "licence": store.licence} if hasattr(store, "corpus") else None
+        own = {"corpus": Path(store.corpus).name, "licence": store.licence} if store.corpus else None
         self.trained_on: list[dict] | None = None if own is None else [own]
         self.step = self.tokens = 0
         self.seconds = self.rate = 0.0  # s spent training, learning rate of the last step
@@ -129,7 +138,7 @@ class _Trainer:
         self.stale = 0  # validations since then
         self.last_validation: dict = {}
 
-    def _windows(self, store, split: str) -> Windows:
+    def _windows(self, store: TrainingStore, split: str) -> Windows:
         data = self.configs["data"]
         return Windows(
             store,

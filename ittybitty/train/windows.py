@@ -52,6 +52,16 @@ class Store(Protocol):
         """The ids of piece i."""
 
 
+class TrainingStore(Store, Protocol):
+    """What a training reads besides: the tokenizer of the ids, and what a run records of the corpus."""
+
+    corpus: str  # name; empty if it is not to be recorded
+    licence: str
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the ids."""
+
+
 class Windows:
     """Batches of one split of a token store.
 

@@ -22,8 +22,8 @@ from ittybitty.config import GenerationConfig
 from ittybitty.errors import CheckpointError, ConfigError, OutputError
 from ittybitty.generation import Piano, continuation, make_prompt
 from ittybitty.midi import midi_bytes, read_midi_bytes
-from ittybitty.models.decode import quantized
 from ittybitty.models.mamba import Mamba
+from ittybitty.models.quantize import quantized
 from ittybitty.notes import Performance
 from ittybitty.page import opening, page, script, seeds
 from ittybitty.page.bundle import bundle

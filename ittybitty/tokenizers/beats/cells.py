@@ -19,6 +19,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +27,10 @@ from ... import paths
 from ...errors import UNREADABLE, CorpusError, TokenizerError
 from .grid import FRAMES, HELD, SILENT, STRUCK, Cells, to_cells
 from .vocabulary import L2, L3, LEVELS, SIZE, VELOCITIES, VELOCITY
+
+if TYPE_CHECKING:
+    from .codebook import Codebook
+    from .velocity import VelocityVQ
 
 FIX = "make it again with `ittybitty beats cache`"
 
@@ -144,7 +149,7 @@ def is_flat(cells: Cells) -> bool:
     return len(np.unique(cells.velocity[cells.velocity > 0])) <= 1
 
 
-def count_use(cache: CellCache, codebook, velocity) -> np.ndarray:
+def count_use(cache: CellCache, codebook: Codebook, velocity: VelocityVQ) -> np.ndarray:
     """(4789,) how often each id stands for a cell of the cache: patterns of all cells, velocities of expressive ones."""
     ids, _ = codebook.encode(cache.patterns)
     use = np.bincount(ids[ids >= 0], np.repeat(cache.counts, (ids >= 0).sum(1)), minlength=SIZE).astype(np.int64)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,11 @@ def exact_shares(book: Codebook, patterns: np.ndarray, counts: np.ndarray) -> di
 
 
 def learn(
-    patterns: np.ndarray, counts: np.ndarray, seed: int = 0, source: dict[str, str] | None = None, progress=None
+    patterns: np.ndarray,
+    counts: np.ndarray,
+    seed: int = 0,
+    source: dict[str, str] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Codebook:
     """A codebook from different patterns (u, 48) and how often each occurs; the same input gives the same codes.
 

@@ -22,6 +22,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,6 +36,10 @@ from .codebook import MOST_IDS, Codebook
 from .estimate import estimate_beats
 from .grammar import USUAL_VELOCITY, Grammar, Reader
 from .grid import FRAMES, SILENT, STRUCK, Cells, on_beats, to_cells
+
+if TYPE_CHECKING:
+    from ..protocol import Tokenizer
+    from .velocity import VelocityVQ
 
 VELOCITY_STEP = 4  # MIDI steps that augmentation moves velocity by, as REMI's 32 classes do
 
@@ -78,7 +83,12 @@ class BeatTokenizer(saved.Saved):
     vocab_size = v.SIZE
     exact_clock = False
 
-    def __init__(self, variant: str | Settings = "beat-base", codebook: Codebook | None = None, velocity=None):
+    def __init__(
+        self,
+        variant: str | Settings = "beat-base",
+        codebook: Codebook | None = None,
+        velocity: VelocityVQ | None = None,
+    ):
         """ConfigError names the nearest for an unknown variant."""
         if isinstance(variant, Settings):
             named = [name for name, settings in VARIANTS.items() if settings == variant]
@@ -93,7 +103,7 @@ class BeatTokenizer(saved.Saved):
     # What it is
 
     @property
-    def velocity(self):
+    def velocity(self) -> VelocityVQ:
         """The VelocityVQ, read when it is first needed: it takes torch."""
         if self._velocity is None:
             self._velocity = _shipped_velocity()
@@ -124,7 +134,7 @@ class BeatTokenizer(saved.Saved):
         without = dataclasses.replace(self.settings, velocity=False)
         return (BeatTokenizer(without, self.codebook).content_hash,) if self.settings.velocity else ()
 
-    def grown_from(self, other) -> BeatTokenizer:
+    def grown_from(self, other: Tokenizer) -> BeatTokenizer:
         """This variant with the codebook of `other`: what a run goes on with that starts from other's weights."""
         if not isinstance(other, BeatTokenizer):
             raise ConfigError(

@@ -112,7 +112,14 @@ def quantise(performance: Performance, grid: EventGrid) -> Events:
     return arrange(onset, duration, pitch, velocity, moves, grid)
 
 
-def arrange(onset, duration, pitch, velocity, moves, grid: EventGrid) -> Events:
+def arrange(
+    onset: np.ndarray,
+    duration: np.ndarray,
+    pitch: np.ndarray,
+    velocity: np.ndarray,
+    moves: np.ndarray,
+    grid: EventGrid,
+) -> Events:
     """Notes sorted by (onset, pitch) and pedal movements in turn (down first), all in ticks, as events in order."""
     what = pitch - LOWEST_PITCH
     lengths, loudness = closest(grid.lengths, duration), closest(grid.loudness, velocity)
