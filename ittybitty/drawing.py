@@ -6,7 +6,7 @@
     for id, log_end in drawn(begun.copy(), config): …    # … for as many takes as one likes
 
 A native decoder draws whole events in one call where the rules allow it; any other model gives logits for one id at a time.
-Both give the same ids. By default the end of the piece is never drawn: whoever asks for 512 tokens gets them
+Both give the same ids. By default the end token is never drawn, so that a request for 512 tokens gives 512
 (`GenerationConfig.stop_at_end`).
 
 Left out: how one id is drawn (sampling.py), and which ids are allowed (the grammars of tokenizers/).
@@ -39,7 +39,7 @@ PENALTY_WINDOW = 256  # tokens back that the repetition penalty looks
 
 @dataclass
 class Begun:
-    """A piece that a model has read up to here."""
+    """The state of a generation: what the model has read so far, and the logits of the next id."""
 
     model: Player
     tokenizer: Tokenizer
@@ -50,7 +50,7 @@ class Begun:
     history: deque[int]  # the last ids
 
     def copy(self) -> Begun:
-        """The same moment once more: drawing from one leaves the other as it is."""
+        """An independent copy: drawing from one does not change the other."""
         return dataclasses.replace(self, state=copy.deepcopy(self.state), history=self.history.copy())
 
 
@@ -110,7 +110,7 @@ def _whole_events(begun: Begun, chance: sampling.Chance, config: GenerationConfi
 def _single_ids(
     begun: Begun, chance: sampling.Chance, config: GenerationConfig, ends: bool
 ) -> Iterator[tuple[int, float]]:
-    """Ids from the logits of one after the other, endlessly."""
+    """Ids without end, each drawn from the logits after the id before it."""
     grammar, end = begun.grammar, begun.tokenizer.eos_id
     rules, logits, history = begun.rules, begun.logits, begun.history
     in_parts = begun.tokenizer.ids_per_event > 1

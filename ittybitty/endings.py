@@ -1,10 +1,10 @@
 """How a continuation of a given length closes: several takes of its last seconds, and the one that sounds most like an end.
 
-A model that has read whole pieces knows what their ends look like: the probability that it gives to the end token. Near the
+A model that was trained on whole pieces can judge an ending, by the probability that it gives to the end token. Near the
 length asked for, `TAKES` takes are drawn, and every place in them is asked for that probability. The piece ends at the place
 where it is highest. A pedal that is down there stays down while the last chord rings.
 
-Left out: leading the music towards an end from far off, for which a model would have to be told how much time is left.
+Left out: leading the music towards an end from far off, for which the remaining time would have to be an input of the model.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def ring(pedals: np.ndarray, last_onset: float, end: float) -> np.ndarray:
 
 
 def _complete(grammar, state, ids: list[int]) -> np.ndarray:
-    """(n,) bool: after which of `ids` no note is half written; nowhere for an encoding whose rules do not tell."""
+    """(n,) bool: after which of `ids` no note is half written; False everywhere if the encoding's rules cannot tell."""
     complete = np.zeros(len(ids), bool)
     for i, id in enumerate(ids):
         state = grammar.advance(state, id)

@@ -379,7 +379,7 @@ def build(name: str, preset_name: str = "tiny", overrides: Mapping[str, object] 
 
 
 def sampling(name: str, **options: object) -> GenerationConfig:
-    """How a system is sampled unless told otherwise; `options` win. As published, where that differs, is in `System.published`."""
+    """How a system is sampled; `options` take precedence. How its source samples, if that differs, is in `System.published`."""
     return GenerationConfig(**system(name).sampling).changed(**options)
 
 

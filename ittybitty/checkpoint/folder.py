@@ -44,9 +44,9 @@ class Loaded:
 
 
 def find(name: str | Path) -> Path:
-    """The run folder that `name` means: a path, a shipped or fetched model, or the end of the path of a run attached on Kaggle.
+    """Find the run folder of a name: a path, a shipped or fetched model, or the end of the path of a run attached on Kaggle.
 
-    CheckpointError names the nearest name for an unknown one.
+    CheckpointError suggests the nearest known name.
     """
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():

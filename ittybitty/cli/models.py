@@ -78,7 +78,7 @@ def _add_train(verbs: Verbs) -> None:
     parser.add_argument(
         "--parallel",
         choices=("none", "dp", "ddp"),
-        help="several GPUs: nn.DataParallel, or one process each under torchrun (default: what is there)",
+        help="several GPUs: nn.DataParallel, or one process each under torchrun (default: what the machine offers)",
     )
     parser.add_argument(
         "--set", action="append", metavar="KEY=VALUE", help="change a setting, such as train.learning_rate=1e-3"
@@ -130,7 +130,7 @@ def export(options: argparse.Namespace) -> Result:
     result = write(options.run_dir, options.out, options.results)
     lines = [f"{name:<40} {size:>12,} bytes" for name, size in result["files"].items()]
     lines += [
-        f"{result['parameters']:,} parameters in {result['out']}; float16 moved none by more than {result['largest_error']:.1e}"
+        f"{result['parameters']:,} parameters in {result['out']}; rounding to float16 changed none by more than {result['largest_error']:.1e}"
     ]
     return result, "\n".join(lines)
 

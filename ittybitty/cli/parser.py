@@ -65,7 +65,7 @@ def add_data(parser: Parser, or_else: str = "") -> None:
 
 
 def add_device(parser: Parser, usual: str) -> None:
-    """--device, which every verb that runs a model takes; `usual` says which it is if not given."""
+    """Add --device, which every verb that runs a model has; `usual` describes the default in the help text."""
     parser.add_argument("--device", metavar="NAME", help=f"auto, cpu, cuda or cuda:N ({usual})")
 
 

@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 PRECISIONS = ("float32", "int8")
 SMALL = 16 * 2**20  # bytes of weights up to which one thread decodes: waiting for a second one costs more than it saves
 CHUNK = 64  # tokens of a prompt that are read at once
-LETTERS = "MFA"  # the blocks that native code knows
+LETTERS = "MFA"  # the blocks that native code supports
 
 
 def playable(config: ModelConfig) -> bool:
-    """Does native code exist here, and for models of this configuration: stacks of M, F and A with a tied head or heads of events?"""
+    """Whether native code runs here and supports this configuration: a stack of M, F and A with a tied head or heads of events."""
     known = config.family == "stack" and set(config.pattern.replace(" ", "")) <= set(LETTERS)
     return known and bool(config.events or config.tied_head) and native.status()[0]
 
@@ -61,9 +61,9 @@ def native_decoder(config: ModelConfig, weights: Mapping[str, np.ndarray], preci
 
 
 def decoder(model: LanguageModel, precision: str = "float32") -> LanguageModel | Decoder:
-    """The fastest thing with `init_state`, `prefill` and `step` that gives this model's logits here.
+    """The fastest Player here that gives this model's logits.
 
-    A model that native code does not know takes its own step, in int8 with rounded weights.
+    A model that native code does not support runs its own step, in int8 with rounded weights.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}: give one of {', '.join(PRECISIONS)}")
@@ -75,7 +75,7 @@ def decoder(model: LanguageModel, precision: str = "float32") -> LanguageModel |
 
 
 class Decoder:
-    """A frozen copy of a stack's weights, laid out for `step`."""
+    """A copy of a stack's weights, arranged in memory for `step`."""
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray], precision: str = "float32"):
         library = native.loaded()
@@ -109,13 +109,13 @@ class Decoder:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of all that one step reads, states apart."""
+        """Bytes that one step reads, without the states."""
         return self._arena.nbytes
 
     # ------------------------------------------------------------------ weights
 
     def _parts(self) -> Iterator[Part]:
-        """All that a step reads, in the order of its use. A tied head in float32 is the embedding itself."""
+        """All arrays that a step reads, in the order of their use. A tied head in float32 is the embedding itself."""
         yield from self._stack()
         yield from self._matrix(self._head, "embedding.weight", shape=self._vocabulary)
 
@@ -135,7 +135,7 @@ class Decoder:
         return self.config.vocab_size, self.config.d_model
 
     def _table(self, name: str) -> np.ndarray:
-        """A matrix of which single rows are looked up."""
+        """A matrix whose rows are looked up one at a time."""
         if self.precision == "float32":
             return self._given[name]
         levels, scale = rounded(self._given[name])
@@ -199,7 +199,7 @@ class Decoder:
     # ------------------------------------------------------------------ states
 
     def init_state(self, batch_size: int = 1) -> Any:
-        """An empty past for `batch_size` pieces, in NumPy arrays."""
+        """The state before the first token of `batch_size` pieces, in NumPy arrays."""
         return self._empty_past(batch_size)
 
     def _empty_past(self, batch: int) -> list:
@@ -220,7 +220,7 @@ class Decoder:
         return [of(letter) for letter in self._letters]
 
     def _turn_to(self, state: list, pieces: int, rows: int) -> None:
-        """Make this state of the blocks the one that the next call reads and moves on, and room for so many rows."""
+        """Make this state the one that the next call reads and updates, and make room for `rows` rows."""
         same = self._bound_to is state and self._pieces == pieces and rows <= self._rows
         if not same or not all(a is b for a, b in zip(self._bound, _arrays(state), strict=True)):
             self._bind(state, pieces, rows)
@@ -228,12 +228,12 @@ class Decoder:
             made.position = past.position
 
     def _move_on(self, tokens: int = 1) -> None:
-        """The blocks have read so many tokens more."""
+        """Count the tokens that the blocks have read."""
         for _, past in self._attention:
             past.position += tokens
 
     def _bind(self, state: list, pieces: int, rows: int) -> None:
-        """Point the blocks at this state's arrays, once they are what C++ expects, and make room for so many rows."""
+        """Point the blocks at this state's arrays, once they are what C++ expects, and make room for `rows` rows."""
         self._bound_to, attention = None, []  # bound to nothing while a check may fail
         c, (E, N, K, _) = self.config, self._mamba_sizes
         for made, letter, past in zip(self._blocks, self._letters, state, strict=True):
@@ -250,7 +250,7 @@ class Decoder:
         self._bound_to, self._pieces, self._bound, self._attention = state, pieces, tuple(_arrays(state)), attention
 
     def _make_room(self, pieces: int, rows: int) -> None:
-        """Scratch memory for so many rows of activations, and logits of so many pieces."""
+        """Allocate scratch memory for `rows` rows of activations, and the logits of `pieces` pieces."""
         D, (wide, mid, small, scores) = self.config.d_model, self._widest
         self._rows = rows
         self._buffers = [np.empty(rows * n, np.float32) for n in (D, self._team.most * D, wide, mid, small, scores)]
@@ -266,7 +266,7 @@ class Decoder:
     # ------------------------------------------------------------------ playing
 
     def prefill(self, ids: Array, state: Any) -> Array:
-        """Read (B, L) tokens; `state` moves on in place; logits (B, V) of what follows the last one, written anew at every call."""
+        """Read (B, L) tokens; updates `state` in place; logits (B, V) of what follows the last one, in an array that the next call overwrites."""
         given = np.ascontiguousarray(numpy_of(ids), np.int64)
         with self._turn:
             if len(given) == 1:  # one piece: many tokens at once
@@ -278,7 +278,7 @@ class Decoder:
         return like(ids, logits)
 
     def step(self, ids: Array, state: Any) -> Array:
-        """(B,) tokens -> logits (B, V), written anew at every step: copy what you keep."""
+        """(B,) tokens -> logits (B, V), in an array that the next step overwrites."""
         with self._turn:  # the scratch memory serves one step at a time
             return like(ids, self._run(np.ascontiguousarray(numpy_of(ids), np.int64), state, in_time=False))
 

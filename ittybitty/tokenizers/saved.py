@@ -45,7 +45,7 @@ class Saved:
 
     @property
     def extends(self) -> tuple[str, ...]:
-        """Empty: no other tokenizer's ids mean the same."""
+        """Empty: the ids of no other tokenizer mean the same."""
         return ()
 
     @property
@@ -58,7 +58,7 @@ class Saved:
         return [str(id)] * len(self.base_types(id))
 
     def unscored(self, ids: np.ndarray) -> np.ndarray | None:
-        """None: every id of a piece teaches something."""
+        """None: all ids are scored."""
         return None
 
     def grown_from(self, other: Any) -> Any:

@@ -41,7 +41,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class TokenizedPiece:
-    """Where a piece lies in the store."""
+    """Where a piece is in the store."""
 
     name: str
     split: str  # "train", "validation" or "test"
@@ -124,7 +124,7 @@ def tokenize_corpus(
 ) -> TokenStore:
     """All pieces of a corpus as a store in the folder `out`.
 
-    Uses `workers` processes (all cores unless told). Unreadable files are skipped and listed in `skipped`. A folder of
+    Uses `workers` processes (all cores by default). Unreadable files are skipped and listed in `skipped`. A folder of
     the same corpus and tokenizer is continued, or returned as it is when finished; of another, refused.
     """
     out = Path(out)

@@ -28,7 +28,7 @@ class Sums(NamedTuple):
 
     loss: torch.Tensor  # sum over this rank's targets
     nats: torch.Tensor  # the same without label smoothing
-    count: float  # targets of all ranks
+    targets: float  # their number, over all ranks
     norm: torch.Tensor  # of the gradient, before clipping
 
 

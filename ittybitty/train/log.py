@@ -83,7 +83,7 @@ class TrainingLog:
             print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leave the progress bar as it stands."""
+        """Close the file and the progress bar, which stays visible."""
         if self._bar is not None:
             self._bar.close()
 
@@ -110,7 +110,7 @@ class Tally:
         self.count, self.steps = self.count + count, self.steps + 1
 
     def read(self) -> tuple[float, float, float, float, float, int]:
-        """(loss and nats a target, targets, mean gradient norm, seconds, steps), over all ranks; starts anew."""
+        """(loss and nats a target, targets, mean gradient norm, seconds, steps), over all ranks; the sums start again at 0."""
         loss, nats = self.over_ranks(float(self.loss), float(self.nats))
         result = (loss / self.count, nats / self.count, self.count, float(self.norm) / self.steps)
         seconds, steps = time.monotonic() - self.since, self.steps
@@ -125,6 +125,6 @@ def _in_notebook() -> bool:
 
 def _summary(record: dict, validation: dict) -> str:
     parts = [f"nll {record['nll']:.3f}", f"{record['tokens_per_second']:,.0f} tokens/s"] if record else []
-    if validation.get("validation_nll") is not None:  # null stands in a file for what was not finite
+    if validation.get("validation_nll") is not None:  # null in the file is a number that was not finite
         parts.append(f"validation {validation['validation_nll']:.3f}")
     return "  ".join(parts)

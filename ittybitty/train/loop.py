@@ -215,7 +215,7 @@ class _Trainer:
                 at = time.monotonic()
                 self.rate = self._learning_rate(self.step)
                 sums = self.learner.step(*next(reader), self.rate, self.step)
-                self.tokens += int(sums.count)
+                self.tokens += int(sums.targets)
                 tally.add(*sums)
                 self.step += 1
                 self.seconds = before + time.monotonic() - began
@@ -308,7 +308,9 @@ class _Trainer:
         self.stale += 1
         if record["validation_nll"] < self.best.get("validation_nll", math.inf):
             self.best, self.stale = record, 0
-            if not self.saved:  # weights are never there without a checkpoint: who goes on need not ask whose they are
+            if (
+                not self.saved
+            ):  # a folder with weights always has a checkpoint too, which records whose weights they are
                 self._save(final=False)
             if self.group.main:
                 self._guard(self._save_model, final=False)

@@ -66,7 +66,7 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
 
 
 def optimizer(model: nn.Module, config: TrainConfig, dtype: torch.dtype | None = None) -> torch.optim.Optimizer:
-    """AdamW, or Muon with AdamW, as `train.optimizer` says; ConfigError where Muon finds nothing to train.
+    """AdamW, or Muon with AdamW, as `train.optimizer` says; ConfigError if no matrix is left for Muon.
 
     `dtype` is autocast's; Muon's matrix products run in it where it is bfloat16.
     """

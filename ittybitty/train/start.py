@@ -1,7 +1,7 @@
 """Decides what a training starts from: nothing, the run that its folder holds, or the weights of another run.
 
 `find_start` is called once, before anything is tokenized or written, and refuses a folder in which something would be lost.
-`check_same_run` is called once the tokens are there: a resumed run goes on with its own system, settings, tokenizer and pieces.
+`check_same_run` is called once the tokens are there: a resumed run continues with its own system, settings, tokenizer and pieces.
 On Kaggle `adopt_attached` first copies what a former version of the notebook left.
 
 Left out: reading and writing the files of a run folder (checkpoint/).
@@ -112,7 +112,7 @@ def _other_things(run_dir: Path) -> str:
 def check_same_run(
     start: Start, last: Last, system: str, configs: Mapping, tokenizer: Tokenizer, pieces_hash: str
 ) -> None:
-    """ConfigError or CheckpointError unless a run that is resumed goes on as it was begun; settings in FREE may change."""
+    """ConfigError or CheckpointError unless a resumed run continues with its own settings; those in FREE may change."""
     run_dir, header = start.run_dir, start.own or checkpoint.read_config(start.run_dir)
     checkpoint.check_tokenizer(header["tokenizer_hash"], tokenizer, run_dir)
     if header["system"] != system:

@@ -10,7 +10,7 @@
 A cell's velocity is constant within a run, so runs hold all of it in a seventieth of the space of frames. Pieces are read one
 after the other; only the different patterns and a few bytes a cell stay in memory.
 
-Left out: which cells lie in which beat; a token store (store.py) has whole sequences.
+Left out: which cells belong to which beat; a token store (store.py) has whole sequences.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def build(pieces: Iterable, split: str, corpus: str) -> CellCache:
 
 
 def is_flat(cells: Cells) -> bool:
-    """True where all notes have one velocity: an engraved score, whose velocity says nothing."""
+    """True where all notes have one velocity: an engraved score, whose velocity carries no information."""
     return len(np.unique(cells.velocity[cells.velocity > 0])) <= 1
 
 
@@ -190,7 +190,7 @@ def describe_use(use: np.ndarray) -> str:
 
 
 def use_path(cache: str | Path) -> Path:
-    """Where the histogram of the codes lies: beside the cache."""
+    """Path of the histogram of the codes, beside the cache."""
     return Path(cache).with_suffix(".use.npz")
 
 

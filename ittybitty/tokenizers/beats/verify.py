@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 def verify(
     pieces: Iterable, codebook: Codebook, velocity: VelocityVQ, on_use: Callable[[np.ndarray], None] | None = None
 ) -> dict:
-    """Shares of cells that each level says exactly, and errors over notes; CorpusError when no piece can be read.
+    """Shares of cells that each level represents exactly, and errors over notes; CorpusError when no piece can be read.
 
-    `escape_share` are the cells that no level says exactly, which the escape would spell out. `on_use` is given ids (L,)
+    `escape_share` are the cells that no level represents exactly; the escape would write them frame by frame. `on_use` is given ids (L,)
     of each piece's patterns and velocities, for a histogram.
     """
     cells = 0
