@@ -18,8 +18,8 @@ config notes paths published
 midi metrics seeds
 plots audio
 corpora
-tokenizers models sampling endings
-devices drawing prompts
+tokenizers models sampling
+devices drawing endings prompts
 systems
 checkpoint
 train generation
