@@ -167,7 +167,7 @@ def drone(tokenizer) -> dict:
             allowed.append(np.flatnonzero(grammar.mask(state)).tolist())
             ids.append(next((id for id in wanted if id in allowed[-1]), allowed[-1][0]))
             state = grammar.advance(state, ids[-1])
-            if state.complete:
+            if grammar.complete(state):
                 break
     return {"ids": ids, "allowed": allowed}
 

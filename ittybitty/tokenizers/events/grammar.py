@@ -73,9 +73,7 @@ class EventGrammar(GrammarBase):
 
     first = EventState()
 
-    def __init__(
-        self, tokenizer: EventTokenizer, max_silence: float | None = 4.0, max_share: float | None = 0.28
-    ):
+    def __init__(self, tokenizer: EventTokenizer, max_silence: float | None = 4.0, max_share: float | None = 0.28):
         self._first, self._sizes, self._size = tokenizer.first_ids, tokenizer.sizes, tokenizer.vocab_size
         self.times: list[int] = tokenizer.grid.times.tolist()  # ticks of each class, rising from 0
         seconds = max_silence if max_silence is not None else NO_LIMIT
