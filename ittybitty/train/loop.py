@@ -23,6 +23,7 @@ import torch
 
 from .. import checkpoint, devices, systems
 from ..errors import ConfigError, OutputError
+from ..models.lm import LanguageModel
 from .allocator import keep_freed_memory
 from .learner import Learner
 from .log import Tally, TrainingLog
@@ -49,7 +50,7 @@ def train(
     init_from: str | Path | None = None,
     preset: str = "custom",
     deadline: float | None = None,
-    prepare: Callable[[torch.nn.Module], None] | None = None,
+    prepare: Callable[[LanguageModel], None] | None = None,
     start: Start | None = None,
 ) -> dict:
     """Train `system` on a token store into `run_dir` and return a summary.
