@@ -10,6 +10,10 @@ Importing the package loads nothing heavy: each name below is fetched from its m
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .generation import Piano
 
 __version__ = "0.2.0"
 TAG = f"v{__version__}"  # of this version in git: what is told to install the package names it, not a branch
@@ -39,7 +43,7 @@ _HOME = {
 __all__ = ["REPOSITORY", "TAG", "load", *_HOME]
 
 
-def load(name: str = "tiny"):
+def load(name: str = "tiny") -> Piano:
     """A `Piano` ready to play: `name` is a model that ships with the package ("tiny", "tiny-remi") or a run folder."""
     from .generation import Piano
 

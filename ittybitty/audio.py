@@ -91,7 +91,7 @@ def render_bytes(performance: Performance, sample_rate: int = 22_050, loudness: 
 
 
 def sounding(performance: Performance) -> np.ndarray:
-    """The notes with the durations one hears: prolonged by the pedal, cut when the same key is struck again."""
+    """The notes with the durations that are heard: prolonged by the pedal, cut when the same key is struck again."""
     notes, pedals = performance.notes.copy(), performance.pedals
     end = notes["onset"] + notes["duration"]
     if len(pedals):

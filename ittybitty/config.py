@@ -2,7 +2,7 @@
 
 A preset is a dict of three: ``{"model": ModelConfig, "data": DataConfig, "train": TrainConfig}``.
 Change one value with ``override(preset, {"train.learning_rate": "1e-3"})``; an unknown key is refused and the
-nearest one named. This module imports no torch, so that a command line can read it in no time.
+nearest one named. This module imports no torch, so that the command line starts quickly.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -33,7 +33,7 @@ def _below_one(part: str, config: object, *names: str) -> None:
 
 
 def _check(good: Callable[[Any], bool], hint: str, part: str, config: object, names: tuple[str, ...]) -> None:
-    """ConfigError for the first of these settings that is no number or not a `good` one; nan is good for nothing."""
+    """ConfigError for the first of these settings that is not a number or not a `good` one; NaN never is."""
     for name in names:
         if not (isinstance(value := getattr(config, name), Real) and good(value)):
             raise ConfigError(f"{part}.{name} is {value}: give {hint}")
@@ -43,7 +43,7 @@ def _check(good: Callable[[Any], bool], hint: str, part: str, config: object, na
 class ModelConfig:
     """Shape of a language model. A setting of another family than its own is not read.
 
-    `pattern` is read left to right, one residual block a letter, spaces only for the eye:
+    `pattern` is read left to right, one residual block for each letter (spaces are ignored):
     M Mamba, S the same block without selection, F feed-forward, C closed-form continuous-time cell, A sparse attention.
     """
 
@@ -105,12 +105,12 @@ class DataConfig:
     corpus: str = ""  # "asap": where a folder holds several corpora, read that one
     context: int = 1024  # ids of a training window
     stride: int = 0  # tokens from one window to the next; 0 means the context: no token is read twice in an epoch
-    copies: int = 0  # transposed copies of each piece that stand beside it; 0 means each window is transposed anew
+    copies: int = 0  # transposed copies of each piece, read beside it; 0 means that each window is transposed by a new interval each time
     pitch_shift: int = 6  # semitones, drawn from ±pitch_shift
     velocity_shift: int = 2  # velocity classes, drawn from ±velocity_shift
     tempo_stretch: float = 0.1  # factor drawn from 1 ± tempo_stretch
     prompt_seconds: float = 10.0  # s of the seed's end that are continued
-    prompt_tokens: int = 128  # and at most so many tokens
+    prompt_tokens: int = 128  # and at most this many tokens
 
     def __post_init__(self):
         _at_least(1, "data", self, "context", "prompt_tokens")
@@ -125,7 +125,7 @@ SCHEDULES = ("cosine", "stable", "stairs")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The recipe: published values unless a preset says otherwise."""
+    """The training recipe: published values, unless a preset changes them."""
 
     steps: int = 10_000
     epochs: int = 0  # passes over the training windows; above 0 they decide the steps
@@ -182,7 +182,7 @@ class GenerationConfig:
     temperature: float = 0.95
     top_p: float = 0.97
     top_k: int = 0  # 0 means all
-    # Where one step is a note (notes-*), its parts may be drawn in ways of their own; None: as above.
+    # If one step is a note (notes-*), its parts may be drawn with settings of their own; None: those above.
     time_temperature: float | None = None  # of the time since the event before
     time_top_p: float | None = None
     expression_temperature: float | None = None  # of durations and velocities
@@ -193,7 +193,7 @@ class GenerationConfig:
     seed: int | None = None  # same number, same music; None draws one and reports it
     precision: str = "float32"  # or "int8": a quarter of the bytes, and music that may differ (CPU only)
     stop_at_end: bool = False  # let the model end the piece early; otherwise its end token is never drawn
-    ending: bool = False  # close the piece near `seconds` (endings.py) in place of cutting it there
+    ending: bool = False  # end the piece near `seconds` (endings.py) instead of cutting it there
     only_new: bool = False  # write the continuation without the seed
     start: float | None = None  # s of the seed at which the new music begins; None for its end
     before_ending: bool = False  # where the seed ends in an ending (seeds.py), begin before it
@@ -221,7 +221,7 @@ class GenerationConfig:
 
     @property
     def by_part(self) -> bool:
-        """Are some parts of an event drawn in a way of their own?"""
+        """Whether some parts of an event are drawn with settings of their own."""
         return any(
             getattr(self, f"{part}_{name}") for part in ("time", "expression") for name in ("temperature", "top_p")
         )
@@ -230,7 +230,7 @@ class GenerationConfig:
         """A copy with some fields changed.
 
         A `temperature` or `top_p` that differs from this one's holds for every part of an event, except where `options` give a
-        part its own: who moves the slider of temperature means all that is drawn.
+        part its own: a user who moves the temperature slider expects it to act on every part.
         """
         for name in ("temperature", "top_p"):
             if options.get(name, getattr(self, name)) != getattr(self, name):
@@ -287,8 +287,8 @@ SCALE_PRESETS: dict[str, dict] = {
 }
 
 
-def nearest(name: str, names) -> str:
-    """'; did you mean X?' or the list of what there is."""
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A hint for an unknown name: "did you mean 'X'?", or the list of known names."""
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else "there is " + ", ".join(map(str, names))
 
@@ -303,7 +303,7 @@ def preset(name: str) -> dict:
 def override(configs: Mapping[str, Any], changes: Mapping[str, object]) -> dict:
     """A copy of a preset with `changes` such as {"train.steps": "500"} applied; strings are read as the field's type.
 
-    Steps that are asked for take the place of epochs.
+    If `changes` give steps, the setting for epochs is dropped.
     """
     if "train.steps" in changes:
         changes = {"train.epochs": 0, **changes}
@@ -352,5 +352,5 @@ def from_json(text: str | Mapping) -> dict:
 
 
 def _tuples(values: Mapping) -> dict:
-    """JSON knows lists only; no setting is one."""
+    """The lists of JSON as tuples: no setting is a list."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -6,7 +6,7 @@
     for id, log_end in drawn(begun.copy(), config): …    # … for as many takes as one likes
 
 A native decoder draws whole events in one call where the rules allow it; any other model gives logits for one id at a time.
-Both give the same ids. By default the end of the piece is never drawn: whoever asks for 512 tokens gets them
+Both give the same ids. By default the end token is never drawn, so that a request for 512 tokens gives 512
 (`GenerationConfig.stop_at_end`).
 
 Left out: how one id is drawn (sampling.py), and which ids are allowed (the grammars of tokenizers/).
@@ -30,28 +30,31 @@ from .errors import CheckpointError, ConfigError
 from .models.decode import Decoder
 from .models.decode_events import Choice, EventDecoder
 from .models.parts import TIME, G
+from .models.states import Player
+from .tokenizers.events.grammar import EventGrammar
+from .tokenizers.protocol import Rules, Tokenizer
 
 PENALTY_WINDOW = 256  # tokens back that the repetition penalty looks
 
 
 @dataclass
 class Begun:
-    """A piece that a model has read up to here."""
+    """The state of a generation: what the model has read so far, and the logits of the next id."""
 
-    model: Any  # with init_state, prefill and step
-    tokenizer: Any
-    grammar: Any
-    rules: Any  # its state
+    model: Player
+    tokenizer: Tokenizer
+    grammar: Rules
+    rules: Any  # the grammar's state
     state: Any  # the model's
     logits: np.ndarray  # (V,) of the next id
     history: deque[int]  # the last ids
 
     def copy(self) -> Begun:
-        """The same moment once more: drawing from one leaves the other as it is."""
+        """An independent copy: drawing from one does not change the other."""
         return dataclasses.replace(self, state=copy.deepcopy(self.state), history=self.history.copy())
 
 
-def begin(model, tokenizer, prompt_ids: Iterable[int]) -> Begun:
+def begin(model: Player, tokenizer: Tokenizer, prompt_ids: Iterable[int]) -> Begun:
     """Read a prompt, which may be as long as memory allows; BOS stands for an empty one."""
     ids = [int(i) for i in prompt_ids] or [tokenizer.bos_id]
     grammar, state = tokenizer.grammar(), model.init_state(1)
@@ -59,7 +62,9 @@ def begin(model, tokenizer, prompt_ids: Iterable[int]) -> Begun:
     return Begun(model, tokenizer, grammar, rules, state, logits, deque(ids, PENALTY_WINDOW))
 
 
-def generate_tokens(model, tokenizer, prompt_ids: Iterable[int], config: GenerationConfig) -> Iterator[int]:
+def generate_tokens(
+    model: Player, tokenizer: Tokenizer, prompt_ids: Iterable[int], config: GenerationConfig
+) -> Iterator[int]:
     """New ids as they are drawn, at most `max_new_tokens`; EOS only with `stop_at_end`, and then it is the last.
 
     `model` is anything with init_state, prefill and step. Raises ConfigError for options that this encoding does not have,
@@ -92,11 +97,12 @@ def drawn(begun: Begun, config: GenerationConfig, ends: bool = False) -> Iterato
 
 def _whole_events(begun: Begun, chance: sampling.Chance, config: GenerationConfig) -> Iterator[tuple[int, float]]:
     """The ids that `_single_ids` would draw, drawn event by event in native code."""
-    grammar = begun.grammar
+    grammar, model = begun.grammar, begun.model
+    assert isinstance(grammar, EventGrammar) and isinstance(model, EventDecoder)  # `drawn` has asked
     settings = zip(*(config.of_part(part) for part in range(G)))  # temperatures, top-k and top-p of the four
     limits = grammar.longest, grammar.span, grammar.max_share
     choice = Choice(grammar.times, *limits, grammar.pedals, config.stop_at_end, *settings)
-    for event in begun.model.events(begun.state, begun.rules, choice, chance):
+    for event in model.events(begun.state, begun.rules, choice, chance):
         for i, id in enumerate(event.ids):
             yield id, -np.inf if i else event.log_end
 
@@ -104,7 +110,7 @@ def _whole_events(begun: Begun, chance: sampling.Chance, config: GenerationConfi
 def _single_ids(
     begun: Begun, chance: sampling.Chance, config: GenerationConfig, ends: bool
 ) -> Iterator[tuple[int, float]]:
-    """Ids from the logits of one after the other, endlessly."""
+    """Ids without end, each drawn from the logits after the id before it."""
     grammar, end = begun.grammar, begun.tokenizer.eos_id
     rules, logits, history = begun.rules, begun.logits, begun.history
     in_parts = begun.tokenizer.ids_per_event > 1
@@ -122,13 +128,13 @@ def _single_ids(
         logits = _logits(begun.model, np.array([id]), begun.state)
 
 
-def _logits(model, ids: np.ndarray, state, prompt: bool = False) -> np.ndarray:
+def _logits(model: Player, ids: np.ndarray, state, prompt: bool = False) -> np.ndarray:
     """(V,) logits of what follows ids (L,), the rest of a piece so far; `state` moves on. L is 1, or they are a prompt."""
     if isinstance(model, Decoder):
         return (model.prefill(ids[None], state) if prompt else model.step(ids, state))[0]
     import torch
 
-    parameters = model.parameters() if hasattr(model, "parameters") else iter(())
+    parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
     given = torch.from_numpy(ids).to(next((p.device for p in parameters), "cpu"))
     with torch.no_grad():
         logits = model.prefill(given[None], state) if prompt else model.step(given, state)

@@ -1,10 +1,10 @@
 """How a continuation of a given length closes: several takes of its last seconds, and the one that sounds most like an end.
 
-A model that has read whole pieces knows what their ends look like: the probability that it gives to the end token. Near the
+A model that was trained on whole pieces can judge an ending, by the probability that it gives to the end token. Near the
 length asked for, `TAKES` takes are drawn, and every place in them is asked for that probability. The piece ends at the place
 where it is highest. A pedal that is down there stays down while the last chord rings.
 
-Left out: leading the music towards an end from far off, for which a model would have to be told how much time is left.
+Left out: leading the music towards an end from far off, for which the remaining time would have to be an input of the model.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .tokenizers.protocol import NoteReader, Tokenizer
 
 TAKES = 8
 RING = 3.0  # s after the last onset that a pedal stays down which is down at the end
@@ -29,7 +33,7 @@ class Ending:
     log_probability: float  # nats, of the end token after them
 
 
-def whole(tokenizer, prompt_ids: Iterable[int], ids: list[int]) -> list[int]:
+def whole(tokenizer: Tokenizer, prompt_ids: Iterable[int], ids: list[int]) -> list[int]:
     """The longest beginning of `ids` that ends with a whole note or movement of the pedal."""
     grammar = tokenizer.grammar()
     complete = _complete(grammar, grammar.start(prompt_ids), ids)
@@ -37,9 +41,9 @@ def whole(tokenizer, prompt_ids: Iterable[int], ids: list[int]) -> list[int]:
 
 
 def close(
-    tokenizer,
+    tokenizer: Tokenizer,
     past: list[int],
-    reader,
+    reader: NoteReader,
     span: tuple[float, float],
     draw: Callable[[int], Iterator[tuple[int, float]]],
     takes: int = TAKES,
@@ -78,9 +82,9 @@ def ring(pedals: np.ndarray, last_onset: float, end: float) -> np.ndarray:
 
 
 def _complete(grammar, state, ids: list[int]) -> np.ndarray:
-    """(n,) bool: after which of `ids` no note is half written; nowhere for an encoding whose rules do not tell."""
+    """(n,) bool: after which of `ids` no note is half written; False everywhere if the encoding's rules cannot tell."""
     complete = np.zeros(len(ids), bool)
     for i, id in enumerate(ids):
         state = grammar.advance(state, id)
-        complete[i] = getattr(state, "complete", False)
+        complete[i] = grammar.complete(state)
     return complete

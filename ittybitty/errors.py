@@ -1,6 +1,6 @@
 """Error classes, one for each kind of bad input (file, data, weights, option).
 
-Every message is one line that names the thing, says what is wrong with it and what to do.
+Every message is one line that names the file or setting, what is wrong with it, and what to do.
 The command line prints that line and ends with code 2; a notebook shows it as the exception's text.
 """
 

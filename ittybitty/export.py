@@ -27,7 +27,7 @@ from .jsonable import dumps
 from .paths import atomic_folder
 
 SHARD_BYTES = 15_000_000
-CITED = {  # a corpus on model hubs, and in prose; of any other its own name is what can be said
+CITED = {  # a corpus on model hubs, and in prose; any other is named by its own name
     "maestro": ("maestro-v3.0.0", "MAESTRO v3 (Hawthorne et al. 2019)"),
     "asap": ("asap-dataset", "ASAP (Foscarin et al. 2020)"),
 }
@@ -88,7 +88,7 @@ Bits per note: all the bits spent on held-out performances, end tokens included,
 
 ## Limits
 
-It continues solo piano in the manner of its training data; it knows no metre, no title and no composer. What it writes may
+It continues solo piano in the manner of its training data; it knows no metre, no title and no composer. Its music may
 resemble what it was trained on.
 """
 
@@ -99,7 +99,7 @@ def export(
     """Write `out` and return {"out", "files": {name: bytes}, "parameters", "largest_error"}.
 
     `results` are those of evaluation.evaluate, or the path of their JSON; without them the card takes the run folder's
-    results.json, and says "not measured" where there is none. `trained_on` is the card's word on the training data, in place
+    results.json, and says "not measured" where there is none. `trained_on` is the card's text on the training data, instead
     of the corpora that the run records; licences are those of the record alone. An `out` that an earlier export wrote is
     replaced; any other folder with something in it is refused (OutputError), and so are results of other weights
     (CheckpointError).
@@ -200,7 +200,7 @@ def card(found: checkpoint.Loaded, measured: Mapping, name: str, trained_on: str
 
 
 def _data(corpora: list[dict] | None, said: str | None) -> dict[str, str]:
-    """What the card says of training data and licence: fields of its head, and a paragraph."""
+    """The card's fields and paragraph on training data and licence."""
     if corpora is None:
         slug, on_hub = "unknown", []
         what = f"Trained on {said}." if said else "The run does not record what it was trained on."
@@ -250,7 +250,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _lacking(record: Mapping) -> str:
-    """The first thing of the card that a record does not say; "" for a whole one."""
+    """The first field of the card that a record lacks; "" for a complete record."""
     interval = record.get("ci95")
     interval = interval if isinstance(interval, list | tuple) and len(interval) == 2 else [None]
     good = {key: isinstance(record.get(key), Real) for key in CARD_NEEDS}

@@ -8,9 +8,9 @@
 
 The mirror is a URL: the argument, else $ITTYBITTY_MIRROR, else the release page of the project's repository. It is https://, or
 http:// on this machine, or file://. Files are checked against the list as they arrive, the shards become one file, and the
-model is loaded once before it takes its place.
+model is loaded once before it is installed.
 
-Left out: uploading, which is the server's own command, and signatures: whoever can change the list can change the files.
+Left out: uploading, which is the server's own command, and signatures: anybody who can change the list can change the files.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def fetch(
 ) -> dict:
     """Install the released model `name` below `into` (the cache's models); {"name", "out", "bytes", "mirror", "fetched"}.
 
-    A model that is there already is left as it is. ConfigError for a mirror that is no URL we take, CheckpointError for a
+    A model that is installed already is not changed. ConfigError for a mirror with an unsupported URL, CheckpointError for a
     release that is not there, damaged or of another version, OutputError where the disk is full.
     """
     mirror = _checked(mirror or os.environ.get(VARIABLE) or MIRROR)
@@ -99,7 +99,7 @@ def _checked(mirror: str) -> str:
 
 def _named(name: str) -> str:
     if not NAME.fullmatch(name):
-        raise ConfigError(f"{name}: is no name of a model; give one such as small")
+        raise ConfigError(f"{name}: is not a valid name of a model; give a name such as small")
     return name
 
 
@@ -114,11 +114,13 @@ def _listed(mirror: str, name: str) -> dict[str, dict]:
             str(file): {"bytes": int(e["bytes"]), "sha256": str(e["sha256"])} for file, e in read["files"].items()
         }
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{address}: is no list of a release; check the mirror's address") from None
+        raise CheckpointError(f"{address}: is not the list of a release; check the mirror's address") from None
     if number != FORMAT:
         raise CheckpointError(f"{address}: has format {number}, this version reads {FORMAT}; install a newer version")
     if wrong := [file for file in files if not FILES.fullmatch(file)]:
-        raise CheckpointError(f"{address}: names {wrong[0]!r}, which is no file of a model; check the mirror's address")
+        raise CheckpointError(
+            f"{address}: names {wrong[0]!r}, which is not a file of a model; check the mirror's address"
+        )
     if not {"config.json", "tokenizer.json"} <= set(files) or not any(f.endswith(".safetensors") for f in files):
         raise CheckpointError(f"{address}: lists no whole model; tell the server's owner")
     if (size := sum(entry["bytes"] for entry in files.values())) > MODEL_BYTES:
@@ -143,7 +145,7 @@ def _take(address: str, place: Path, entry: Mapping) -> None:
 
 
 def _read(address: str, most: int):
-    """Blocks of a file on the mirror, at most `most` bytes and one; CheckpointError where it cannot be had."""
+    """Blocks of a file on the mirror, at most `most` bytes and one; CheckpointError if it cannot be downloaded."""
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT) as response:
             left = most + 1
@@ -157,12 +159,12 @@ def _read(address: str, most: int):
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         why = getattr(error, "reason", None) or error or type(error).__name__
         raise CheckpointError(
-            f"{address}: cannot be had ({why}); check the network, or give another mirror with --mirror"
+            f"{address}: cannot be downloaded ({why}); check the network, or give another mirror with --mirror"
         ) from None
 
 
 def _join(folder: Path) -> None:
-    """Shards -> one file of weights, as float16 as they came."""
+    """Join shards into one file of weights, still in float16."""
     shards = sorted(folder.glob("model-*-of-*.safetensors"))
     if not shards:
         return

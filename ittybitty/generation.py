@@ -1,8 +1,8 @@
-"""A seed MIDI goes in, its continuation comes out: whole, or note by note as it is played.
+"""Continues a MIDI file: gives the whole continuation, or its notes one by one as they are generated.
 
 The model is given the end of the seed (prompts.py); new tokens are drawn within the grammar of the tokenizer (drawing.py) and
 decoded on the same clock, so the new music follows without a gap or a jump in tempo. The seed itself goes into the result
-as it was read, not as its tokens say it.
+as it was read, not as it is after encoding and decoding.
 
 The model's memory has a fixed size (models/), so a continuation may be many times longer than the training window.
 
@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from .drawing import generate_tokens
 from .errors import CheckpointError, ConfigError, OutputError
 from .midi import read_midi, write_midi
 from .models.decode import Decoder, decoder, native_decoder, playable
+from .models.states import Player
 from .notes import NOTE, PEDAL, Note, Performance, between, join, shift
 from .paths import atomic_path
 from .prompts import Prompt, make_prompt
@@ -51,20 +52,22 @@ __all__ = [
 
 TOKENS_PER_SECOND = 400  # of music: more than any performance has; bounds a request in seconds
 MOST_TOKENS_PER_NOTE = 32  # more than any encoding needs, rests and pedal included; bounds a request in notes
-Progress = Callable[[int], None]  # is told how many tokens were drawn so far
-Listen = Callable[[list[Note]], bool]  # is told the notes that each token completes; True ends the piece
+Progress = Callable[[int], None]  # called with the number of tokens drawn so far
+Listen = Callable[
+    [list[Note]], bool
+]  # called with the notes that each token completes; generation ends if it returns True
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """A seed and what was made of it; all times are those of the seed file."""
+    """A seed and its continuation; all times are those of the seed file."""
 
     seed: Performance  # as read, up to where the new music begins
     prompt: Performance  # its end that the model was given
     new: Performance  # begins at or after the seed's last onset
     joined: Performance  # seed and new music; where the same key or the pedal meets, the new one takes over
     tokens: int  # drawn
-    seconds: float  # s that drawing them took, reading the prompt included
+    seconds: float  # s that reading the prompt and drawing the tokens took
     seed_number: int  # the same number gives the same music again
     ids: tuple[int, ...] = ()  # what was drawn
 
@@ -75,7 +78,7 @@ class Continuation:
 
 
 def stream(
-    model, tokenizer, prompt: Performance, config: DataConfig, generation_config: GenerationConfig
+    model: Player, tokenizer: Tokenizer, prompt: Performance, config: DataConfig, generation_config: GenerationConfig
 ) -> Iterator[Note]:
     """Each new note as soon as its duration is known, at times that follow those of `prompt` (which may be empty)."""
     _check_fit(model, tokenizer)
@@ -87,8 +90,8 @@ def stream(
 
 
 def continuation(
-    model,
-    tokenizer,
+    model: Player,
+    tokenizer: Tokenizer,
     seed: Performance,
     config: DataConfig,
     generation_config: GenerationConfig,
@@ -97,8 +100,8 @@ def continuation(
 ) -> Continuation:
     """The continuation of a seed that is already read; `progress` is called with the number of tokens drawn so far.
 
-    `listen` is called after each token with the notes that it completed, as `stream` gives them (often none); where it
-    answers True the piece ends there, and what was drawn is kept. The notes of an ending are not among those that it is told.
+    `listen` is called after each token with the notes that it completed, as `stream` gives them (often none); if it
+    returns True, generation ends, and what was drawn is kept. It is not called for the notes of an ending.
     """
     _check_fit(model, tokenizer)
     number = secrets.randbits(32) if generation_config.seed is None else generation_config.seed
@@ -126,7 +129,7 @@ def continuation(
 
 
 def _played(
-    player, tokenizer, prompt: Prompt, config: GenerationConfig, before: float = 0.0
+    player: Player, tokenizer: Tokenizer, prompt: Prompt, config: GenerationConfig, before: float = 0.0
 ) -> Iterator[tuple[int | None, list[Note]]]:
     """Each id as it is drawn, with the notes that it completes; with None at the end, those that still sound.
 
@@ -153,8 +156,10 @@ def _limit(prompt: Prompt, config: GenerationConfig) -> float:
     return math.inf if config.seconds is None else prompt.join + config.seconds
 
 
-def _closed(player, tokenizer, prompt: Prompt, new: list[int], limit: float, config: GenerationConfig) -> list[int]:
-    """`new` with an ending near `limit`; empty where there is none to be had, and the piece must be cut."""
+def _closed(
+    player: Player, tokenizer: Tokenizer, prompt: Prompt, new: list[int], limit: float, config: GenerationConfig
+) -> list[int]:
+    """`new` with an ending near `limit`; an empty list if no ending was found, and the piece has to be cut."""
     kept = endings.whole(tokenizer, prompt.ids.tolist(), new)
     if not kept:
         return []
@@ -177,7 +182,7 @@ def _joined(
     seed: Performance,
     prompt: Prompt,
     new: list[int],
-    tokenizer,
+    tokenizer: Tokenizer,
     limit: float,
     most: int | None = None,
     rings: bool = False,
@@ -185,8 +190,8 @@ def _joined(
     """The new music, and seed and new music on one time line; a piece that closes `rings`.
 
     Prompt and new ids are decoded together; what the prompt alone decodes to is not new, also where the new ids prolong it.
-    The seed's own pedal holds until the first new note; from there on the pedal is the continuation's. Where the code says
-    beats, the result has them: those that the prompt was given, and the new ones from the seed's last note on.
+    The seed's own pedal holds until the first new note; from there on the pedal is the continuation's. If the encoding has
+    beats, the result has those of the prompt, and new ones from the seed's last note on.
     """
     whole = tokenizer.decode([*prompt.ids.tolist(), *new])
     old, strikes = set(_strikes(tokenizer.decode(prompt.ids))), _strikes(whole)
@@ -210,7 +215,7 @@ def _joined(
 
 
 def _merged_pedals(pedals: np.ndarray) -> np.ndarray:
-    """Stretches that touch or overlap made one: the pedal is not lifted where seed and continuation meet."""
+    """Merge pedal intervals that touch or overlap, so that the pedal is not lifted between seed and continuation."""
     kept: list[list[float]] = []
     for onset, duration in pedals.tolist():
         if kept and onset <= kept[-1][1] + 1e-6:
@@ -221,8 +226,8 @@ def _merged_pedals(pedals: np.ndarray) -> np.ndarray:
 
 
 def generate_continuation(
-    model,
-    tokenizer,
+    model: Player,
+    tokenizer: Tokenizer,
     seed_midi_path: str | Path,
     output_path: str | Path | None,
     config: DataConfig,
@@ -233,7 +238,6 @@ def generate_continuation(
     """Continue a MIDI file and write seed + continuation (`only_new`: the continuation alone, at the same times).
 
     `output_path` is checked before the work begins and written atomically; None writes nothing. Raises MidiError for the
-    seed, OutputError for the place, CheckpointError where tokenizer and model do not belong together.
     """
     if output_path is not None and Path(output_path).resolve() == Path(seed_midi_path).resolve():
         raise OutputError(f"{output_path}: is the seed itself; give another name to write to")
@@ -260,12 +264,12 @@ def _write(made: Continuation, place: Path, only_new: bool) -> None:
 
 
 def _strikes(performance: Performance) -> list[tuple[int, int]]:
-    """What tells notes apart whatever their length: onset in 0.1 ms, and pitch."""
+    """What identifies a note, whatever its length: onset in 0.1 ms, and pitch."""
     return [(round(10_000 * onset), pitch) for onset, pitch in performance.notes[["onset", "pitch"]].tolist()]
 
 
 class _Listener:
-    """A reader that stands where the prompt ends. A code may know a note only when it has ended: those of the prompt are not given."""
+    """Reads the ids after a prompt. Some encodings complete a note only when it ends; notes that the prompt began are not returned."""
 
     def __init__(self, tokenizer: Tokenizer, prompt: Prompt):
         self._reader: NoteReader = tokenizer.reader()
@@ -283,7 +287,7 @@ class _Listener:
         return [note for note in self._reader.feed(id) if (round(10_000 * note.onset), note.pitch) not in self._old]
 
 
-def _check_fit(model, tokenizer) -> None:
+def _check_fit(model: Player, tokenizer: Tokenizer) -> None:
     if model.config.vocab_size != tokenizer.vocab_size:
         raise CheckpointError(
             f"the model has {model.config.vocab_size} tokens and the tokenizer {tokenizer.vocab_size}: "
@@ -292,16 +296,22 @@ def _check_fit(model, tokenizer) -> None:
 
 
 @contextlib.contextmanager
-def _evaluating(model, precision: str) -> Iterator[Any]:
-    """What decodes fastest with this model's weights, without dropout; the model's mode is put back afterwards."""
-    training = getattr(model, "training", False)
-    if training:
-        model.eval()
+def _evaluating(model: Player, precision: str) -> Iterator[Player]:
+    """Context: the fastest decoder of this model's weights, in evaluation mode; the model's own mode is restored afterwards."""
+    if isinstance(model, Decoder):  # made for one precision already, and PyTorch is not imported for it
+        yield model
+        return
+    from .models.lm import LanguageModel
+
+    if not isinstance(model, LanguageModel):
+        yield model
+        return
+    training = model.training
+    model.eval()
     try:
-        yield decoder(model, precision) if hasattr(model, "backbone") else model
+        yield decoder(model, precision)
     finally:
-        if training:
-            model.train()
+        model.train(training)
 
 
 @dataclass(frozen=True)
@@ -313,7 +323,7 @@ class Piano:
     data: DataConfig
     name: str
     path: Path | None = None
-    sampling: GenerationConfig = GenerationConfig()  # how its system is sampled unless told otherwise
+    sampling: GenerationConfig = GenerationConfig()  # how its system is sampled by default
 
     @classmethod
     def load(cls, name: str | Path = "tiny", device: str = "cpu") -> Piano:
@@ -329,11 +339,11 @@ class Piano:
 
     @classmethod
     def for_playing(cls, name: str | Path = "tiny", device: str = "cpu", precision: str = "float32") -> Piano:
-        """As `load`, to play in one precision and for nothing else: PyTorch is not imported where native code plays the model."""
+        """As `load`, but only to generate, in one precision: PyTorch is not imported if native code can run the model."""
         folder, header, tokenizer = checkpoint.opened(name)
         config = header["configs"]["model"]
         if device == "cpu" and playable(config):
-            with contextlib.suppress(KeyError, ValueError):  # of weights that do not fit: `load` says which
+            with contextlib.suppress(KeyError, ValueError):  # weights that do not fit: `load` names them
                 player = native_decoder(config, checkpoint.read_arrays(folder), precision)
                 return cls(
                     player, tokenizer, header["configs"]["data"], str(name), folder, systems.sampling(header["system"])
@@ -373,7 +383,7 @@ class Piano:
         tokens: int | None = None,
         **options,
     ) -> Iterator[Note]:
-        """The notes of a continuation as they are made; without a seed, of a piece from nothing."""
+        """The notes of a continuation as they are generated; without a seed, those of a new piece."""
         config, wanted = self._configs(seconds, tokens, options)
         seed = seed_file if isinstance(seed_file, Performance) else read_midi(seed_file, repair=True)
         return stream(self.model, self.tokenizer, seed, config, wanted)

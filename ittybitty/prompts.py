@@ -1,7 +1,7 @@
 """What a model is given of a seed: the ids of its end, on a clock that begins with a bar line of the seed's own.
 
 The end of the seed is encoded from a bar line of its own clock on (2 s at 120 beats a minute), up to its last note and
-with the pedal as it stands there. A code whose clock is not the seed's (pitch strings: one event a step) is moved as a
+with the pedal as it stands there. An encoding with a clock of its own (pitch strings: one event a step) is shifted as a
 whole, so that its last onset of the prompt falls on the seed's.
 
 Left out: where in the seed the new music begins (seeds.py).
@@ -27,15 +27,15 @@ class Prompt:
     """What the model is given of a seed."""
 
     ids: np.ndarray  # (L,)
-    performance: Performance  # the notes it stands for, at the seed's own times
-    start: float  # s, what the ids' clock is behind the seed's
+    performance: Performance  # the same notes, at the seed's own times
+    start: float  # s that the ids' clock begins after the seed's
     join: float  # s, onset of the seed's last note: new music begins there or later
 
 
 def make_prompt(seed: Performance, tokenizer: Tokenizer, config: DataConfig) -> Prompt:
     """The last `prompt_seconds` of a seed or its last `prompt_tokens` tokens, whichever is shorter; at least its last note.
 
-    A seed that is taken whole begins with BOS, a cut one does not: the model has met both in training.
+    A whole seed begins with BOS, one that is cut does not: both occur in training.
     """
     seed = tokenizer.prepare(seed)
     if not len(seed):
@@ -44,7 +44,7 @@ def make_prompt(seed: Performance, tokenizer: Tokenizer, config: DataConfig) -> 
     join_at = float(onsets[-1])
     end = min(
         seed.end, join_at + config.prompt_seconds / 2
-    )  # a last chord held for long leaves room for what led to it
+    )  # so that a last chord that is held for long does not fill the whole prompt
     first = min(int(np.searchsorted(onsets, end - config.prompt_seconds)), len(onsets) - 1)
 
     def cut(index: int) -> Prompt:

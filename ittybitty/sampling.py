@@ -55,7 +55,7 @@ def draw(
     if mask is not None:
         _check_mask(mask)
         logits = np.where(mask, logits, np.float32(-np.inf))
-    if not (logits < np.inf).all():  # nor has NaN a rank
+    if not (logits < np.inf).all():  # NaN cannot be ranked either
         raise ValueError(NOT_FINITE)
     ids = np.argsort(-logits, axis=-1, kind="stable")[..., : top_k or None]
     ranked = np.take_along_axis(logits, ids, -1)

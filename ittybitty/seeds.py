@@ -22,12 +22,12 @@ from .notes import Performance, between
 
 CHORD = 0.06  # s within which strikes count as one onset
 HELD = 2.0  # s that a last chord sounds at least
-TIMES = 6.0  # and so many times the usual gap between onsets
+TIMES = 6.0  # and this many times the usual gap between onsets
 SLOWER = 1.5  # times the usual gap: what counts as slowing down
 USUAL = 20.0  # s before the last onset, less LAST, whose gaps are the usual ones
 LAST = 4.0
 LONGEST = 12.0  # s before the last onset: where an ending begins at the earliest
-FEWEST = 12  # onsets that a seed must have, so that something is left to go on from
+FEWEST = 12  # onsets that a seed must have, so that something is left to continue
 
 
 def ending(performance: Performance) -> float | None:
@@ -58,9 +58,9 @@ def _sounds_until(performance: Performance, last: float) -> float:
 
 
 def chosen(seed: Performance, start: float | None = None, before_ending: bool = False) -> Performance:
-    """What of a seed is continued: all before second `start`, or with `before_ending` all before its ending, or all.
+    """The part of a seed that is continued: all before second `start`, or with `before_ending` all before its ending, or all.
 
-    A warning says where the new music begins if that is before an ending. ConfigError where nothing lies before `start`.
+    A warning says where the new music begins if that is before an ending. ConfigError if no note begins before `start`.
     """
     if start is None:
         found = ending(seed) if before_ending else None

@@ -6,7 +6,7 @@ compared. The preset "published" is a system's own size and recipe, as far as it
 `published` holds figures that the source reports, which are shown beside our measurements.
 
 Numbers in brackets are SOURCES.
-Left out: settings that all systems share at a preset (config.py), and trained weights (checkpoint.py).
+Left out: settings that all systems share at a preset (config.py), and trained weights (checkpoint/).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .config import SCALE_PRESETS, GenerationConfig, nearest, override, preset
 from .errors import ConfigError
@@ -31,6 +31,10 @@ from .published import (
     MAMBA_RECIPE,
     NO_AUGMENTATION,
 )
+
+if TYPE_CHECKING:
+    from .models.lm import LanguageModel
+    from .tokenizers.protocol import Tokenizer
 
 PUBLISHED = "published"  # the preset of a system's own size and recipe
 SOURCES = {
@@ -375,18 +379,18 @@ def build(name: str, preset_name: str = "tiny", overrides: Mapping[str, object] 
 
 
 def sampling(name: str, **options: object) -> GenerationConfig:
-    """How a system is sampled unless told otherwise; `options` win. As published, where that differs, is in `System.published`."""
+    """How a system is sampled; `options` take precedence. How its source samples, if that differs, is in `System.published`."""
     return GenerationConfig(**system(name).sampling).changed(**options)
 
 
-def build_model(configs: Mapping):
+def build_model(configs: Mapping) -> LanguageModel:
     """A fresh nn.Module for these configs, drawn from torch's global random numbers."""
     from .models import build as build_family
 
     return build_family(configs["model"])
 
 
-def build_tokenizer(configs: Mapping):
+def build_tokenizer(configs: Mapping) -> Tokenizer:
     """An untrained tokenizer of the configs' variant."""
     from .tokenizers import make_tokenizer
 

@@ -1,5 +1,7 @@
 """Corpus -> tokens in one call for every row, and tokens of another row are never taken for one's own."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -69,6 +71,24 @@ def test_a_resumed_run_finds_its_tokens_where_fewer_ids_were_learnt_than_asked(m
     assert learnt.vocab_size < configs["model"].vocab_size == learnt.asked
     resumed = systems.build("lstm-pitch", "nano", {"model.vocab_size": learnt.vocab_size})
     assert pipeline.tokenize(resumed, maestro_folder, progress=False, tokenizer=learnt).path == store.path
+
+
+def test_two_that_want_the_same_tokens_at_once_wait_for_each_other(corpus, tmp_path, monkeypatch):
+    inside, most, real = [], [], pipeline.tokenize_corpus
+
+    def slow(*given, **named):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.3)
+        try:
+            return real(*given, **named)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(pipeline, "tokenize_corpus", slow)
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda _: tokenize("notes-hybrid", corpus, tmp_path / "tokens"), range(2)))
+    assert max(most) == 1 and done[0].tokenizer_hash == done[1].tokenizer_hash
 
 
 def test_tokens_of_another_encoding_are_refused(corpus, tmp_path):

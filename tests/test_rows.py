@@ -16,7 +16,8 @@ from ittybitty.errors import CheckpointError, ConfigError
 from ittybitty.evaluation import likelihood
 from ittybitty.export import export
 from ittybitty.models import native
-from ittybitty.models.decode import Decoder, decoder, quantized
+from ittybitty.models.decode import Decoder, decoder
+from ittybitty.models.quantize import quantized
 from ittybitty.tokenizers import VARIANTS
 from ittybitty.tokenizers.store import tokenize_corpus
 from ittybitty.train import loop

@@ -22,7 +22,8 @@ from ..config import preset
 from ..corpora import open_corpus
 from ..evaluation.likelihood import piece_bits
 from ..models import PianoHybridModel
-from ..models.decode import decoder, quantized
+from ..models.decode import decoder
+from ..models.quantize import quantized
 from ..sampling import sample
 from . import peers
 from .busy import bench_busy

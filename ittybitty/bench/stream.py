@@ -17,6 +17,7 @@ import torch
 from ..checkpoint import load
 from ..devices import ran_on
 from ..models.decode import decoder
+from ..models.states import Player
 from ..sampling import sample
 from .timing import in_turns
 
@@ -52,7 +53,7 @@ class _Stream:
             self.logits = self.model.step(drawn, self.state)
 
 
-def place_of(model) -> torch.device:
+def place_of(model: Player) -> torch.device:
     """The device for a model's tokens; for a native decoder, the CPU."""
     return next(model.parameters()).device if isinstance(model, torch.nn.Module) else torch.device("cpu")
 

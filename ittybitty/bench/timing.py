@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,7 +125,7 @@ def _resident(field: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def child(module: str, function: str, allocator: Mapping[str, str] = RETURNING, **arguments):
+def child(module: str, function: str, allocator: Mapping[str, str] = RETURNING, **arguments: Any) -> Any:
     """What `ittybitty.bench.<module>.<function>(**arguments)` returns in a fresh process; arguments and result are JSON."""
     program = (
         "import importlib, json, sys; name, function, arguments = sys.argv[1:]; "

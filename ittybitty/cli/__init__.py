@@ -73,14 +73,14 @@ def _run(arguments: argparse.Namespace) -> int:
     except MemoryError:
         return _end("not enough memory; ask for less (a smaller model, batch, context or piece)", 2)
     except OSError as error:
-        return _end(_what_the_system_said(error), 2)
+        return _end(_operating_system_error(error), 2)
 
 
-def _what_the_system_said(error: OSError) -> str:
+def _operating_system_error(error: OSError) -> str:
     place = f"{error.filename}: " if error.filename else ""
     if error.errno in DISK_FULL:
         return f"{place}the disk is full; free some space and run the same command again"
-    return f"{place}{error.strerror or error}; check that the place is there and that you may use it"
+    return f"{place}{error.strerror or error}; check that the path exists and that you may use it"
 
 
 def _warn(message: Warning | str, *where: object, **more: object) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ConfigError
-from .parser import Result, add_data, add_verb, bar, outputs, terminal, whole
+from .parser import Result, Verbs, add_data, add_verb, bar, outputs, terminal, whole
 
 # which options belong to which action; the others refuse them
 _OPTIONS = {
@@ -21,7 +21,7 @@ ESTIMATED = 5  # every fifth piece's beats are estimated: it takes seconds a pie
 _NEEDS = {"cache": ("out",), "codebook": ("cells", "out"), "velocity": ("cells", "out"), "verify": ()}
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds this module's verb."""
     parser = add_verb(
         verbs,
@@ -36,7 +36,7 @@ def add_verbs(verbs) -> None:
     parser.add_argument(
         "action",
         choices=tuple(_OPTIONS),
-        help="all cells of a split in one file; k-means; VQ-VAE (an interrupted training goes on); the figures",
+        help="collect all cells of a split; learn the codebook by k-means; train the VQ-VAE (an interrupted training is resumed); measure",
     )
     add_data(parser)
     parser.add_argument(
@@ -48,10 +48,10 @@ def add_verbs(verbs) -> None:
     parser.add_argument("--cells", metavar="CELLS.npz", help="codebook, velocity: what `ittybitty beats cache` wrote")
     parser.add_argument("--out", metavar="FILE", help="cache, codebook, velocity: where to write")
     parser.add_argument(
-        "--codebook", metavar="FILE.npz", help="cache, verify: another codebook than the one that ships"
+        "--codebook", metavar="FILE.npz", help="cache, verify: a codebook other than the one that ships"
     )
     parser.add_argument(
-        "--velocity", metavar="FILE.safetensors", help="cache, verify: another velocity code than the one that ships"
+        "--velocity", metavar="FILE.safetensors", help="cache, verify: another velocity model than the one that ships"
     )
     parser.add_argument(
         "--record",
@@ -64,7 +64,7 @@ def add_verbs(verbs) -> None:
 
 
 def beats(options: argparse.Namespace) -> Result:
-    """One action."""
+    """Run one action."""
     action = options.action
     given = {name for names in _OPTIONS.values() for name in names if getattr(options, name) is not None}
     if wrong := sorted(given - set(_OPTIONS[action])):
@@ -105,7 +105,7 @@ def _watched(pieces) -> Iterator:
 
 
 def _cache(options: argparse.Namespace) -> Result:
-    """Write all cells of a corpus to one file, and beside it how often each code is used."""
+    """Write all cells of a corpus to one file, and how often each code is used to a second one."""
     from ..tokenizers.beats import cells
 
     codes = _codes(options)

@@ -5,26 +5,26 @@ from __future__ import annotations
 import argparse
 
 from ..errors import ConfigError
-from .parser import Result, add_data, add_device, add_verb, bar
+from .parser import Result, Verbs, add_data, add_device, add_verb, bar
 
 SUMMARIES = {
     "scan": "training a Mamba stack, beside the same stack without its scan and beside transformers",
     "decode": "milliseconds a token of the 25.6M model, beside reading its weights",
     "tokenize": "MIDI files to tokens on disk, a whole corpus",
     "train": "training tokens a second of the hybrid, LLaMA and LSTM",
-    "stream": "is token 100,000 as cheap as token 2,000?",
+    "stream": "the time of token 100,000 of a piece beside that of token 2,000",
     "page": "the page that plays by itself, in a browser: its size, notes a second, and how soon it answers",
     "playground": "how soon the playground can be looked at and used, from the start of its command",
 }
 IN_A_BROWSER = ("page", "playground")
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds `bench` and its kinds."""
     parser = verbs.add_parser(
         "bench",
-        help="measure speed and memory beside peers and floors",
-        description="Measured in turns, medians.",
+        help="measure speed and memory, beside other implementations and lower bounds",
+        description="Time each implementation in turn, and report medians.",
         epilog="example:\n  ittybitty bench scan\n  ittybitty bench tokenize --data DIR",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -54,7 +54,7 @@ def add_verbs(verbs) -> None:
 
 
 def run(options: argparse.Namespace) -> Result:
-    """One benchmark: its figures, and a page of text with the marks."""
+    """Run one benchmark; its figures, and a text that compares them with their marks."""
     from .. import bench
     from ..bench.marks import report
     from ..bench.train import bench_rows

@@ -6,10 +6,10 @@ import argparse
 from dataclasses import asdict
 
 from ..errors import ConfigError, CorpusError
-from .parser import Result, add_data, add_verb, changes, table, terminal
+from .parser import Result, Verbs, add_data, add_verb, changes, table, terminal
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds this module's verbs."""
     parser = add_verb(
         verbs,
@@ -61,7 +61,7 @@ def add_verbs(verbs) -> None:
 
 
 def data(options: argparse.Namespace) -> Result:
-    """fetch, verify or stats."""
+    """Fetch, verify or count."""
     return {"fetch": _fetch, "verify": _verify, "stats": _stats}[options.action](options)
 
 
@@ -69,7 +69,7 @@ def _fetch(options: argparse.Namespace) -> Result:
     from ..corpora import maestro
 
     folder = maestro.fetch(options.data, progress=terminal())
-    return {"folder": folder}, f"MAESTRO v3.0.0 lies in {folder}"
+    return {"folder": folder}, f"MAESTRO v3.0.0 is in {folder}"
 
 
 def _verify(options: argparse.Namespace) -> Result:
@@ -125,6 +125,6 @@ def _describe(tokens) -> Result:
     result = {"out": tokens.path, **total, "tokens_per_note": total["tokens"] / max(1, total["notes"]), "splits": rows}
     result |= {"tokenizer_hash": tokens.tokenizer_hash, "skipped": [asdict(piece) for piece in tokens.skipped]}
     text = [table(rows, {"split": "split", "pieces": "pieces", "notes": "notes", "tokens": "tokens"})]
-    text += [f"{result['tokens_per_note']:.2f} tokens a note; they lie in {tokens.path}"]
+    text += [f"{result['tokens_per_note']:.2f} tokens a note, in {tokens.path}"]
     text += [f"skipped, because unreadable: {piece.reason}" for piece in tokens.skipped]
     return result, "\n".join(text)

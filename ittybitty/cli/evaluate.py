@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import ConfigError
-from .parser import Result, add_data, add_device, add_verb, outputs, table, terminal, whole
+from .parser import Result, Verbs, add_data, add_device, add_verb, outputs, table, terminal, whole
 
 # which options belong to which measurement; the others refuse them
 _OF_TRIALS = ("pieces", "seconds", "seed", "device")
@@ -19,7 +19,7 @@ _OPTIONS = {
 }
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds this module's verb."""
     parser = add_verb(
         verbs,

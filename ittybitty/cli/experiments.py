@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .parser import Result, add_data, add_verb, table
+from .parser import Result, Verbs, add_data, add_verb, table
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds `experiment`."""
     parser = add_verb(
         verbs,
@@ -49,7 +49,7 @@ def add_verbs(verbs) -> None:
 
 
 def experiment(options: argparse.Namespace) -> Result:
-    """Recipes -> results."""
+    """Run recipes and record their results; with --list, list them."""
     from pathlib import Path
 
     from .. import experiments
@@ -93,7 +93,7 @@ def experiment(options: argparse.Namespace) -> Result:
 
 
 def _draw_rolls(recipes: list, options: argparse.Namespace) -> Result:
-    """A page of piano rolls of one row."""
+    """Draw piano rolls of one row's continuations."""
     from pathlib import Path
 
     import matplotlib

@@ -6,15 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from .parser import Result, add_data, add_verb, changes, table, whole
+from .parser import Result, Verbs, add_data, add_verb, changes, table, whole
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds `gpu` and its actions."""
     parser = verbs.add_parser(
         "gpu",
-        help="train on a GPU that is there for a few minutes: pack, run, install",
-        description="Pack tokens here, run there, install here.",
+        help="train on a GPU that is available for a few minutes: pack, run, install",
+        description="Pack tokens on this machine, train on the GPU machine, and install the result on this machine.",
         epilog="example:\n  ittybitty gpu pack --data ~/music --out tokens.pack\n"
         "  ittybitty gpu run tokens.pack --out visit --plan",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -26,14 +26,14 @@ def add_verbs(verbs) -> None:
     _add_release(actions)
 
 
-def _add_rows(parser) -> None:
+def _add_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--row", action="append", metavar="ROW", help="a row of `ittybitty systems` (hybrid and notes-hybrid)"
     )
     parser.add_argument("--preset", default="small", metavar="NAME", help="size of the models (%(default)s)")
 
 
-def _add_pack(actions) -> None:
+def _add_pack(actions: Verbs) -> None:
     parser = add_verb(
         actions,
         "pack",
@@ -46,19 +46,19 @@ def _add_pack(actions) -> None:
     _add_rows(parser)
 
 
-def _add_run(actions) -> None:
+def _add_run(actions: Verbs) -> None:
     parser = add_verb(
         actions,
         "run",
         run,
-        "check every path, race them, train, bring home: each in its own process, within a budget",
+        "check every scan path, time them, train, and save the result: each step in its own process, within a time budget",
         "ittybitty gpu run tokens.pack --out visit --plan",
         "ittybitty gpu run tokens.pack --out visit --seconds 540",
         "ittybitty gpu run tokens.pack --out again --seconds 540 --from visit",
         "ittybitty gpu run tokens.pack --out try --preset nano --seconds 120 --cpu",
     )
     parser.add_argument("tokens", metavar="PACK", help="the folder that `ittybitty gpu pack` wrote")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for what is brought home")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the result")
     parser.add_argument("--seconds", type=float, default=540.0, metavar="S", help="the whole budget (%(default)g)")
     parser.add_argument("--plan", action="store_true", help="only say what would be run, and the figures expected")
     parser.add_argument(
@@ -70,25 +70,25 @@ def _add_run(actions) -> None:
     _add_rows(parser)
 
 
-def _add_install(actions) -> None:
+def _add_install(actions: Verbs) -> None:
     parser = add_verb(
         actions,
         "install",
         install,
-        "join what came home, evaluate it on a CPU, write its card, put it among the models that ship",
+        "join the files of a run, evaluate the models on a CPU, write their cards, and install them in the package",
         "ittybitty gpu install visit --data ~/music",
         "ittybitty gpu install visit --data ~/music --limit 8 --into models",
     )
     parser.add_argument("place", metavar="DIR", help="the --out of `ittybitty gpu run`")
     add_data(parser)
     parser.add_argument("--split", default="validation", help="pieces to evaluate on (%(default)s)")
-    parser.add_argument("--limit", type=whole(1), metavar="N", help="evaluate on so many of them")
+    parser.add_argument("--limit", type=whole(1), metavar="N", help="evaluate on N of them")
     parser.add_argument("--into", metavar="DIR", help="folder of models (the package's own)")
     parser.add_argument("--runs", metavar="DIR", help="folder for the joined runs (beside the parcel)")
-    parser.add_argument("--only", metavar="ROW", help="install this row alone")
+    parser.add_argument("--only", metavar="ROW", help="install only this row")
 
 
-def _add_release(actions) -> None:
+def _add_release(actions: Verbs) -> None:
     parser = add_verb(
         actions,
         "release",
@@ -106,7 +106,7 @@ def _say() -> Callable[[str], None]:
 
 
 def pack(options: argparse.Namespace) -> Result:
-    """Corpus -> packed tokens."""
+    """Pack the tokens of a corpus."""
     from .. import pipeline, systems
     from ..gpu import plan, tokens
 
@@ -121,7 +121,7 @@ def pack(options: argparse.Namespace) -> Result:
 
 
 def run(options: argparse.Namespace) -> Result:
-    """Packed tokens -> a parcel, or what would be done."""
+    """Train on packed tokens and write a parcel; with --plan, only list what would be done."""
     from ..gpu import plan, run
 
     rows = tuple(options.row or plan.ROWS)
@@ -157,7 +157,7 @@ def _plan(options: argparse.Namespace, rows: tuple[str, ...], settings: dict) ->
 
 
 def install(options: argparse.Namespace) -> Result:
-    """A parcel -> models."""
+    """Install the models of a parcel."""
     from ..gpu.install import install as put
 
     made = put(
@@ -168,7 +168,7 @@ def install(options: argparse.Namespace) -> Result:
 
 
 def release(options: argparse.Namespace) -> Result:
-    """A model -> files for a server."""
+    """Write a model as files for a server."""
     from ..fetch import release as lay_out
 
     made = lay_out(options.model, options.out, options.name)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .parser import Result, add_verb
+from .parser import Result, Verbs, add_verb
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds this module's verbs."""
     add_verb(
         verbs,

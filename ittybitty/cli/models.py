@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 from ..errors import ConfigError
-from .parser import Lines, Result, add_data, add_verb, bar, changes, table
+from .parser import Lines, Result, Verbs, add_data, add_verb, bar, changes, table
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds this module's verbs."""
     _add_train(verbs)
     _add_export(verbs)
@@ -48,7 +48,7 @@ def add_verbs(verbs) -> None:
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, such as model.d_ff=2048")
 
 
-def _add_train(verbs) -> None:
+def _add_train(verbs: Verbs) -> None:
     parser = add_verb(
         verbs,
         "train",
@@ -78,14 +78,14 @@ def _add_train(verbs) -> None:
     parser.add_argument(
         "--parallel",
         choices=("none", "dp", "ddp"),
-        help="several GPUs: nn.DataParallel, or one process each under torchrun (default: what is there)",
+        help="several GPUs: nn.DataParallel, or one process each under torchrun (default: what the machine offers)",
     )
     parser.add_argument(
         "--set", action="append", metavar="KEY=VALUE", help="change a setting, such as train.learning_rate=1e-3"
     )
 
 
-def _add_export(verbs) -> None:
+def _add_export(verbs: Verbs) -> None:
     parser = add_verb(
         verbs,
         "export",
@@ -130,7 +130,7 @@ def export(options: argparse.Namespace) -> Result:
     result = write(options.run_dir, options.out, options.results)
     lines = [f"{name:<40} {size:>12,} bytes" for name, size in result["files"].items()]
     lines += [
-        f"{result['parameters']:,} parameters in {result['out']}; float16 moved none by more than {result['largest_error']:.1e}"
+        f"{result['parameters']:,} parameters in {result['out']}; rounding to float16 changed none by more than {result['largest_error']:.1e}"
     ]
     return result, "\n".join(lines)
 

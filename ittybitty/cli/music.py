@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..config import DataConfig, GenerationConfig
 from ..errors import ConfigError
-from .parser import Result, add_device, add_verb, bar, outputs
+from .parser import Result, Verbs, add_device, add_verb, bar, outputs
 
 ENDINGS = {
     "out": (".mid", ".midi"),
@@ -16,14 +16,14 @@ ENDINGS = {
 }  # of the files that are written
 
 
-def add_verbs(verbs) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Adds this module's verbs."""
     _add_continue(verbs)
     _add_playground(verbs)
     _add_page(verbs)
 
 
-def _add_continue(verbs) -> None:
+def _add_continue(verbs: Verbs) -> None:
     parser = add_verb(
         verbs,
         "continue",
@@ -38,7 +38,7 @@ def _add_continue(verbs) -> None:
         "seed_file",
         metavar="SEED.mid",
         nargs="?",
-        help="any MIDI file; its pitched instruments are read as one piano. Without one a piece is made from nothing",
+        help="any MIDI file; its pitched instruments are read as one piano. Without a file, a piece is generated without a seed",
     )
     parser.add_argument("-o", "--out", required=True, metavar="OUT.mid", help="where the seed and its continuation go")
     parser.add_argument(
@@ -56,7 +56,7 @@ def _add_continue(verbs) -> None:
 
 
 def _add_beginning_and_end(parser: argparse.ArgumentParser) -> None:
-    """What of the seed is read, where the new music begins, how long it is, and how it ends."""
+    """Options for the part of the seed that is read, and for where the new music begins, how long it is and how it ends."""
     drawn, given = GenerationConfig(), DataConfig()
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--tokens", type=int, metavar="N", help=f"how many tokens to write ({drawn.max_new_tokens})")
@@ -79,15 +79,17 @@ def _add_beginning_and_end(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="where in the seed the new music begins (its end, or before its ending where it has one)",
     )
-    begin.add_argument("--keep-ending", action="store_true", help="go on after the seed's ending too")
+    begin.add_argument("--keep-ending", action="store_true", help="continue after the seed's ending too")
     parser.add_argument(
-        "--no-ending", action="store_true", help="with --seconds: cut the piece there, in place of closing it nearby"
+        "--no-ending",
+        action="store_true",
+        help="with --seconds: cut the music at that length instead of ending the piece near it",
     )
     parser.add_argument("--stop-at-end", action="store_true", help="let the model end the piece early")
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
-    """How the next token is drawn."""
+    """Options for how the next token is drawn."""
     drawn = GenerationConfig()
 
     def usual(name: str) -> str:
@@ -123,7 +125,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("float32", "int8"),
         default=drawn.precision,
-        help="int8 is quicker and may play other notes (%(default)s)",
+        help="int8 is faster and may give other notes (%(default)s)",
     )
     parser.add_argument(
         "--seed",
@@ -133,7 +135,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_playground(verbs) -> None:
+def _add_playground(verbs: Verbs) -> None:
     parser = add_verb(
         verbs,
         "playground",
@@ -146,12 +148,12 @@ def _add_playground(verbs) -> None:
         "--host", default="127.0.0.1", help="address to listen on; only this machine reaches the default (%(default)s)"
     )
     parser.add_argument(
-        "--port", type=int, default=8866, metavar="N", help="the next free one from here on (%(default)s)"
+        "--port", type=int, default=8866, metavar="N", help="port; if it is taken, the next free one (%(default)s)"
     )
-    parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    parser.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
 
 
-def _add_page(verbs) -> None:
+def _add_page(verbs: Verbs) -> None:
     parser = add_verb(
         verbs,
         "page",
@@ -178,7 +180,7 @@ def playground(options: argparse.Namespace) -> Result:
 
 
 def page(options: argparse.Namespace) -> Result:
-    """Writes the page; nothing is left where the model is not one that it can play."""
+    """Write the page; no file is left if the page cannot play the model."""
     if Path(options.out).suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{options.out}: the name after --out must end in .html")
     from ..page import write_page
@@ -209,7 +211,7 @@ def continue_(options: argparse.Namespace) -> Result:
         if wav:
             from ..audio import write_wav
 
-            write_wav(read_midi(midi), wav)  # what the file holds is what is heard
+            write_wav(read_midi(midi), wav)  # the sound is that of the written file
         if plot:
             _draw(made, plot)
         ran_on = devices.ran_on(piano.model, options.precision if options.precision == "int8" else "")

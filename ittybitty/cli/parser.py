@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ConfigError
 from ..jsonable import dumps
@@ -27,12 +27,20 @@ class Lines(list):
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         """End with exit code 2 and one line that names the error and --help."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def add_verb(verbs, name: str, run: Callable[[argparse.Namespace], Result], summary: str, *examples: str) -> Parser:
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[Parser]  # what `add_subparsers` returns
+else:
+    Verbs = argparse.Action
+
+
+def add_verb(
+    verbs: Verbs, name: str, run: Callable[[argparse.Namespace], Result], summary: str, *examples: str
+) -> Parser:
     """A verb with its summary, examples and --json; the caller adds its own options."""
     parser = verbs.add_parser(
         name,
@@ -57,7 +65,7 @@ def add_data(parser: Parser, or_else: str = "") -> None:
 
 
 def add_device(parser: Parser, usual: str) -> None:
-    """--device, which every verb that runs a model takes; `usual` says which it is if not given."""
+    """Add --device, which every verb that runs a model has; `usual` describes the default in the help text."""
     parser.add_argument("--device", metavar="NAME", help=f"auto, cpu, cuda or cuda:N ({usual})")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from .. import checkpoint, pipeline
 from ..corpora import Corpus, Piece
 from ..errors import CheckpointError, ConfigError, CorpusError
-from ..tokenizers import Tokenizer, load_tokenizer
+from ..tokenizers import PianoTokenizer, RestTokenizer, Tokenizer, load_tokenizer
 from . import notelist
 from .bits import chosen_pieces, piece_row, read_piece, scored, summary
 from .ngram import KneserNey
@@ -54,7 +54,7 @@ def evaluate_baseline(
     configs, encoder = checkpoint.read_config(folder)["configs"], load_tokenizer(folder)
     corpus, pieces = chosen_pieces(data, split, limit, configs["data"].corpus)
     if name == "xz":
-        if not hasattr(getattr(encoder, "vocabulary", None), "ticks_per_second") or not encoder.exact_clock:
+        if not (isinstance(encoder, PianoTokenizer | RestTokenizer) and encoder.exact_clock):
             raise ConfigError(
                 f"{tokenizer}: its tokenizer {encoder.variant} has no grid of seconds; give --tokenizer one of the REMI kind"
             )
@@ -122,7 +122,7 @@ def score_ngram(model: KneserNey, tokenizer: Tokenizer, piece: Piece) -> dict:
     return row | {"bits_by_order": bits.sum(1).tolist()}
 
 
-def score_xz(tokenizer, piece: Piece) -> dict:
+def score_xz(tokenizer: PianoTokenizer | RestTokenizer, piece: Piece) -> dict:
     """One piece's row. The list holds what the tokens hold; it is decompressed and compared with them."""
     original = read_piece(piece)
     decoded = tokenizer.decode(tokenizer.encode(tokenizer.prepare(original)))

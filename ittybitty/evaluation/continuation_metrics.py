@@ -47,8 +47,10 @@ SETS = ("generated", "truth", "other_humans")
 
 def listen(trials: Trials) -> dict:
     """All results for the trials. ResultError if fewer than three excerpts of a set have enough notes for every metric."""
-    said = [[as_code_says(trials.tokenizer, piece) for piece in people] for people in (trials.truth, trials.others)]
-    sets = dict(zip(SETS, (trials.generated, *said)))
+    round_trips = [
+        [after_round_trip(trials.tokenizer, piece) for piece in people] for people in (trials.truth, trials.others)
+    ]
+    sets = dict(zip(SETS, (trials.generated, *round_trips)))
     for name, pieces in sets.items():
         sets[name] = [piece for piece in pieces if len(piece) >= mgeval.SHORTEST]
         if len(sets[name]) < 3:
@@ -58,7 +60,7 @@ def listen(trials: Trials) -> dict:
     return {
         "measures": "music metrics of continuations",
         **trials.header,
-        "people": "as the code says them: encoded and decoded",
+        "people": "encoded and decoded by the model's tokenizer",
         "excerpts": {name: len(pieces) for name, pieces in sets.items()},
         "metrics": {name: set_metrics(pieces) for name, pieces in sets.items()},
         "histograms": {
@@ -67,11 +69,11 @@ def listen(trials: Trials) -> dict:
         },
         "mgeval": {name: mgeval.compare(sets[name], sets["truth"]) for name in SETS if name != "truth"},
         "invalid": invalid_tokens(trials.model, trials.tokenizer, trials.trials, trials.generation),
-        "per_trial": [_row(trial, played) for trial, played in zip(trials.trials, said[0])],
+        "per_trial": [_row(trial, played) for trial, played in zip(trials.trials, round_trips[0])],
     }
 
 
-def as_code_says(tokenizer: Tokenizer, performance: Performance) -> Performance:
+def after_round_trip(tokenizer: Tokenizer, performance: Performance) -> Performance:
     """The performance as the tokenizer encodes and decodes it."""
     return tokenizer.decode(tokenizer.encode(tokenizer.prepare(performance)))
 

@@ -20,7 +20,7 @@ Left out: the choice of pieces, and the errors of the encoding; both are in bits
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,10 +28,14 @@ import torch
 from torch.nn import functional as F
 
 from ..errors import CheckpointError, ConfigError
-from ..tokenizers.protocol import ATTRIBUTES
+from ..models.lm import LanguageModel
+from ..tokenizers.protocol import ATTRIBUTES, Tokenizer
 
 CONTEXT, STRIDE = 1024, 512  # steps of the model (a step reads one id, or the four ids of an event), in every table
 CHUNK = 1024  # tokens that `unbroken_bits` reads at a time
+Scorer = Callable[
+    [torch.Tensor], torch.Tensor
+]  # ids (B, L) -> logits (B, L, V) of the id after each; a LanguageModel is one
 
 
 def spans(length: int, context: int, stride: int, grain: int = 1) -> list[tuple[int, int, int]]:
@@ -50,7 +54,9 @@ def spans(length: int, context: int, stride: int, grain: int = 1) -> list[tuple[
     return cuts if inputs > 0 else []
 
 
-def piece_bits(model, ids: np.ndarray, context: int = CONTEXT, stride: int = STRIDE, batch_size: int = 8) -> np.ndarray:
+def piece_bits(
+    model: Scorer, ids: np.ndarray, context: int = CONTEXT, stride: int = STRIDE, batch_size: int = 8
+) -> np.ndarray:
     """Bits of each of ids[1:], (L - 1,) float64, for ids (L,) [BOS … EOS]. The model's mode is not changed.
 
     CheckpointError if the model gives a number that is not finite, or if an id is beyond its vocabulary.
@@ -64,7 +70,12 @@ def piece_bits(model, ids: np.ndarray, context: int = CONTEXT, stride: int = STR
 
 
 def piece_bits_by_attribute(
-    model, ids: np.ndarray, spelling: Spelling, context: int = CONTEXT, stride: int = STRIDE, batch_size: int = 8
+    model: Scorer,
+    ids: np.ndarray,
+    spelling: Spelling,
+    context: int = CONTEXT,
+    stride: int = STRIDE,
+    batch_size: int = 8,
 ) -> np.ndarray:
     """Bits (L - 1, 6) of each of ids[1:], divided among ATTRIBUTES; each row adds up to `piece_bits`, except that the bits
     of an id's ending are in the row of the next id."""
@@ -81,17 +92,17 @@ def piece_bits_by_attribute(
 
 
 @torch.no_grad()
-def unbroken_bits(model, ids: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
+def unbroken_bits(model: Scorer, ids: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
     """Bits (L - 1,) of ids[1:] with the whole piece before each token as context, read in chunks of `chunk` tokens.
 
-    Memory does not grow with the number of chunks. A model without `init_state` and `read` gets the whole piece at once.
+    Memory does not grow with the number of chunks. A model that is no LanguageModel gets the whole piece at once.
     Raises the errors of `piece_bits`.
     """
     tokens, place = _checked(model, ids), _place(model)
     if len(tokens) < 2:
         return np.zeros(0)
     x, y = tokens[:-1].to(place)[None], tokens[1:].to(place)
-    if not (hasattr(model, "read") and hasattr(model, "init_state")):
+    if not isinstance(model, LanguageModel):
         return _finite(F.cross_entropy(model(x)[0].float(), y, reduction="none").cpu().double().numpy() / math.log(2))
     state, nats = model.init_state(1), []
     for at in range(0, x.shape[1], chunk):
@@ -104,7 +115,9 @@ def unbroken_bits(model, ids: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
 
 
 @torch.no_grad()
-def _scored(model, ids, context: int, stride: int, batch_size: int) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+def _scored(
+    model: Scorer, ids: np.ndarray, context: int, stride: int, batch_size: int
+) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
     """(first, logits (n, V), targets (n,)) for runs of tokens first … first + n - 1 that together are ids[1:], each once."""
     tokens, place = _checked(model, ids), _place(model)
     grain = ids_per_step(model)
@@ -117,9 +130,9 @@ def _scored(model, ids, context: int, stride: int, batch_size: int) -> Iterator[
             yield first, row[first - 1 - start :].float(), tokens[first : end + 1].to(place)
 
 
-def ids_per_step(model) -> int:
+def ids_per_step(model: Scorer) -> int:
     """Ids that one step of the model's backbone reads: 4 for a model of events, else 1. Contexts count steps."""
-    return len(getattr(getattr(model, "config", None), "events", ())) or 1
+    return len(model.config.events) or 1 if isinstance(model, LanguageModel) else 1
 
 
 def _runs(cuts: list[tuple[int, int, int]], most: int) -> Iterator[slice]:
@@ -132,22 +145,18 @@ def _runs(cuts: list[tuple[int, int, int]], most: int) -> Iterator[slice]:
             first = i
 
 
-def _checked(model, ids: np.ndarray) -> torch.Tensor:
+def _checked(model: Scorer, ids: np.ndarray) -> torch.Tensor:
     tokens = torch.as_tensor(np.asarray(ids, np.int64))
-    vocabulary = getattr(getattr(model, "config", None), "vocab_size", None)
-    if vocabulary is not None and len(tokens) and int(tokens.max()) >= vocabulary:
+    if isinstance(model, LanguageModel) and len(tokens) and int(tokens.max()) >= model.config.vocab_size:
         raise CheckpointError(
-            f"token {int(tokens.max())} is not among the model's {vocabulary}: use the tokenizer saved with it"
+            f"token {int(tokens.max())} is not among the model's {model.config.vocab_size}: use the tokenizer saved with it"
         )
     return tokens
 
 
-def _place(model) -> torch.device:
-    return (
-        next((p.device for p in model.parameters()), torch.device("cpu"))
-        if hasattr(model, "parameters")
-        else torch.device("cpu")
-    )
+def _place(model: Scorer) -> torch.device:
+    parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
+    return next((p.device for p in parameters), torch.device("cpu"))
 
 
 def _finite(bits: np.ndarray) -> np.ndarray:
@@ -171,11 +180,10 @@ class Spelling:
     says: np.ndarray  # (V, K) index into ATTRIBUTES of each base token
 
     @classmethod
-    def of(cls, tokenizer) -> Spelling:
-        """From `tokenizer.attributes` and, if the tokenizer has it, `base_names`; without, each id is a base token itself."""
+    def of(cls, tokenizer: Tokenizer) -> Spelling:
+        """From `tokenizer.base_names` and `tokenizer.attributes`, which name each base token of an id and what it says."""
         size = tokenizer.vocab_size
-        names = getattr(tokenizer, "base_names", None)
-        spelt = [tuple(names(id)) if names else (str(id),) * len(tokenizer.attributes(id)) for id in range(size)]
+        spelt = [tuple(tokenizer.base_names(id)) for id in range(size)]
         lengths = np.array([len(word) for word in spelt])
         order = np.array(sorted(range(size), key=spelt.__getitem__))
         says = np.full((size, lengths.max()), ATTRIBUTES.index("other"))

@@ -40,6 +40,7 @@ from ..tokenizers.events import EventTokenizer
 from ..tokenizers.events.grid import EventGrid, quantise
 from ..tokenizers.events.sustain import with_sustain
 from ..tokenizers.grid import closest
+from ..tokenizers.protocol import Tokenizer
 from .bits import chosen_pieces, read_piece, scored, shown
 from .likelihood import CONTEXT, STRIDE, piece_bits
 from .results import data_hash, header
@@ -221,12 +222,12 @@ def summary(rows: list[dict]) -> dict:
     }
 
 
-def checked(tokenizer: object, name: str) -> EventTokenizer:
+def checked(tokenizer: Tokenizer, name: str) -> EventTokenizer:
     """The tokenizer, which must have the information of the performance encoding; ConfigError if it has another."""
     if isinstance(tokenizer, EventTokenizer) and tokenizer.content_hash == EventTokenizer(VARIANT).content_hash:
         return tokenizer
     raise ConfigError(
-        f"{name} reads the encoding {getattr(tokenizer, 'variant', '?')}, which keeps another amount of information: "
+        f"{name} reads the encoding {tokenizer.variant}, which keeps another amount of information: "
         f"train a model on {VARIANT} first (ittybitty experiment performance)"
     )
 

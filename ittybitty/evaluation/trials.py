@@ -22,11 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from .. import checkpoint, systems
-from ..config import GenerationConfig
+from ..config import DataConfig, GenerationConfig
 from ..corpora import Corpus, Piece
 from ..errors import UNREADABLE, ConfigError, CorpusError, IttyBittyError, MidiError
 from ..generation import TOKENS_PER_SECOND, continuation, make_prompt
 from ..models.lm import LanguageModel
+from ..models.states import Player
 from ..notes import Performance, between, shift
 from ..tokenizers.protocol import Tokenizer
 from .bits import chosen_pieces, evenly_spaced, read_piece, shown
@@ -148,7 +149,13 @@ def cut(piece: Piece, before: float, seconds: float, rng: np.random.Generator) -
 
 
 def continue_seed(
-    model, tokenizer, data_config, name: str, seed: Performance, truth: Performance, config: GenerationConfig
+    model: Player,
+    tokenizer: Tokenizer,
+    data_config: DataConfig,
+    name: str,
+    seed: Performance,
+    truth: Performance,
+    config: GenerationConfig,
 ) -> Trial:
     """A model's continuation of one seed; MidiError where it holds no note."""
     made = continuation(model, tokenizer, seed, data_config, config)

@@ -50,6 +50,7 @@ class WindowStore:
 
     def __init__(self, windows: Windows, tokenizer: Tokenizer, share: float, seed: int):
         self._windows, self._tokenizer = windows, tokenizer
+        self.corpus = self.licence = ""  # a run that must not be used records no corpus
         self.tokenizer_hash = tokenizer.content_hash
         held_out = np.random.default_rng(seed).random(len(windows)) < share
         lengths = [len(windows.tokens(0, i)) for i in range(len(windows))]

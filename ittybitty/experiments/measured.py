@@ -19,13 +19,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import evaluation, systems
 from ..corpora import open_corpus
 from .recipe import Clock, Recipe, Row, setting, trained_before
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def model_of(row: Row, run_dir: Path) -> str | Path:
@@ -107,7 +110,7 @@ def two_sample(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path,
     )
 
 
-def draw_rolls(row: Row, data: str | Path | None, run_dir: Path):
+def draw_rolls(row: Row, data: str | Path | None, run_dir: Path) -> Figure:
     """The figure of six openings of a row of "ears", each with both its continuations."""
     from ..evaluation.ears import rolls
 

@@ -10,6 +10,7 @@
     plan.py      the steps, each one's share of the budget, and the recipe of each row
     forecast.py  `--plan`: what would run, and the figures expected
     floors.py    operations and bytes of every kernel: the time a step needs at least
+    bound.py     how near to its least traffic any kernel of the selective scan can come
     run.py       one process a step; a step that fails does not end the rest
     step.py      what such a process runs: unpack, check, race, train, home
     check.py     every scan path, convolution, heads and greedy tokens against the truth

@@ -10,9 +10,10 @@ half precision (models/triton_scan.py, models/triton_conv.py); passes over the r
 together are three products of the forward's size, and for an element-wise pass three times its bytes.
 
 [1] NVIDIA H100 as measured by others: 3.0 TB/s copied, 790 TFLOP/s in bfloat16; its data sheet: 132 multiprocessors at
-    1.76 GHz, each of which issues 4 instructions a clock; 227 KB of shared memory a block.
-[2] NVIDIA T4 data sheet: 320 GB/s, 65 TFLOP/s in float16, 40 multiprocessors at 1.59 GHz, 64 KB of shared memory a block. What
-    is reached is less.
+    1.76 GHz, each of which issues 4 instructions a clock, for 128 multiply-adds or 16 special functions; 227 KB of shared
+    memory a block.
+[2] NVIDIA T4 data sheet: 320 GB/s, 65 TFLOP/s in float16, 40 multiprocessors at 1.59 GHz, with 64 multiply-adds or 16 special
+    functions a clock, 64 KB of shared memory a block. What is reached is less.
 
 Left out: launches (about 5 µs each, hidden while the card is busy), the data loader, and several cards.
 """
@@ -28,8 +29,8 @@ from ..config import ModelConfig
 
 # of models/triton_scan.py: steps between two stored states, channels of a program of one warp at N = 16, and machine
 # instructions of that warp for one step, as compiled for sm_90 (tests/models/test_triton.py counts them)
-KEPT_EVERY, CHANNELS = 16, 32
-FORWARD_INSTRUCTIONS, BACKWARD_INSTRUCTIONS = 240, 900
+CHUNK, CHANNELS = 8, 32
+FORWARD_INSTRUCTIONS, BACKWARD_INSTRUCTIONS = 136, 424
 CONV_ROWS = 64  # of models/triton_conv.py: rows of a program
 IDS_PER_EVENT = 4
 HALF, FULL = 2, 4  # bytes
@@ -43,14 +44,27 @@ class Card:
     capability: int  # 90 is sm_90
     bandwidth: float  # bytes/s
     products: float  # operations/s of a matrix product in half precision
-    issued: float  # instructions of a warp/s
+    multiprocessors: int  # each issues 4 instructions of a warp a clock
+    clock: float  # Hz
+    lanes: int  # multiply-adds of a multiprocessor in a clock
+    special: int  # exponentials, logarithms and reciprocals of a multiprocessor in a clock
     half: str  # the type of half precision
     source: str
 
+    @property
+    def issued(self) -> float:
+        """Instructions of a warp/s."""
+        return 4 * self.multiprocessors * self.clock
+
+    @property
+    def bytes_a_clock(self) -> float:
+        """Bytes of memory for each multiprocessor in a clock."""
+        return self.bandwidth / (self.multiprocessors * self.clock)
+
 
 CARDS = {
-    "h100": Card("NVIDIA H100", 90, 3.0e12, 790e12, 132 * 4 * 1.76e9, "bfloat16", "[1]"),
-    "t4": Card("NVIDIA T4", 75, 320e9, 65e12, 40 * 4 * 1.59e9, "float16", "[2]"),
+    "h100": Card("NVIDIA H100", 90, 3.0e12, 790e12, 132, 1.76e9, 128, 16, "bfloat16", "[1]"),
+    "t4": Card("NVIDIA T4", 75, 320e9, 65e12, 40, 1.59e9, 64, 16, "float16", "[2]"),
 }
 
 
@@ -118,13 +132,15 @@ def convolution(count: int, n: int, E: int, K: int) -> Kernel:
 def scan(count: int, n: int, E: int, N: int, forward_only: bool = False) -> Kernel:
     """The Triton scan over n steps: bytes that its two kernels move, and the least that any kernel could.
 
-    Forward: u, Δ, z in, y out, a state every KEPT_EVERY steps. Backward: u, Δ, z, dy and those states in, du, dΔ, dz out,
-    and a share of dB and dC from every CHANNELS channels, which is written and read again to be summed.
+    Forward: u, Δ, z in, y out, a state every CHUNK steps. Backward: u, Δ, z, dy and those states in, du, dΔ, dz out,
+    and a share of dB and dC from every CHANNELS channels, which is written and read again to be summed. Both read B and C in
+    float32, which they are converted to before.
     """
-    row, states, read = E * HALF, E * N * FULL / KEPT_EVERY, 2 * N * HALF
+    row, states, read, converted = E * HALF, E * N * FULL / CHUNK, 2 * N * HALF, 2 * N * FULL
     programs = math.ceil(E / CHANNELS)
     shares = programs * 2 * N * FULL
-    forward, backward = 4 * row + read + states, 7 * row + 2 * read + states + 2 * shares
+    forward = 4 * row + read + 2 * converted + states
+    backward = 7 * row + converted + read + states + 2 * shares
     least = 4 * row + read + (0 if forward_only else 7 * row + 2 * read)
     moved = forward + (0 if forward_only else backward)
     issued = programs * (FORWARD_INSTRUCTIONS + (0 if forward_only else BACKWARD_INSTRUCTIONS))

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from . import floors, plan, run, tokens
+from . import bound, floors, plan, run, tokens
 
 EAGER = 2.5  # a step as it is takes about so many times its floor: passes that nothing fuses, and launches
 MARK = {"tokens_per_second": 300_000, "scan": 1.5}  # of `small` hybrid on an H100; of the scan, times its least traffic
@@ -111,6 +111,10 @@ def marks(card: Mapping) -> list[str]:
             lines.append(
                 f"scan: {times:.1f} times its least traffic, bound by {kernel['bound']}; the mark of {MARK['scan']} is "
                 f"{_met(times <= MARK['scan'])} on paper"
+            )
+            lines.append(
+                f"scan: no kernel of its instructions gets below {bound.bound(floors.CARDS['h100'])['times']:.2f} times in half "
+                f"precision (gpu/bound.py), nor below {bound.bound(floors.CARDS['h100'], floors.FULL)['times']:.2f} in float32"
             )
     return lines
 

@@ -19,11 +19,12 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..models import mamba
+from ..models.lm import LanguageModel
 
 MODES = ("eager", "compile", "graph")
 
 
-def apply(model: nn.Module, mode: str, batch: int, steps: int, dtype: torch.dtype | None) -> None:
+def apply(model: LanguageModel, mode: str, batch: int, steps: int, dtype: torch.dtype | None) -> None:
     """Make `model` run in `mode` for batches of `batch` windows, `steps` steps of the backbone each. ConfigError for no such mode."""
     if mode not in MODES:
         raise ConfigError(f"mode is {mode!r}: give {', '.join(MODES)}")
@@ -34,7 +35,7 @@ def apply(model: nn.Module, mode: str, batch: int, steps: int, dtype: torch.dtyp
         _graph(model, batch, steps, dtype)
 
 
-def _call_kernels_as_they_are(model: nn.Module) -> None:
+def _call_kernels_as_they_are(model: LanguageModel) -> None:
     """The compiler may not look into scan and convolution: they launch kernels under a lock."""
     mamba.selective_scan = torch.compiler.disable(mamba.selective_scan)
     mamba.causal_convolution = torch.compiler.disable(mamba.causal_convolution)
@@ -54,7 +55,7 @@ def _only_for(backbone: nn.Module, fast: Callable, shape: tuple[int, int]) -> No
     backbone.forward = forward
 
 
-def _graph(model: nn.Module, batch: int, steps: int, dtype: torch.dtype | None) -> None:
+def _graph(model: LanguageModel, batch: int, steps: int, dtype: torch.dtype | None) -> None:
     weight = next(model.parameters())
     if weight.device.type != "cuda":
         raise ConfigError(f"mode 'graph' needs a CUDA device, and the model is on {weight.device.type}: give 'eager'")

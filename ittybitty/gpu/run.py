@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .. import checkpoint, paths, systems
-from ..errors import ConfigError, OutputError, TokenizerError
+from ..errors import CheckpointError, ConfigError, OutputError, TokenizerError
 from ..jsonable import dumps
 from . import plan, tokens
 from .step import read_result, result_file
@@ -126,7 +126,7 @@ def _origins(start, rows: Sequence[str], work: Path, pack: str | Path, hashes: M
     try:
         found = parcel.join(start, work / "from") if not (work / "from").exists() else {}
         found = found or {row: work / "from" / row for row in rows if (work / "from" / row).is_dir()}
-    except checkpoint.CheckpointError:
+    except CheckpointError:
         folder = checkpoint.find(start)
         found = {checkpoint.read_config(folder)["system"]: folder}
     origins = {row: folder for row, folder in found.items() if row in rows}
@@ -135,7 +135,7 @@ def _origins(start, rows: Sequence[str], work: Path, pack: str | Path, hashes: M
     for row, folder in origins.items():
         theirs = checkpoint.read_config(folder)["tokenizer_hash"]
         if theirs != hashes[row]:
-            raise checkpoint.CheckpointError(
+            raise CheckpointError(
                 f"{start}: its {row} was trained with tokenizer {theirs[:12]}, and {pack} holds tokens of {hashes[row][:12]}; "
                 "pack tokens of the same tokenizer"
             )
@@ -251,7 +251,7 @@ class _Visit:
             return found
         try:
             return parcel.contents(self.job["out"])
-        except checkpoint.CheckpointError:
+        except CheckpointError:
             return {}
 
     def summary(self) -> dict:

@@ -20,6 +20,7 @@ from .. import checkpoint
 from ..config import override
 from ..errors import IttyBittyError
 from ..models import scan
+from ..models.lm import LanguageModel
 from ..tokenizers.store import TokenStore
 from ..train import train
 from . import modes
@@ -96,7 +97,7 @@ def _simpler(fastest: Mapping | None, attempt: int, say: Callable[[str], None]) 
     return fastest
 
 
-def _prepare(configs: Mapping, fastest: Mapping | None, micro: int) -> Callable[[torch.nn.Module], None] | None:
+def _prepare(configs: Mapping, fastest: Mapping | None, micro: int) -> Callable[[LanguageModel], None] | None:
     """What makes the model run in the fastest mode; None where it runs as it is.
 
     A graph writes its gradients to one place each time: with several micro-batches the second would overwrite the first.

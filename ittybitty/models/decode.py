@@ -6,33 +6,31 @@ so a piece can be continued in a process that never imports PyTorch; `decoder(mo
 that model itself where there is no compiler. Ids may be arrays of either library, and logits are of the same one; states
 too may be the decoder's or the model's own, so both can take turns on one piece.
 
-    float16: a matrix whose float32 values are all float16 numbers, as those of the shipped models are, is kept as float16. Each
-    is widened to the same float32 number when it is read, so nothing changes but the bytes.
-    int8: each row of a matrix is rounded to 255 levels of its own scale (Dettmers et al. 2022, section 2.1,
-    absmax quantization per row); states and activations stay float32. It reads a quarter of the bytes of float32.
-    Its music may differ from float32's, and its bits per note are measured by `ittybitty bench decode`.
+A matrix that float16 represents exactly is read as float16, and with precision "int8" every matrix as int8 (quantize.py); the
+weights lie in one block of memory (layout.py). The music in int8 may differ from that in float32; `ittybitty bench decode`
+measures its bits per note.
 
-    Threads: every row of a matrix is the work of one thread, so the logits are the same bits in one thread and in many.
-    That leaves `team.py` free to change their number while the music plays: threads meet some sixty times a token, and
-    where another program has taken a core each meeting waits for it.
+Every row of a matrix is computed by one thread, so the logits are the same bits with one thread and with several. The number
+of threads may therefore change while a piece is decoded: threads wait for each other some sixty times a token, and wait long
+if another program uses a core (team.py).
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import ctypes
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..config import ModelConfig
 from ..errors import ConfigError
 from . import native
+from .layout import Block, Ends, Matrix, Part, laid_out
+from .quantize import Array, half_bits, like, numpy_of, quantized, rounded
 from .states import AttentionState, MambaState
 from .team import Team
 
@@ -42,78 +40,13 @@ if TYPE_CHECKING:
     from .lm import LanguageModel
 
 PRECISIONS = ("float32", "int8")
-SMALL = (
-    16 * 2**20
-)  # bytes of weights up to which one thread decodes: a second one would gain less than its meetings cost
+SMALL = 16 * 2**20  # bytes of weights up to which one thread decodes: waiting for a second one costs more than it saves
 CHUNK = 64  # tokens of a prompt that are read at once
-LETTERS = "MFA"  # the blocks that native code knows
-Array = TypeVar("Array", np.ndarray, "torch.Tensor")
-
-
-class _Matrix(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_void_p) for n in ("weight", "half", "packed", "scale", "bias")] + [
-        (n, ctypes.c_int64) for n in ("rows", "columns")
-    ]
-
-
-class _Block(ctypes.Structure):
-    _fields_ = [
-        ("kind", ctypes.c_int64),
-        ("norm", ctypes.c_void_p),
-        *[(n, _Matrix) for n in ("in_", "out", "x_proj", "dt_proj")],
-        *[(n, ctypes.c_void_p) for n in ("conv", "conv_bias", "A", "D")],
-        *[(n, ctypes.c_int64) for n in ("N", "K", "R")],
-        ("bias", ctypes.c_void_p),
-        *[(n, ctypes.c_int64) for n in ("most", "H", "window", "stride", "reach", "marks")],
-        *[(n, ctypes.c_void_p) for n in ("s0", "s1", "s2", "s3")],
-        ("position", ctypes.c_int64),
-    ]
-
-
-class _Ends(ctypes.Structure):
-    """What stands before and behind the blocks."""
-
-    _fields_ = [("embedding", ctypes.c_void_p), ("norm", ctypes.c_void_p)]
-
-
-def numpy_of(array: np.ndarray | torch.Tensor) -> np.ndarray:
-    """The same numbers as a NumPy array, in the same memory where they lie on the CPU."""
-    return array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()
-
-
-def like(other: Array, array: np.ndarray) -> Array:
-    """`array`, in the same memory, as an array of the library that `other` is of."""
-    if isinstance(other, np.ndarray):
-        return array
-    import torch
-
-    return torch.from_numpy(array)
-
-
-def rounded(weight: Array) -> tuple[Array, Array]:
-    """(rows, columns) -> int8 of the same shape and (rows,) scales, with weight ≈ int8 * scale."""
-    exact = numpy_of(weight)
-    scale = np.abs(exact).max(1).clip(min=1e-12) / np.float32(127)
-    return like(weight, np.rint(exact / scale[:, None]).astype(np.int8)), like(weight, scale)
-
-
-def quantized(model: LanguageModel) -> LanguageModel:
-    """A copy in float32 whose matrices hold exactly the values that int8 decoding uses: for measuring what rounding costs."""
-    import torch
-    from torch import nn
-
-    model = copy.deepcopy(model)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding, nn.LSTM)):
-                for matrix in (p for p in module.parameters(recurse=False) if p.dim() == 2):
-                    levels, scale = rounded(matrix.float())
-                    matrix.copy_(levels * scale[:, None])
-    return model
+LETTERS = "MFA"  # the blocks that native code supports
 
 
 def playable(config: ModelConfig) -> bool:
-    """Does native code exist here, and for models of this configuration: stacks of M, F and A with a tied head or heads of events?"""
+    """Whether native code runs here and supports this configuration: a stack of M, F and A with a tied head or heads of events."""
     known = config.family == "stack" and set(config.pattern.replace(" ", "")) <= set(LETTERS)
     return known and bool(config.events or config.tied_head) and native.status()[0]
 
@@ -128,9 +61,9 @@ def native_decoder(config: ModelConfig, weights: Mapping[str, np.ndarray], preci
 
 
 def decoder(model: LanguageModel, precision: str = "float32") -> LanguageModel | Decoder:
-    """The fastest thing with `init_state`, `prefill` and `step` that gives this model's logits here.
+    """The fastest Player here that gives this model's logits.
 
-    A model that native code does not know takes its own step, in int8 with rounded weights.
+    A model that native code does not support runs its own step, in int8 with rounded weights.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}: give one of {', '.join(PRECISIONS)}")
@@ -142,11 +75,11 @@ def decoder(model: LanguageModel, precision: str = "float32") -> LanguageModel |
 
 
 class Decoder:
-    """A frozen copy of a stack's weights, laid out for `step`."""
+    """A copy of a stack's weights, arranged in memory for `step`."""
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray], precision: str = "float32"):
         library = native.loaded()
-        if (library.block_size(), library.matrix_size()) != (ctypes.sizeof(_Block), ctypes.sizeof(_Matrix)):
+        if (library.block_size(), library.matrix_size()) != (ctypes.sizeof(Block), ctypes.sizeof(Matrix)):
             raise RuntimeError("decode.py and decode.cpp disagree about the layout of a block")
         self.config, self.precision = config, precision
         self._given, self._halves = weights, bool(library.halves())
@@ -156,9 +89,9 @@ class Decoder:
         self._pieces, self._rows = 0, 0  # … of how many pieces, and room for how many rows
         self._letters = config.pattern.replace(" ", "")
         self._team = Team(1)
-        self._blocks, self._head = (_Block * len(self._letters))(), _Matrix()
-        self._ends, self._widest = _Ends(), self._most_side_by_side()
-        self._arena = _laid_out(self._parts())
+        self._blocks, self._head = (Block * len(self._letters))(), Matrix()
+        self._ends, self._widest = Ends(), self._most_side_by_side()
+        self._arena = laid_out(self._parts())
         self._given = {}  # all of it has been copied
         self._weights = (
             self._blocks,
@@ -176,62 +109,62 @@ class Decoder:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of all that one step reads, states apart."""
+        """Bytes that one step reads, without the states."""
         return self._arena.nbytes
 
     # ------------------------------------------------------------------ weights
 
-    def _parts(self) -> Iterator[_Part]:
-        """All that a step reads, in the order of its use. A tied head in float32 is the embedding itself."""
+    def _parts(self) -> Iterator[Part]:
+        """All arrays that a step reads, in the order of their use. A tied head in float32 is the embedding itself."""
         yield from self._stack()
         yield from self._matrix(self._head, "embedding.weight", shape=self._vocabulary)
 
-    def _stack(self) -> Iterator[_Part]:
+    def _stack(self) -> Iterator[Part]:
         """Embedding, blocks and norm."""
         D = self.config.d_model
-        yield _Part(self._ends, "embedding", self._table("embedding.weight"), self._vocabulary)
+        yield Part(self._ends, "embedding", self._table("embedding.weight"), self._vocabulary)
         for i, (made, letter) in enumerate(zip(self._blocks, self._letters)):
             made.kind = ord(letter)
-            yield _Part(made, "norm", self._given[f"backbone.blocks.{i}.norm.weight"], (D,))
+            yield Part(made, "norm", self._given[f"backbone.blocks.{i}.norm.weight"], (D,))
             mixer = {"M": self._mamba, "F": self._feed_forward, "A": self._attention_block}[letter]
             yield from mixer(made, f"backbone.blocks.{i}.mixer")
-        yield _Part(self._ends, "norm", self._given["norm.weight"], (D,))
+        yield Part(self._ends, "norm", self._given["norm.weight"], (D,))
 
     @property
     def _vocabulary(self) -> tuple[int, int]:
         return self.config.vocab_size, self.config.d_model
 
     def _table(self, name: str) -> np.ndarray:
-        """A matrix of which single rows are looked up."""
+        """A matrix whose rows are looked up one at a time."""
         if self.precision == "float32":
             return self._given[name]
         levels, scale = rounded(self._given[name])
         return levels * scale[:, None]
 
-    def _matrix(self, made: _Matrix, name: str, shape: tuple[int, int], bias: str = "") -> Iterator[_Part]:
+    def _matrix(self, made: Matrix, name: str, shape: tuple[int, int], bias: str = "") -> Iterator[Part]:
         made.rows, made.columns = shape
         weight = self._given[name]
         if self.precision == "int8":
             levels, scale = rounded(weight)
-            yield _Part(made, "packed", levels, shape)
-            yield _Part(made, "scale", scale, shape[:1])
-        elif self._halves and (half := _in_half_the_bytes(weight)) is not None:
-            yield _Part(made, "half", half, shape)
+            yield Part(made, "packed", levels, shape)
+            yield Part(made, "scale", scale, shape[:1])
+        elif self._halves and (half := half_bits(weight)) is not None:
+            yield Part(made, "half", half, shape)
         else:
-            yield _Part(made, "weight", weight, shape)
+            yield Part(made, "weight", weight, shape)
         if bias:
-            yield _Part(made, "bias", self._given[bias], shape[:1])
+            yield Part(made, "bias", self._given[bias], shape[:1])
 
-    def _mamba(self, made: _Block, at: str) -> Iterator[_Part]:
+    def _mamba(self, made: Block, at: str) -> Iterator[Part]:
         D, (E, N, K, R) = self.config.d_model, self._mamba_sizes
         made.N, made.K, made.R = N, K, R
         yield from self._matrix(made.in_, f"{at}.in_proj.weight", (2 * E, D))
-        yield _Part(made, "conv", self._given[f"{at}.conv1d.weight"][:, 0].T, (K, E))
-        yield _Part(made, "conv_bias", self._given[f"{at}.conv1d.bias"], (E,))
+        yield Part(made, "conv", self._given[f"{at}.conv1d.weight"][:, 0].T, (K, E))
+        yield Part(made, "conv_bias", self._given[f"{at}.conv1d.bias"], (E,))
         yield from self._matrix(made.x_proj, f"{at}.x_proj.weight", (R + 2 * N, E))
         yield from self._matrix(made.dt_proj, f"{at}.dt_proj.weight", (E, R), f"{at}.dt_proj.bias")
-        yield _Part(made, "A", -np.exp(self._given[f"{at}.A_log"]), (E, N))
-        yield _Part(made, "D", self._given[f"{at}.D"], (E,))
+        yield Part(made, "A", -np.exp(self._given[f"{at}.A_log"]), (E, N))
+        yield Part(made, "D", self._given[f"{at}.D"], (E,))
         yield from self._matrix(made.out, f"{at}.out_proj.weight", (D, E))
 
     @property
@@ -240,17 +173,17 @@ class Decoder:
         c = self.config
         return c.expand * c.d_model, c.d_state, c.d_conv, c.dt_rank or math.ceil(c.d_model / 16)
 
-    def _feed_forward(self, made: _Block, at: str) -> Iterator[_Part]:
+    def _feed_forward(self, made: Block, at: str) -> Iterator[Part]:
         D, F = self.config.d_model, self.config.d_ff
         yield from self._matrix(made.in_, f"{at}.up.weight", (F, D))
         yield from self._matrix(made.out, f"{at}.down.weight", (D, F))
 
-    def _attention_block(self, made: _Block, at: str) -> Iterator[_Part]:
+    def _attention_block(self, made: Block, at: str) -> Iterator[Part]:
         c, D = self.config, self.config.d_model
         made.H, made.window, made.stride, made.reach = c.n_heads, c.attn_window, c.attn_stride, c.attn_reach
         made.marks, made.most = c.attn_reach // c.attn_stride + 1, c.attn_reach
         yield from self._matrix(made.in_, f"{at}.qkv.weight", (3 * D, D))
-        yield _Part(made, "bias", self._relative_bias(at), (c.n_heads, c.attn_reach + 1))
+        yield Part(made, "bias", self._relative_bias(at), (c.n_heads, c.attn_reach + 1))
         yield from self._matrix(made.out, f"{at}.out.weight", (D, D))
 
     def _relative_bias(self, at: str) -> np.ndarray:
@@ -266,7 +199,7 @@ class Decoder:
     # ------------------------------------------------------------------ states
 
     def init_state(self, batch_size: int = 1) -> Any:
-        """An empty past for `batch_size` pieces, in NumPy arrays."""
+        """The state before the first token of `batch_size` pieces, in NumPy arrays."""
         return self._empty_past(batch_size)
 
     def _empty_past(self, batch: int) -> list:
@@ -287,7 +220,7 @@ class Decoder:
         return [of(letter) for letter in self._letters]
 
     def _turn_to(self, state: list, pieces: int, rows: int) -> None:
-        """Make this state of the blocks the one that the next call reads and moves on, and room for so many rows."""
+        """Make this state the one that the next call reads and updates, and make room for `rows` rows."""
         same = self._bound_to is state and self._pieces == pieces and rows <= self._rows
         if not same or not all(a is b for a, b in zip(self._bound, _arrays(state), strict=True)):
             self._bind(state, pieces, rows)
@@ -295,12 +228,12 @@ class Decoder:
             made.position = past.position
 
     def _move_on(self, tokens: int = 1) -> None:
-        """The blocks have read so many tokens more."""
+        """Count the tokens that the blocks have read."""
         for _, past in self._attention:
             past.position += tokens
 
     def _bind(self, state: list, pieces: int, rows: int) -> None:
-        """Point the blocks at this state's arrays, once they are what C++ expects, and make room for so many rows."""
+        """Point the blocks at this state's arrays, once they are what C++ expects, and make room for `rows` rows."""
         self._bound_to, attention = None, []  # bound to nothing while a check may fail
         c, (E, N, K, _) = self.config, self._mamba_sizes
         for made, letter, past in zip(self._blocks, self._letters, state, strict=True):
@@ -317,7 +250,7 @@ class Decoder:
         self._bound_to, self._pieces, self._bound, self._attention = state, pieces, tuple(_arrays(state)), attention
 
     def _make_room(self, pieces: int, rows: int) -> None:
-        """Scratch memory for so many rows of activations, and logits of so many pieces."""
+        """Allocate scratch memory for `rows` rows of activations, and the logits of `pieces` pieces."""
         D, (wide, mid, small, scores) = self.config.d_model, self._widest
         self._rows = rows
         self._buffers = [np.empty(rows * n, np.float32) for n in (D, self._team.most * D, wide, mid, small, scores)]
@@ -333,7 +266,7 @@ class Decoder:
     # ------------------------------------------------------------------ playing
 
     def prefill(self, ids: Array, state: Any) -> Array:
-        """Read (B, L) tokens; `state` moves on in place; logits (B, V) of what follows the last one, written anew at every call."""
+        """Read (B, L) tokens; updates `state` in place; logits (B, V) of what follows the last one, in an array that the next call overwrites."""
         given = np.ascontiguousarray(numpy_of(ids), np.int64)
         with self._turn:
             if len(given) == 1:  # one piece: many tokens at once
@@ -345,7 +278,7 @@ class Decoder:
         return like(ids, logits)
 
     def step(self, ids: Array, state: Any) -> Array:
-        """(B,) tokens -> logits (B, V), written anew at every step: copy what you keep."""
+        """(B,) tokens -> logits (B, V), in an array that the next step overwrites."""
         with self._turn:  # the scratch memory serves one step at a time
             return like(ids, self._run(np.ascontiguousarray(numpy_of(ids), np.int64), state, in_time=False))
 
@@ -379,58 +312,3 @@ def _state(name: str, array: np.ndarray | torch.Tensor, shape: tuple[int, ...]) 
 def _arrays(state: list) -> list:
     """The arrays of a state: whoever puts another one into it is noticed before C++ reads the former."""
     return [a for past in state if past is not None for a in vars(past).values() if not isinstance(a, int)]
-
-
-def _in_half_the_bytes(weight: np.ndarray) -> np.ndarray | None:
-    """The same numbers as float16, as bits; None where some are none."""
-    with np.errstate(over="ignore"):
-        for part in (weight[:1], weight):  # most weights that do not fit show it in their first row
-            half = part.astype(np.float16)
-            if not np.array_equal(half.astype(np.float32), part) or not np.isfinite(half).all():
-                return None
-    return half.view(np.uint16)
-
-
-class _Part(NamedTuple):
-    """One array that a step reads, and the field that says where it lies."""
-
-    owner: ctypes.Structure
-    field: str
-    array: np.ndarray
-    shape: tuple[int, ...]  # what decode.cpp takes it to be
-
-
-KINDS = {"packed": "int8", "half": "uint16"}  # of a part, by its field; float32 for all others
-
-
-def _laid_out(parts: Iterable[_Part]) -> np.ndarray:
-    """Copy all parts into one arena in their order, each once, and write their addresses; the arena must outlive these."""
-    places: dict[tuple, int] = {}  # of an array -> its place
-    parts, size = list(parts), 0
-    for part in parts:
-        if _key(part.array) not in places:
-            places[_key(part.array)], size = size, size + -(-part.array.nbytes // 64) * 64
-    arena = _arena(size)
-    for owner, field, array, shape in parts:
-        first = places[_key(array)]
-        copied = arena[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
-        copied[...] = array
-        setattr(owner, field, native.address(f"the model's {field}", copied, KINDS.get(field, "float32"), shape).value)
-    return arena
-
-
-def _key(array: np.ndarray) -> tuple:
-    return array.ctypes.data, array.dtype, array.shape, array.strides
-
-
-def _arena(size: int) -> np.ndarray:
-    """(size,) bytes of memory, in pages of 2 MB where the system has them: a step reads all weights once, and with pages
-    of 4 KB it would look up some 25,000 addresses on the way."""
-    page = 2**21
-    memory = np.empty(size + page, np.uint8)
-    start = -memory.ctypes.data % page
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # no such call here: small pages
-        ctypes.CDLL(None).madvise(
-            ctypes.c_void_p(memory.ctypes.data + start), ctypes.c_size_t(size), 14
-        )  # MADV_HUGEPAGE
-    return memory[start : start + size]

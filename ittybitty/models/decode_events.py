@@ -21,8 +21,10 @@ import numpy as np
 
 from ..config import ModelConfig
 from . import native
-from .decode import CHUNK, Array, Decoder, _Matrix, _Part, like, numpy_of
+from .decode import CHUNK, Decoder
+from .layout import Matrix, Part
 from .parts import BOS, DURATION, KEYS, NONE, PAD, VELOCITY, WHAT, G, classes_of, ids_before_an_event, starts_of
+from .quantize import Array, like, numpy_of
 from .states import EventState
 
 AHEAD = 64  # events whose random numbers are drawn at once
@@ -73,7 +75,7 @@ class Drawn(NamedTuple):
 class _Head(ctypes.Structure):
     _fields_ = [
         ("norm", ctypes.c_void_p),
-        *[(n, _Matrix) for n in ("up", "down", "out")],
+        *[(n, Matrix) for n in ("up", "down", "out")],
         ("condition", ctypes.c_void_p),
         ("start", ctypes.c_int64),
     ]
@@ -125,19 +127,19 @@ class EventDecoder(Decoder):
             ctypes.c_double(),
         )  # logits of one part; of the end
 
-    def _parts(self) -> Iterator[_Part]:
+    def _parts(self) -> Iterator[Part]:
         yield from self._stack()
         D = self.config.d_model
         for part, made in enumerate(self._heads):
             made.start = self.starts[part]
-            yield _Part(made, "norm", self._given[f"head.inner.{part}.0.weight"], (D,))
+            yield Part(made, "norm", self._given[f"head.inner.{part}.0.weight"], (D,))
             yield from self._matrix(made.up, f"head.inner.{part}.1.weight", (2 * D, D))
             yield from self._matrix(made.down, f"head.inner.{part}.3.weight", (D, 2 * D))
             shape = self.classes[part], D
             yield from self._matrix(made.out, f"head.out.{part}.weight", shape, f"head.out.{part}.bias")
             if part < VELOCITY:
                 self._conditions.append(self._table(f"head.condition.{part}.weight").copy())
-                yield _Part(made, "condition", self._conditions[part], shape)
+                yield Part(made, "condition", self._conditions[part], shape)
 
     def init_state(self, batch_size: int = 1) -> EventState:
         """An empty past for `batch_size` pieces, in NumPy arrays."""

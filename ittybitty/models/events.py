@@ -21,7 +21,7 @@ Letters as in layers.py; G = 4 ids per event, T events.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -112,7 +112,7 @@ class EventModel(LanguageModel):
 
     # ------------------------------------------------------------------ all at once
 
-    def forward(self, ids: torch.Tensor, targets: torch.Tensor | None = None, label_smoothing: float = 0.0):
+    def forward(self, ids: torch.Tensor, targets: torch.Tensor | None = None, label_smoothing: float = 0.0) -> Any:
         """(B, L) ids -> logits (B, L, V), or with targets the sums (training loss, nats, number of targets), each of shape (1,)."""
         if targets is None:
             return self._logits(ids, None, None)

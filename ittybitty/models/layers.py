@@ -95,8 +95,8 @@ class Block(nn.Module):
         self.mixer = mixer
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: torch.Tensor, state=None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, state: Any = None) -> torch.Tensor:
         return x + self.dropout(self.mixer(self.norm(x), state))
 
-    def step(self, x: torch.Tensor, state) -> torch.Tensor:
+    def step(self, x: torch.Tensor, state: Any) -> torch.Tensor:
         return x + self.mixer.step(self.norm(x), state)

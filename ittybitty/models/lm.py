@@ -12,7 +12,8 @@ and replicas with unequal shares of the batch still add up to exactly the loss o
 from __future__ import annotations
 
 import warnings
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -102,26 +103,26 @@ class LanguageModel(nn.Module):
         x = self.norm(x)
         return F.linear(x, cast(nn.Embedding, self.embedding).weight) if self.tied else self.head(x)
 
-    def forward(self, ids: torch.Tensor, targets: torch.Tensor | None = None, label_smoothing: float = 0.0):
+    def forward(self, ids: torch.Tensor, targets: torch.Tensor | None = None, label_smoothing: float = 0.0) -> Any:
         logits = self._head(self.backbone(self._embed(ids)))  # (B, L, V)
         if targets is None:
             return logits
         loss, nats = _CrossEntropy.apply(logits.float().flatten(0, 1), targets.flatten(), label_smoothing)
         return loss.view(1), nats.view(1), (targets != IGNORED).sum().view(1)
 
-    def init_state(self, batch_size: int = 1):
+    def init_state(self, batch_size: int = 1) -> Any:
         """The state before the first token of `batch_size` pieces."""
         return self.backbone.init_state(batch_size)
 
-    def read(self, ids: torch.Tensor, state) -> torch.Tensor:
+    def read(self, ids: torch.Tensor, state: Any) -> torch.Tensor:
         """Read (B, L) tokens in parallel and update `state` in place; logits (B, L, V) of the token after each of them."""
         return self._head(self.backbone(self._embed(ids), state))
 
-    def prefill(self, ids: torch.Tensor, state) -> torch.Tensor:
+    def prefill(self, ids: torch.Tensor, state: Any) -> torch.Tensor:
         """Read (B, L) tokens in parallel and update `state` in place; logits (B, V) of the token after the last one."""
         return self._head(self.backbone(self._embed(ids), state)[:, -1])
 
-    def step(self, ids: torch.Tensor, state) -> torch.Tensor:
+    def step(self, ids: torch.Tensor, state: Any) -> torch.Tensor:
         """Read one token (B,) and update `state` in place; logits (B, V) of the next token."""
         return self._head(self.backbone.step(self._embed(ids), state))
 
@@ -137,7 +138,7 @@ class LanguageModel(nn.Module):
         counts["norms"] = counts.get("norms", 0) + sum(p.numel() for p in self.norm.parameters())
         return {name: count for name, count in counts.items() if count}
 
-    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As in torch, except that ``strict=False`` warns of what it skipped, and other shapes raise CheckpointError."""
         own = self.state_dict()
         other = [k for k, v in state_dict.items() if k in own and own[k].shape != v.shape]

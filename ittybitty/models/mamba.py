@@ -13,6 +13,7 @@ Left out: the fused CUDA kernel for the whole block; the speed depends on the sc
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -125,7 +126,7 @@ class Mamba(GatedConvolution):
         return self.out_proj(y.to(z.dtype) * F.silu(z))
 
 
-def warm_up(model: nn.Module, devices, dtype: torch.dtype | None = None) -> None:
+def warm_up(model: nn.Module, devices: Iterable[torch.device], dtype: torch.dtype | None = None) -> None:
     """Compile the kernels that `model`'s blocks launch on each CUDA device, where Triton's are the chosen ones.
 
     `dtype` is autocast's, None where there is none. DataParallel runs one thread a device: without this, all of them would

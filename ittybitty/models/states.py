@@ -7,7 +7,9 @@ The arrays are PyTorch's where a model plays (mamba.py, attention.py, events.py)
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+from ..config import ModelConfig
 
 
 @dataclass
@@ -37,3 +39,21 @@ class EventState:
     h: Any  # (B, D) after the last whole event; zeros before the first
     told: Any = None  # (B, D) h and the conditions of the ids so far
     ids: list = field(default_factory=list)  # (B,) each; fewer than the ids of an event
+
+
+class Player(Protocol):
+    """What music is drawn from: a LanguageModel, its native Decoder, or any object with these members.
+
+    Ids and logits are tensors or NumPy arrays, as the model takes them; the state is whatever `init_state` returns.
+    """
+
+    config: ModelConfig
+
+    def init_state(self, batch_size: int = 1) -> Any:
+        """The state before the first token of `batch_size` pieces."""
+
+    def prefill(self, ids: Any, state: Any) -> Any:
+        """Read (B, L) ids and update `state` in place; logits (B, V) of the id after the last one."""
+
+    def step(self, ids: Any, state: Any) -> Any:
+        """Read one id (B,) of each piece and update `state` in place; logits (B, V) of the next one."""

@@ -9,6 +9,7 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigError
 
@@ -28,7 +29,7 @@ MIDI_DEVICE = """
 """
 
 
-def executable(driver) -> str:
+def executable(driver: Any) -> str:
     """A Chromium or Chrome of the system, else Playwright's own; ConfigError where there is neither."""
     found = next(filter(None, map(shutil.which, NAMES)), None) or driver.chromium.executable_path
     if not Path(found).exists():
@@ -53,7 +54,7 @@ def chromium() -> Iterator:
             browser.close()
 
 
-def open_page(browser, path: Path, width: int = 1280, height: int = 900):
+def open_page(browser: Any, path: Path, width: int = 1280, height: int = 900) -> Any:
     """The page of a file in a new tab, once its model can play; a mock MIDI device is plugged in."""
     tab = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
     tab.set_default_timeout(PATIENCE)

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError
-from ..models.decode import quantized
 from ..models.mamba import Mamba
+from ..models.quantize import quantized
 from .weights import pack
 
 RUN = """

@@ -1,6 +1,6 @@
 """A model's tensors as one sequence of bytes: matrices in 8 bits with one scale per row, the others in float32, by their names.
 
-The rounding is that of `models.decode`, so the page plays what Python plays with ``precision="int8"``.
+The rounding is that of `models.quantize`, so the page plays what Python plays with ``precision="int8"``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..models.decode import rounded
+from ..models.quantize import rounded
 
 
 def pack(model: nn.Module) -> tuple[dict[str, dict], bytes]:
@@ -42,7 +42,7 @@ def pack(model: nn.Module) -> tuple[dict[str, dict], bytes]:
 
 
 def _matrices(model: nn.Module) -> set[str]:
-    """Names of the tensors that `models.decode.quantized` rounds."""
+    """Names of the tensors that `models.quantize.quantized` rounds."""
     return {
         f"{place}.{name}" if place else name
         for place, module in model.named_modules()

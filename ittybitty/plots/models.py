@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .appearance import BLACK, PALETTE, SEED, axes_or_new, style
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-def attention_mask(mask: np.ndarray, ax=None):
+
+def attention_mask(mask: np.ndarray, ax: Axes | None = None) -> Axes:
     """Draw an attention mask, bool (L, L): which positions (columns) a position (row) may attend to."""
     from matplotlib.colors import ListedColormap
 
@@ -32,7 +36,7 @@ def attention_mask(mask: np.ndarray, ax=None):
     return ax
 
 
-def next_token(probabilities: Mapping[str, Sequence[float]], names: Sequence[str], ax=None):
+def next_token(probabilities: Mapping[str, Sequence[float]], names: Sequence[str], ax: Axes | None = None) -> Axes:
     """Draw the next token's probabilities (V,) for several settings as bars, sorted by the first setting."""
     first = np.asarray(next(iter(probabilities.values())), float)
     shown = np.argsort(-first, kind="stable")[: min(20, len(first))]
@@ -54,9 +58,9 @@ def scaling(
     lengths: Sequence[float],
     curves: Mapping[str, Sequence[float]],
     ylabel: str,
-    ax=None,
+    ax: Axes | None = None,
     xlabel: str = "length (tokens)",
-):
+) -> Axes:
     """Draw cost against length on logarithmic axes, with the exponent of a fitted power law in the legend (1 is linear)."""
     with style():
         ax = axes_or_new(ax)
@@ -72,7 +76,7 @@ def scaling(
     return ax
 
 
-def diagram(nodes: Mapping[str, tuple], arrows: Iterable[tuple], ax=None):
+def diagram(nodes: Mapping[str, tuple], arrows: Iterable[tuple], ax: Axes | None = None) -> Axes:
     """Draw a diagram of boxes and arrows: nodes {name: (x, y, text[, colour])} in units of a box's height, arrows (from, to[, label])."""
     with style():
         ax = axes_or_new(ax)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..notes import HIGHEST_PITCH, LOWEST_PITCH, Performance
 from .appearance import BLACK, NEW, SEED, SKY, axes_or_new, style
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-def piano_roll(seed: Performance, new: Performance | None = None, ax=None, window: tuple[float, float] | None = None):
+
+def piano_roll(
+    seed: Performance, new: Performance | None = None, ax: Axes | None = None, window: tuple[float, float] | None = None
+) -> Axes:
     """Draw a piano roll: notes as bars over seconds, louder ones darker, seed and continuation in two colours, pedal below.
 
     With a continuation, the seed is shown for as many seconds before it as the continuation lasts (at least 10 s);
@@ -73,7 +79,7 @@ def _draw_notes(ax, strip, part: Performance, colour: str, start: float, end: fl
     return notes["pitch"]
 
 
-def patterns(states: np.ndarray, names: Sequence[str] = (), ax=None):
+def patterns(states: np.ndarray, names: Sequence[str] = (), ax: Axes | None = None) -> Axes:
     """Draw patterns of the beat encoding: states (n, frames) of a key in a beat, 0 silent, 1 held, 2 struck; first row on top."""
     from matplotlib.colors import ListedColormap
 

@@ -6,20 +6,24 @@ Left out: computing what is drawn (evaluation/).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .appearance import BLUE, GREY, NEW, PALETTE, SEED, SKY, VERMILION, axes_or_new, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def intervals(
     rows: Sequence[Mapping],
     value: str = "bits_per_note",
     label: str = "system",
-    ax=None,
+    ax: Axes | None = None,
     say: bool = True,
     marks: Mapping[str, str] | None = None,
-):
+) -> Axes:
     """Draw a point and its 95% interval ("ci95") for each row, lowest on top. An encoding that drops something is hollow; with
     `say` its row names what is dropped.
 
@@ -58,7 +62,9 @@ def _row_name(row: Mapping, label: str) -> str:
     return f"{row[label]} (no {', '.join(sorted(_missing(row)))})" if _missing(row) else str(row[label])
 
 
-def shares(rows: Sequence[Mapping], key: str = "bits_per_note_by_attribute", label: str = "system", ax=None):
+def shares(
+    rows: Sequence[Mapping], key: str = "bits_per_note_by_attribute", label: str = "system", ax: Axes | None = None
+) -> Axes:
     """Draw a stacked bar for each row: bits per note of each attribute, lowest total on top. Rows without `key` are left out."""
     rows = sorted((row for row in rows if row.get(key)), key=lambda row: -sum(row[key].values()))
     with style(height=1.1 + 0.34 * len(rows)):
@@ -88,7 +94,7 @@ def shares(rows: Sequence[Mapping], key: str = "bits_per_note_by_attribute", lab
     return ax
 
 
-def by_position(results: Sequence[Mapping], label: str = "system", ax=None):
+def by_position(results: Sequence[Mapping], label: str = "system", ax: Axes | None = None) -> Axes:
     """Draw bits per note by position (`evaluation.by_position`), one colour per result: whole context solid, windows dashed."""
     with style():
         ax = axes_or_new(ax)
@@ -123,7 +129,7 @@ def by_position(results: Sequence[Mapping], label: str = "system", ax=None):
     return ax
 
 
-def overlaps(result: Mapping, ax=None):
+def overlaps(result: Mapping, ax: Axes | None = None) -> Axes:
     """Draw MGEval's overlapped areas of a record of evaluation/continuation_metrics.py: model and other humans, by feature."""
     generated, humans = result["mgeval"]["generated"], result["mgeval"]["other_humans"]
     names = sorted(
@@ -155,7 +161,12 @@ def overlaps(result: Mapping, ax=None):
     return ax
 
 
-def endurance(result: Mapping, metrics: Mapping[str, str], axes=None, others: Mapping[str, Mapping] | None = None):
+def endurance(
+    result: Mapping,
+    metrics: Mapping[str, str],
+    axes: Sequence[Axes] | None = None,
+    others: Mapping[str, Mapping] | None = None,
+) -> Sequence[Axes]:
     """Draw metrics along long continuations (evaluation/long_continuations.py), one small picture each: model and pianists.
 
     Thin lines are pieces, thick ones their mean. `metrics` gives each one's label. `axes` are as many as metrics. `others` are
@@ -197,7 +208,7 @@ def endurance(result: Mapping, metrics: Mapping[str, str], axes=None, others: Ma
     return axes
 
 
-def shared_runs(result: Mapping, kind: str = "pitch and time", ax=None):
+def shared_runs(result: Mapping, kind: str = "pitch and time", ax: Axes | None = None) -> Axes:
     """Draw the share of runs that occur in the training pieces, by length: continuations, their truth and other humans."""
     sets = {
         "generated": ("continuations", NEW, "D"),
@@ -216,7 +227,7 @@ def shared_runs(result: Mapping, kind: str = "pitch and time", ax=None):
     return ax
 
 
-def claims(results: Sequence[Mapping], label: str = "row", ax=None):
+def claims(results: Sequence[Mapping], label: str = "row", ax: Axes | None = None) -> Axes:
     """Draw the bits per note that each protocol of experiments/leak.py claims, beside the true value of the same weights."""
     with style(height=1.1 + 0.4 * len(results)):
         ax = axes_or_new(ax)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .appearance import GREY, NEW, PALETTE, SEED, axes_or_new, style
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-def training_curve(log: Iterable[Mapping], ax=None, x: str = "step"):
+
+def training_curve(log: Iterable[Mapping], ax: Axes | None = None, x: str = "step") -> Axes:
     """Draw training and validation loss in nats per token, from the records of a log.jsonl (train.log.read_log); `x` is "step" or "tokens".
 
     Training is drawn as logged, faint, and smoothed over the records before; validation as points.
@@ -44,7 +48,7 @@ def training_curve(log: Iterable[Mapping], ax=None, x: str = "step"):
     return ax
 
 
-def learning_curves(logs: Mapping[str, Iterable[Mapping]], ax=None, x: str = "tokens"):
+def learning_curves(logs: Mapping[str, Iterable[Mapping]], ax: Axes | None = None, x: str = "tokens") -> Axes:
     """Draw several runs in one picture, one colour each: training smoothed as a line, validation as points (see `training_curve`)."""
     with style():
         ax = axes_or_new(ax)

@@ -1,4 +1,4 @@
-"""Byte-pair encoding of base tokens: pairs that often stand together become one token.
+"""Byte-pair encoding of base tokens: pairs that often follow each other become one token.
 
 The `tokenizers` library learns the merges, as it does for miditok; applied to arrays of ids it needs none of miditok's
 Python objects. No merge crosses a bar line, so a bar of music is always spelt alike [1].
@@ -19,7 +19,7 @@ FIRST_CHARACTER = 33  # miditok writes base token i as chr(33 + i)
 
 
 class Merges:
-    """Learnt merges: where the pair `pairs[k]` of ids stands, and no pair before k does, write the id `results[k]`."""
+    """Learnt merges: the pair `pairs[k]` of ids is replaced by the id `results[k]`, in the order of k."""
 
     def __init__(self, spelling: list[list[int]], pairs: ArrayLike, results: ArrayLike, bar_id: int):
         """`spelling[id]` are the base ids of an id; `bar_id` is the base id that no merge crosses."""
@@ -135,7 +135,7 @@ def learn(words: Iterable[list[str]], base_size: int, vocab_size: int, specials:
 
 
 def read_merges(model_json: str, base_size: int, bar_id: int) -> Merges:
-    """The merges in the JSON of a `tokenizers` BPE model; ValueError if they do not stand on these base tokens."""
+    """The merges in the JSON of a `tokenizers` BPE model; ValueError if they belong to other base tokens."""
     model = json.loads(model_json)["model"]
     vocabulary: dict[str, int] = model["vocab"]
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):

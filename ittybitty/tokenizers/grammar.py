@@ -67,11 +67,6 @@ class State:
     pedal: bool = False  # held down
     empty_bars: int = 0  # bar lines since the last position
 
-    @property
-    def complete(self) -> bool:
-        """True where a sequence can be cut without losing a token: no note or position is half written."""
-        return self.last not in (POSITION, PITCH, VELOCITY)
-
 
 class Grammar(GrammarBase):
     """The rules for one vocabulary. `max_bars` limits bar lines in a row (2 s each); None for no limit.
@@ -140,6 +135,10 @@ class Grammar(GrammarBase):
         if kind == POSITION:
             return value > state.position
         return kind != PITCH or value > state.pitch
+
+    def complete(self, state: State) -> bool:
+        """True where a sequence can be cut without losing a token: no note or position is half written."""
+        return state.last not in (POSITION, PITCH, VELOCITY)
 
     def mask(self, state: State) -> np.ndarray:
         """(V,) bool: True for each id that may come next; none after EOS."""

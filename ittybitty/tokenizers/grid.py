@@ -227,7 +227,7 @@ def to_performance(ids: np.ndarray, vocabulary: Vocabulary) -> Performance:
 
 
 def complete_notes(types: np.ndarray) -> np.ndarray:
-    """Where a Pitch stands that is followed by its Velocity and Duration."""
+    """Indices of each Pitch that is followed by its Velocity and Duration."""
     return np.flatnonzero((types[:-2] == PITCH) & (types[1:-1] == VELOCITY) & (types[2:] == DURATION))
 
 

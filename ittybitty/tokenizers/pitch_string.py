@@ -53,7 +53,7 @@ VARIANTS: dict[str, Settings] = {"pitch-string": Settings()}
 
 
 class PitchStringTokenizer(saved.Saved):
-    """One id an event: a note, or a chord as its pitch classes. Untrained it knows no chord and writes notes alone.
+    """One id an event: a note, or a chord as its pitch classes. Untrained it has no chords and writes single notes.
 
     >>> tokenizer = PitchStringTokenizer().train(performances, 1279)
     >>> tokenizer.names[id]                          # "C#4" or "0.4.7"

@@ -10,7 +10,7 @@ Left out: how an encoding represents notes (its own module), and its file (saved
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,20 +19,23 @@ import numpy as np
 from ..notes import Note, Performance
 
 KEPT = ("pitch", "onset", "duration", "velocity", "pedal", "tempo")  # what `Tokenizer.keeps` may name
-ATTRIBUTES = ("pitch", "time", "duration", "velocity", "pedal", "other")  # what a base token may say
+ATTRIBUTES = ("pitch", "time", "duration", "velocity", "pedal", "other")  # what a base token may represent
 
 
 class Rules(Protocol):
     """A grammar: which ids may come next. A state is a value; `advance` returns a new one and does not change the old one."""
 
-    def start(self, prompt_ids: Iterable[int] = ()) -> Hashable:
+    def start(self, prompt_ids: Iterable[int] = ()) -> Any:
         """The state after a prompt. The prompt is not checked."""
 
-    def mask(self, state) -> np.ndarray:
+    def mask(self, state: Any) -> np.ndarray:
         """(V,) bool: True for each id that may come next; at least one until the end token, none after it."""
 
-    def advance(self, state, id: int) -> Hashable:
+    def advance(self, state: Any, id: int) -> Any:
         """The state after one more id."""
+
+    def complete(self, state: Any) -> bool:
+        """Whether a sequence can be cut here without losing an id; False if the rules cannot tell."""
 
 
 class GrammarBase(ABC):
@@ -50,6 +53,10 @@ class GrammarBase(ABC):
     @abstractmethod
     def advance(self, state: Any, id: int) -> Any:
         """The state after one more id."""
+
+    def complete(self, state: Any) -> bool:
+        """False: these rules do not tell whether a sequence can be cut."""
+        return False
 
 
 class NoteReader(Protocol):
@@ -79,7 +86,7 @@ class Tokenizer(Protocol):
     pad_id: int
     bos_id: int
     eos_id: int
-    asked: int | None  # the size that `train` was told, None for what is not learnt
+    asked: int | None  # the size that was asked of `train`; None if nothing is learnt
     ids_per_event: int  # windows begin at a multiple of it; 1 unless an event always has several ids
     exact_clock: (
         bool  # decoded seconds are the performance's own, up to the grid; otherwise those of the encoding's own clock
@@ -110,13 +117,13 @@ class Tokenizer(Protocol):
         """(V,) notes that each id begins; their sum over a sequence is the number of notes it decodes to."""
 
     def prepare(self, performance: Performance) -> Performance:
-        """The performance with whatever `encode` must know of all of it (estimated beats, say), before it is cut."""
+        """The performance with what `encode` needs from all of it (estimated beats, for example), before it is cut."""
 
     def encode(self, performance: Performance, bos: bool = True, eos: bool = True) -> np.ndarray:
         """Ids (L,) uint16, [BOS … EOS] unless told otherwise."""
 
     def decode(self, ids: Iterable[int]) -> Performance:
-        """The performance in seconds; specials are passed over, and a note cut off at the end is left out."""
+        """The performance in seconds; specials are skipped, and a note cut off at the end is left out."""
 
     def reader(self) -> NoteReader:
         """A reader at the beginning of a sequence."""
@@ -124,11 +131,18 @@ class Tokenizer(Protocol):
     def grammar(self) -> Rules:
         """The rules for sampling."""
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Classes of each part of an event, for a model with one step per event; empty if its steps are single ids."""
+
+    def base_names(self, id: int) -> list[str]:
+        """Names of the base tokens that an id stands for; the id's own number for those that have no name."""
+
     def base_types(self, id: int) -> list[str]:
         """Type names of the base tokens that an id stands for."""
 
     def attributes(self, id: int) -> list[str]:
-        """What each of those base tokens says, out of ATTRIBUTES: where the bits of an id go."""
+        """What each of those base tokens represents, out of ATTRIBUTES: the bits of an id are divided among these."""
 
     def train(self, performances: Iterable[Performance], vocab_size: int, progress: bool = False) -> Tokenizer:
         """Learn at most `vocab_size` ids (an encoding of fixed size learns nothing) and return itself; ConfigError for too few."""
@@ -142,7 +156,7 @@ class Tokenizer(Protocol):
         """Lowest and highest MIDI pitch among the notes of ids; None for no notes."""
 
     def unscored(self, ids: np.ndarray) -> np.ndarray | None:
-        """(L,) bool: ids of a piece of one velocity (an engraved score) that teach nothing; None if there are none."""
+        """(L,) bool: ids that are not scored, because all notes of the piece have one velocity (an engraved score); None if there are none."""
 
     def grown_from(self, other: Tokenizer) -> Tokenizer | None:
         """This tokenizer with what `other` has learnt, if its ids then mean the same as `other`'s; None otherwise."""

@@ -30,7 +30,7 @@ class Reader:
         self._parts, self._rate = vocabulary.positions_per_beat, vocabulary.ticks_per_second
         self._bar_ticks = vocabulary.ticks_per_bar
         self._bar = 0  # tick of the current bar line
-        self._tick, self._seconds = 0, 0.0  # where the clock stands
+        self._tick, self._seconds = 0, 0.0  # the clock
         self._end = 0  # tick at which the last key is released
         self._started = False
         self._pitch = self._velocity = -1

@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from .reader import Reader
 SPECIALS = ("PAD", "BOS", "EOS")
 LIBRARIES = ("miditok", "tokenizers", "symusic")
 
-# What a base token says, by its type: where the bits of an id go.
+# What a base token represents, by its type: the bits of an id are divided among these.
 SAYS = dict.fromkeys(("PAD", "BOS", "EOS"), "other")
 SAYS |= dict.fromkeys(("Bar", "Position", "Tempo", "TimeSig"), "time") | dict.fromkeys(("Pedal", "PedalOff"), "pedal")
 SAYS |= {"Pitch": "pitch", "Velocity": "velocity", "Duration": "duration"}
@@ -48,7 +49,7 @@ class Settings:
     tempos: bool = False
     time_signatures: bool = False
 
-    def miditok(self):
+    def miditok(self) -> Any:
         """An untrained miditok.REMI of these settings."""
         from miditok import REMI, TokenizerConfig
 
@@ -162,7 +163,7 @@ class PianoTokenizer(saved.Saved):
         return [grid.TYPES[t] for t in self.vocabulary.types[self.merges.spell(id)]]
 
     def attributes(self, id: int) -> list[str]:
-        """What each of them says: pitch, time, duration, velocity, pedal or other."""
+        """What each of them represents: pitch, time, duration, velocity, pedal or other."""
         return [SAYS[kind] for kind in self.base_types(id)]
 
     def base_names(self, id: int) -> list[str]:
@@ -172,7 +173,7 @@ class PianoTokenizer(saved.Saved):
     # Performances and ids
 
     def prepare(self, performance: Performance) -> Performance:
-        """The performance as it is: a clock needs to know nothing of the rest of the piece."""
+        """The performance unchanged: its encoding does not depend on the rest of the piece."""
         return performance
 
     def encode_base(self, performance: Performance) -> np.ndarray:

@@ -31,7 +31,7 @@ class Saved:
     kind: str
     variant: str
     asked: int | None = None  # the size that `train` was told; what was learnt may be smaller
-    ids_per_event = 1  # this and the next three are defaults of the protocol's members that few tokenizers need
+    ids_per_event = 1  # this and the next five are defaults of the protocol's members that few tokenizers need
 
     if TYPE_CHECKING:  # of each subclass
 
@@ -41,13 +41,24 @@ class Saved:
         @property
         def content_hash(self) -> str: ...
 
+        def base_types(self, id: int) -> list[str]: ...
+
     @property
     def extends(self) -> tuple[str, ...]:
-        """Empty: no other tokenizer's ids mean the same."""
+        """Empty: the ids of no other tokenizer mean the same."""
         return ()
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Empty: a model's steps are single ids."""
+        return ()
+
+    def base_names(self, id: int) -> list[str]:
+        """The id's number for each of its base tokens: they have no names."""
+        return [str(id)] * len(self.base_types(id))
+
     def unscored(self, ids: np.ndarray) -> np.ndarray | None:
-        """None: every id of a piece teaches something."""
+        """None: all ids are scored."""
         return None
 
     def grown_from(self, other: Any) -> Any:

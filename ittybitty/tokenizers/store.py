@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import paths
+from ..corpora import Corpus
 from ..errors import ConfigError, CorpusError, IttyBittyError, OutputError, TokenizerError
 from ..jsonable import dumps
 from ..notes import Performance
@@ -40,7 +41,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class TokenizedPiece:
-    """Where a piece lies in the store."""
+    """Where a piece is in the store."""
 
     name: str
     split: str  # "train", "validation" or "test"
@@ -119,19 +120,19 @@ class TokenStore:
 
 
 def tokenize_corpus(
-    corpus, tokenizer: Tokenizer, out: Path | str, workers: int | None = None, progress: bool = True
+    corpus: Corpus, tokenizer: Tokenizer, out: Path | str, workers: int | None = None, progress: bool = True
 ) -> TokenStore:
-    """All pieces of a corpus (anything with `pieces` of .name, .split, .load()) as a store in the folder `out`.
+    """All pieces of a corpus as a store in the folder `out`.
 
-    Uses `workers` processes (all cores unless told). Unreadable files are skipped and listed in `skipped`. A folder of
+    Uses `workers` processes (all cores by default). Unreadable files are skipped and listed in `skipped`. A folder of
     the same corpus and tokenizer is continued, or returned as it is when finished; of another, refused.
     """
     out = Path(out)
     header = {
         "format": FORMAT,
         "tokenizer_hash": tokenizer.content_hash,
-        "corpus": getattr(corpus, "name", "corpus"),
-        "licence": getattr(corpus, "licence", "unknown"),
+        "corpus": corpus.name,
+        "licence": corpus.licence,
         "names": [piece.name for piece in corpus.pieces],
     }
     with _writable(out):

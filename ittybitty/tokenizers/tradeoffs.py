@@ -1,4 +1,4 @@
-"""Measures what an encoding costs and what it keeps: `codes_table` for every encoding, `settings_table` for the settings of REMI.
+"""Measures what an encoding costs and what it keeps: `encodings_table` for every encoding, `settings_table` for the settings of REMI.
 
 A finer grid and more attributes reproduce the music more exactly and take more tokens per note. MAESTRO has no metre, so
 beats and bars themselves gain nothing. Notebook 02 shows both tables and explains what was concluded from them.
@@ -20,7 +20,12 @@ from . import grid, make_tokenizer
 from .protocol import Tokenizer
 from .remi import VARIANTS, PianoTokenizer, Settings
 
-COARSE = ((0, 1, 24), (1, 4, 12), (4, 8, 4), (8, 16, 2))  # long notes end under a pedal anyhow
+COARSE = (
+    (0, 1, 24),
+    (1, 4, 12),
+    (4, 8, 4),
+    (8, 16, 2),
+)  # a long note mostly ends while the pedal is down, where its end is not heard
 
 ROWS: dict[str, Settings] = {
     "8 positions a beat": Settings(((0, 4, 8), (4, 12, 4)), pedal=False),
@@ -38,15 +43,15 @@ WITH_RESTS = {"24 positions, rests"}
 
 
 @dataclass(frozen=True)
-class _Coded:
+class _RoundTrip:
     """A performance after a round trip, and the number of base tokens that it took."""
 
     decoded: Performance
     tokens: int
 
 
-# The encodings of the systems' table: a name of tokenizers.VARIANTS, and how many ids it learns (None: as it is made).
-CODES: tuple[tuple[str, int | None], ...] = (
+# The encodings of the systems' table: a name of tokenizers.VARIANTS, and how many ids it learns (None: it learns none).
+ENCODINGS: tuple[tuple[str, int | None], ...] = (
     ("pitch-string", 629),
     ("pitch-string", 1279),
     ("remi-rests", None),
@@ -60,10 +65,10 @@ CODES: tuple[tuple[str, int | None], ...] = (
 )
 
 
-def codes_table(
+def encodings_table(
     performances: Iterable[Performance],
     training: Sequence[Performance],
-    codes: Iterable[tuple[str, int | None]] = CODES,
+    encodings: Iterable[tuple[str, int | None]] = ENCODINGS,
 ) -> list[dict]:
     """One dict for each encoding, trained on `training`: ids, tokens per note, what it keeps, and round-trip errors on `performances`.
 
@@ -73,18 +78,18 @@ def codes_table(
     """
     performances = [p for p in performances if len(p)]
     rows = []
-    for variant, size in codes:
+    for variant, size in encodings:
         tokenizer = make_tokenizer(variant)
-        rows.append(_code_row(tokenizer if size is None else tokenizer.train(training, size), size, performances))
+        rows.append(_encoding_row(tokenizer if size is None else tokenizer.train(training, size), size, performances))
     return rows
 
 
-def _code_row(tokenizer: Tokenizer, size: int | None, performances: list[Performance]) -> dict:
+def _encoding_row(tokenizer: Tokenizer, size: int | None, performances: list[Performance]) -> dict:
     encoded = [tokenizer.encode(tokenizer.prepare(p)) for p in performances]
     decoded = [tokenizer.decode(ids) for ids in encoded]
     notes = np.array([len(p) for p in performances])
     row = {
-        "code": tokenizer.variant + (f", {size:,}" if size else ""),
+        "encoding": tokenizer.variant + (f", {size:,}" if size else ""),
         "ids": tokenizer.vocab_size,
         "tokens_per_note": round(sum(map(len, encoded)) / int(notes.sum()), 3),
         "keeps": list(tokenizer.keeps),
@@ -118,19 +123,19 @@ def settings_table(performances: Iterable[Performance], rows: dict[str, Settings
 
 
 def _row(name: str, settings: Settings, performances: list[Performance]) -> dict:
-    code = _with_rests if name in WITH_RESTS else _without_rests
-    size, coded = code(settings, performances)
-    errors = [round_trip_error(original, c.decoded) for original, c in zip(performances, coded)]
+    round_trips = _with_rests if name in WITH_RESTS else _without_rests
+    size, trips = round_trips(settings, performances)
+    errors = [round_trip_error(original, c.decoded) for original, c in zip(performances, trips)]
     notes = np.array([len(p) for p in performances])
     means = {
         key: round(float(np.average([error[key] for error in errors], weights=notes)), 3)
         for key in ("onset_error_ms", "duration_error_ms", "velocity_error")
     }
-    late = [abs(_last_onset(original) - _last_onset(c.decoded)) for original, c in zip(performances, coded)]
+    late = [abs(_last_onset(original) - _last_onset(c.decoded)) for original, c in zip(performances, trips)]
     return {
         "settings": name,
         "base_tokens": size,
-        "tokens_per_note": round(sum(c.tokens for c in coded) / int(notes.sum()), 3),
+        "tokens_per_note": round(sum(c.tokens for c in trips) / int(notes.sum()), 3),
         **means,
         "notes_lost": int(sum(error["notes_lost"] for error in errors)),
         "late_at_end_s": round(float(np.mean(late)), 3),
@@ -142,30 +147,30 @@ def _last_onset(performance: Performance) -> float:
     return float(performance.notes["onset"].max()) if len(performance) else 0.0
 
 
-def _without_rests(settings: Settings, performances: list[Performance]) -> tuple[int, list[_Coded]]:
+def _without_rests(settings: Settings, performances: list[Performance]) -> tuple[int, list[_RoundTrip]]:
     tokenizer = PianoTokenizer(settings)
     encoded = [tokenizer.encode_base(p) for p in performances]
-    return tokenizer.vocab_size, [_Coded(tokenizer.decode(ids), len(ids)) for ids in encoded]
+    return tokenizer.vocab_size, [_RoundTrip(tokenizer.decode(ids), len(ids)) for ids in encoded]
 
 
-def _with_rests(settings: Settings, performances: list[Performance]) -> tuple[int, list[_Coded]]:
+def _with_rests(settings: Settings, performances: list[Performance]) -> tuple[int, list[_RoundTrip]]:
     """By miditok itself, since our own arrays write no rests."""
     from miditok import REMI
 
     tokenizer = PianoTokenizer(settings)
     config = settings.miditok().config
     config.use_rests, config.beat_res_rest = True, {(0, 1): 8, (1, 12): 4}
-    miditok, coded = REMI(config), []
+    miditok, trips = REMI(config), []
     for performance in performances:
         ticks = grid.quantise(performance, tokenizer.vocabulary)
         tokens = miditok.encode(to_score(ticks, tokenizer.vocabulary.positions_per_beat))
         length = len(tokens[0].ids)  # before decoding, which takes the list apart
         notes = miditok.decode(tokens).to("second").tracks[0].notes
-        coded.append(_Coded(Performance.of((n.time, n.duration, n.pitch, n.velocity) for n in notes), length))
-    return len(miditok.vocab), coded
+        trips.append(_RoundTrip(Performance.of((n.time, n.duration, n.pitch, n.velocity) for n in notes), length))
+    return len(miditok.vocab), trips
 
 
-def to_score(ticks: grid.Ticks, ticks_per_quarter: int):
+def to_score(ticks: grid.Ticks, ticks_per_quarter: int) -> Any:
     """Quantised notes and pedal as a symusic.Score at 120 beats a minute in 4/4, which is what miditok reads."""
     from symusic import Note, Pedal, Score, Tempo, TimeSignature, Track
 

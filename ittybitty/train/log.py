@@ -13,9 +13,13 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import paths
 from ..jsonable import dumps
+
+if TYPE_CHECKING:
+    import torch
 
 LINE_EVERY = 60.0  # s between lines when stderr is no terminal
 
@@ -79,7 +83,7 @@ class TrainingLog:
             print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leave the progress bar as it stands."""
+        """Close the file and the progress bar, which stays visible."""
         if self._bar is not None:
             self._bar.close()
 
@@ -95,16 +99,18 @@ class Tally:
         self._clear()
 
     def _clear(self) -> None:
-        self.loss = self.nats = self.norm = 0.0
+        self.loss: float | torch.Tensor = 0.0
+        self.nats: float | torch.Tensor = 0.0
+        self.norm: float | torch.Tensor = 0.0
         self.count, self.steps, self.since = 0.0, 0, time.monotonic()
 
-    def add(self, loss, nats, count: float, norm) -> None:
+    def add(self, loss: torch.Tensor, nats: torch.Tensor, count: float, norm: torch.Tensor) -> None:
         """One step: this rank's sums of loss and nats, the targets of all ranks, the gradient's norm."""
         self.loss, self.nats, self.norm = self.loss + loss, self.nats + nats, self.norm + norm
         self.count, self.steps = self.count + count, self.steps + 1
 
     def read(self) -> tuple[float, float, float, float, float, int]:
-        """(loss and nats a target, targets, mean gradient norm, seconds, steps), over all ranks; starts anew."""
+        """(loss and nats a target, targets, mean gradient norm, seconds, steps), over all ranks; the sums start again at 0."""
         loss, nats = self.over_ranks(float(self.loss), float(self.nats))
         result = (loss / self.count, nats / self.count, self.count, float(self.norm) / self.steps)
         seconds, steps = time.monotonic() - self.since, self.steps
@@ -119,6 +125,6 @@ def _in_notebook() -> bool:
 
 def _summary(record: dict, validation: dict) -> str:
     parts = [f"nll {record['nll']:.3f}", f"{record['tokens_per_second']:,.0f} tokens/s"] if record else []
-    if validation.get("validation_nll") is not None:  # null stands in a file for what was not finite
+    if validation.get("validation_nll") is not None:  # null in the file is a number that was not finite
         parts.append(f"validation {validation['validation_nll']:.3f}")
     return "  ".join(parts)

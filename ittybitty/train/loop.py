@@ -2,12 +2,9 @@
 
     ittybitty train hybrid --preset tiny --data DIR --out runs/tiny
 
-A step is a pure function of (weights, optimizer state, step number): windows come from (seed, epoch, step), dropout is
-reseeded from (seed, step, rank), the learning rate is computed from the step. So weights and optimizer state
+A step (learner.py) is a pure function of weights, optimizer state and step number: windows come from (seed, epoch, step), dropout
+is reseeded from (seed, step, rank), the learning rate is computed from the step. So weights and optimizer state
 are all that a resumed run needs, and on a CPU it ends with the same bits as a run that was not interrupted.
-
-The gradient is that of the mean loss over all targets of the global batch, however it is split into devices, processes and
-micro-batches. So one device and several follow the same learning curve.
 
 Left out: parameter averaging, sharding, and any search over settings.
 """
@@ -18,7 +15,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +23,16 @@ import torch
 
 from .. import checkpoint, devices, systems
 from ..errors import ConfigError, OutputError
-from ..models import IGNORED
-from ..models.mamba import warm_up
+from ..models.lm import LanguageModel
 from .allocator import keep_freed_memory
+from .learner import Learner
 from .log import Tally, TrainingLog
-from .optimizer import Autocast, learning_rate, optimizer, precision
+from .optimizer import learning_rate
 from .parallel import Parallel, open_parallel
 from .start import Start, check_same_run, find_start, make_folder, pieces_hash
 from .stop import StopSignals, budget, deterministic
 from .validation import measure
-from .windows import Windows, batches, loaders
+from .windows import TrainingStore, Windows, batches, loaders
 
 LOG_EVERY = 10  # steps that one line of log.jsonl averages
 
@@ -43,7 +40,7 @@ LOG_EVERY = 10  # steps that one line of log.jsonl averages
 def train(
     system: str,
     configs: Mapping,
-    store,
+    store: TrainingStore,
     run_dir: str | Path,
     resume: bool = False,
     parallel: str | None = None,
@@ -53,7 +50,7 @@ def train(
     init_from: str | Path | None = None,
     preset: str = "custom",
     deadline: float | None = None,
-    prepare: Callable[[torch.nn.Module], None] | None = None,
+    prepare: Callable[[LanguageModel], None] | None = None,
     start: Start | None = None,
 ) -> dict:
     """Train `system` on a token store into `run_dir` and return a summary.
@@ -92,14 +89,23 @@ def train(
 
 
 class _Trainer:
-    """The state of a training between two steps: model, optimizer, windows, counters, log."""
+    """The state of a training between two steps: the learner, windows, counters, log."""
 
-    def __init__(self, system: str, configs: dict, store, start: Start, group: Parallel, preset: str, progress: bool):
+    def __init__(
+        self,
+        system: str,
+        configs: dict,
+        store: TrainingStore,
+        start: Start,
+        group: Parallel,
+        preset: str,
+        progress: bool,
+    ):
         self.start, self.run_dir = start, start.run_dir
         self.tokenizer = store.tokenizer()
         # the tokens decide the vocabulary: a small corpus learns fewer merges than a preset asks for
         vocabulary = dataclasses.replace(configs["model"], vocab_size=self.tokenizer.vocab_size)
-        if hasattr(self.tokenizer, "sizes"):
+        if self.tokenizer.sizes:
             vocabulary = dataclasses.replace(vocabulary, events=self.tokenizer.sizes)
         self.configs, self.config = {**configs, "model": vocabulary}, configs["train"]
         self.system, self.preset, self.group, self.progress = systems.system(system).name, preset, group, progress
@@ -107,21 +113,13 @@ class _Trainer:
         if self.config.epochs:
             self.config = dataclasses.replace(self.config, steps=self.config.epochs * self.windows.steps_per_epoch)
             self.configs["train"] = self.config
-        config = self.config
         splits = {piece.split for piece in store.pieces}
         self.held_out = self._windows(store, "validation") if "validation" in splits else None
-        torch.manual_seed(config.seed)
-        self.model = systems.build_model(self.configs).to(group.device)
-        dtype = precision(config.precision, group.device)
-        self.precision = str(dtype or torch.float32).removeprefix("torch.")  # as resolved, for records
-        self.optimizer = optimizer(self.model, config, dtype)
-        self.scaler = torch.amp.GradScaler(group.device.type, enabled=dtype is torch.float16)
-        if group.kind == "dp":
-            warm_up(self.model, [torch.device("cuda", i) for i in range(torch.cuda.device_count())], dtype)
-        self.wrapped = group.wrap(Autocast(self.model, group.device.type, dtype))
+        self.learner = Learner(self.configs, group)
+        self.model = self.learner.model
         self.notes_per_id = torch.from_numpy(np.asarray(self.tokenizer.notes_per_id, np.float64))
         self.music = pieces_hash(store)
-        own = {"corpus": Path(store.corpus).name, "licence": store.licence} if hasattr(store, "corpus") else None
+        own = {"corpus": Path(store.corpus).name, "licence": store.licence} if store.corpus else None
         self.trained_on: list[dict] | None = None if own is None else [own]
         self.step = self.tokens = 0
         self.seconds = self.rate = 0.0  # s spent training, learning rate of the last step
@@ -129,7 +127,7 @@ class _Trainer:
         self.stale = 0  # validations since then
         self.last_validation: dict = {}
 
-    def _windows(self, store, split: str) -> Windows:
+    def _windows(self, store: TrainingStore, split: str) -> Windows:
         data = self.configs["data"]
         return Windows(
             store,
@@ -175,12 +173,12 @@ class _Trainer:
     def _resume(self, last: checkpoint.Last) -> None:
         check_same_run(self.start, last, self.system, self.configs, self.tokenizer, self.music)
         self._learnt_before(self.start.own or {})
-        checkpoint.restore(last, self.model, self.optimizer)
+        checkpoint.restore(last, self.model, self.learner.optimizer)
         state = last.state
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
         self.best, self.stale, self.last_validation = state["best"], state["stale"], state["last_validation"]
-        if self.scaler.is_enabled() and state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
+        if self.learner.scaler.is_enabled() and state["scaler"]:
+            self.learner.scaler.load_state_dict(state["scaler"])
 
     def _learnt_before(self, header: Mapping) -> None:
         """Add the corpora of the weights' origin to those of this run; unknown if the origin does not record them."""
@@ -216,7 +214,10 @@ class _Trainer:
         with closing(self.log), closing(reader):  # whatever ends it, worker processes and progress bar end too
             while not reason:
                 at = time.monotonic()
-                tally.add(*self._train_step(*next(reader)))
+                self.rate = self._learning_rate(self.step)
+                sums = self.learner.step(*next(reader), self.rate, self.step)
+                self.tokens += int(sums.targets)
+                tally.add(*sums)
                 self.step += 1
                 self.seconds = before + time.monotonic() - began
                 done = self._done
@@ -252,34 +253,6 @@ class _Trainer:
         """The reason to stop, or "". It is the same on every rank, since all must leave the loop at the same step."""
         interrupt, terminate, late = self.group.sum(received == "SIGINT", received == "SIGTERM", out_of_time)
         return "SIGINT" if interrupt else "SIGTERM" if terminate else "time" if late else ""
-
-    def _train_step(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float, torch.Tensor]:
-        """One optimizer step; (loss sum, nats, targets of all ranks, gradient norm)."""
-        config, device = self.config, self.group.device
-        torch.manual_seed(_seed(config.seed, self.step, self.group.rank))  # for dropout
-        rate = self.rate = self._learning_rate(self.step)
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = rate * parameters.get("scale", 1.0)
-        self.wrapped.train()
-        (count,) = self.group.sum(float((y != IGNORED).sum()))
-        micro = list(zip(x.chunk(config.accumulation), y.chunk(config.accumulation)))
-        loss_sum = nats = torch.zeros((), device=device)
-        for place, (ids, targets) in enumerate(micro):
-            with self.group.quiet(self.wrapped) if place + 1 < len(micro) else nullcontext():
-                out = self.wrapped(
-                    ids.to(device, non_blocking=True), targets.to(device, non_blocking=True), config.label_smoothing
-                )
-                loss, nll, _ = (value.sum() for value in out)  # one value a device
-                # DistributedDataParallel averages over ranks what should be summed
-                self.scaler.scale(loss * (self.group.world / count)).backward()
-            loss_sum, nats = loss_sum + loss.detach(), nats + nll.detach()
-        self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.tokens += int(count)
-        return loss_sum, nats, count, norm
 
     def _learning_rate(self, step: int) -> float:
         seconds = 0.0
@@ -323,7 +296,7 @@ class _Trainer:
         if self.held_out is None:
             return
         limit, size = self.config.validation_windows, self.config.batch_size
-        found = measure(self.wrapped, self.held_out, limit, size, self.notes_per_id, self.group)
+        found = measure(self.learner.wrapped, self.held_out, limit, size, self.notes_per_id, self.group)
         record = {
             "step": self.step,
             "epoch": round(self.step / self.windows.steps_per_epoch, 4),
@@ -336,7 +309,9 @@ class _Trainer:
         self.stale += 1
         if record["validation_nll"] < self.best.get("validation_nll", math.inf):
             self.best, self.stale = record, 0
-            if not self.saved:  # weights are never there without a checkpoint: who goes on need not ask whose they are
+            if (
+                not self.saved
+            ):  # a folder with weights always has a checkpoint too, which records whose weights they are
                 self._save(final=False)
             if self.group.main:
                 self._guard(self._save_model, final=False)
@@ -353,10 +328,10 @@ class _Trainer:
             "best": self.best,
             "stale": self.stale,
             "last_validation": self.last_validation,
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.learner.scaler.state_dict(),
             "music": self.music,
         }
-        self._guard(lambda: checkpoint.save_last(self.run_dir, self.model, self.optimizer, state), final)
+        self._guard(lambda: checkpoint.save_last(self.run_dir, self.model, self.learner.optimizer, state), final)
         self.saved = True
         if final and not self.best:  # nothing was validated: the last weights are what the folder plays
             self._guard(self._save_model, final)
@@ -394,9 +369,5 @@ class _Trainer:
             "validation_nll": self.best.get("validation_nll"),
             "bits_per_note": self.best.get("bits_per_note"),
             "best_step": self.best.get("step"),
-            "ran_on": devices.ran_on(self.model, self.precision),
+            "ran_on": devices.ran_on(self.model, self.learner.precision),
         }
-
-
-def _seed(seed: int, step: int, rank: int) -> int:
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)

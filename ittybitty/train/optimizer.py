@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,7 +66,7 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
 
 
 def optimizer(model: nn.Module, config: TrainConfig, dtype: torch.dtype | None = None) -> torch.optim.Optimizer:
-    """AdamW, or Muon with AdamW, as `train.optimizer` says; ConfigError where Muon finds nothing to train.
+    """AdamW, or Muon with AdamW, as `train.optimizer` says; ConfigError if no matrix is left for Muon.
 
     `dtype` is autocast's; Muon's matrix products run in it where it is bfloat16.
     """
@@ -94,7 +96,11 @@ class MuonAdamW(torch.optim.AdamW):
     """
 
     def __init__(
-        self, matrices: list[nn.Parameter], rest: list[nn.Parameter], config: TrainConfig, dtype=torch.float32
+        self,
+        matrices: list[nn.Parameter],
+        rest: list[nn.Parameter],
+        config: TrainConfig,
+        dtype: torch.dtype = torch.float32,
     ):
         scale = config.muon_learning_rate / config.learning_rate if config.learning_rate else 1.0
         groups = [{"params": matrices, "muon": True, "scale": scale, "weight_decay": config.weight_decay}]
@@ -109,7 +115,7 @@ class MuonAdamW(torch.optim.AdamW):
         torch.optim.Optimizer.__setstate__(self, state)
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of both rules."""
         groups = self.param_groups
         try:
@@ -194,6 +200,6 @@ class Autocast(nn.Module):
         super().__init__()
         self.model, self.device_type, self.dtype = model, device_type, dtype
 
-    def forward(self, ids: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0):
+    def forward(self, ids: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0) -> Any:
         with torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None):
             return self.model(ids, targets, label_smoothing=label_smoothing)

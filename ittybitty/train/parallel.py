@@ -31,7 +31,7 @@ KINDS = ("none", "dp", "ddp")
 
 @dataclass
 class Parallel:
-    """Where this process stands among the others."""
+    """This process's rank and device among all processes of the training."""
 
     kind: str
     device: torch.device
@@ -66,7 +66,7 @@ class Parallel:
         return total.tolist()
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Wait until all ranks have called this."""
         if self.kind == "ddp":
             distributed.barrier()
 

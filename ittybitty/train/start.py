@@ -1,10 +1,10 @@
 """Decides what a training starts from: nothing, the run that its folder holds, or the weights of another run.
 
 `find_start` is called once, before anything is tokenized or written, and refuses a folder in which something would be lost.
-`check_same_run` is called once the tokens are there: a resumed run goes on with its own system, settings, tokenizer and pieces.
+`check_same_run` is called once the tokens are there: a resumed run continues with its own system, settings, tokenizer and pieces.
 On Kaggle `adopt_attached` first copies what a former version of the notebook left.
 
-Left out: reading and writing the files of a run folder (checkpoint.py).
+Left out: reading and writing the files of a run folder (checkpoint/).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .. import checkpoint, paths
 from ..checkpoint import Last, newest
 from ..errors import CheckpointError, ConfigError, OutputError
 from ..tokenizers.protocol import Tokenizer
+from .windows import Store
 
 BEFORE_A_CHECKPOINT = {"config.json", "tokenizer.json", "log.jsonl"}  # all that a run has written until then
 # settings that a resumed run may change; any other would make it another run
@@ -111,7 +112,7 @@ def _other_things(run_dir: Path) -> str:
 def check_same_run(
     start: Start, last: Last, system: str, configs: Mapping, tokenizer: Tokenizer, pieces_hash: str
 ) -> None:
-    """ConfigError or CheckpointError unless a run that is resumed goes on as it was begun; settings in FREE may change."""
+    """ConfigError or CheckpointError unless a resumed run continues with its own settings; those in FREE may change."""
     run_dir, header = start.run_dir, start.own or checkpoint.read_config(start.run_dir)
     checkpoint.check_tokenizer(header["tokenizer_hash"], tokenizer, run_dir)
     if header["system"] != system:
@@ -131,7 +132,7 @@ def check_same_run(
         )
 
 
-def pieces_hash(store) -> str:
+def pieces_hash(store: Store) -> str:
     """Hash of the pieces, their splits and lengths in tokens: all that the choice and the order of windows depend on."""
     pieces = [[piece.name, piece.split, piece.length] for piece in store.pieces]
     return hashlib.sha256(json.dumps(pieces).encode()).hexdigest()[:16]

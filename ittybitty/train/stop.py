@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -56,8 +57,8 @@ def budget(max_hours: float | None) -> float:
 
 
 @contextmanager
-def deterministic(device: torch.device):
-    """Context in which torch's operations on a CPU are deterministic: sums have a fixed order. CUDA promises nothing."""
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Context in which torch's operations on a CPU are deterministic: sums have a fixed order. CUDA does not guarantee it."""
     memory: Any = torch.utils.deterministic  # a module with a property
     before, fill = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     if device.type == "cpu":

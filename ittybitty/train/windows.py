@@ -52,6 +52,16 @@ class Store(Protocol):
         """The ids of piece i."""
 
 
+class TrainingStore(Store, Protocol):
+    """What a training reads besides: the tokenizer of the ids, and what a run records of the corpus."""
+
+    corpus: str  # name; empty if it is not to be recorded
+    licence: str
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the ids."""
+
+
 class Windows:
     """Batches of one split of a token store.
 
@@ -92,7 +102,7 @@ class Windows:
         )  # windows begin where an event has just ended
         if context % self.grain:
             raise ConfigError(f"data.context is {context}: give a multiple of {self.grain}, the ids of an event")
-        # x of a padded place is masked out of the loss, so any id the model knows would do
+        # a padded position is masked out of the loss, so any valid id would do
         self.pad_id = tokenizer.pad_id if tokenizer is not None else 0
 
         self.pieces = [i for i in store.split(split) if store.pieces[i].length >= 2]
@@ -128,7 +138,7 @@ class Windows:
         if plan is None:
             random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
             longest = np.minimum(self.context, self._targets)
-            # a stride knows no cuts, and one that leaves tokens out has fewer windows than they would need
+            # a fixed stride has no random cuts; a stride above the context has fewer windows than all tokens would need
             shortest = np.minimum(self._targets - (self._windows - 1) * self.context, longest)
             first = random.integers(shortest, longest, endpoint=True)
             first = np.where(self._windows > 1, -(-first // self.grain) * self.grain, first)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
@@ -19,13 +20,16 @@ from . import next_token, pictures
 from .models import Choice
 from .takes import leave_a_core
 
+if TYPE_CHECKING:
+    from ..generation import Piano
+
 Question = tuple[Choice, Performance]
 
 
 class Chances(widgets.VBox):
     """The card. `load` gives the `Piano` of a folder, `sampling` the settings at which the sliders stand."""
 
-    def __init__(self, load: Callable[[Path], object], sampling: Callable[[], GenerationConfig]):
+    def __init__(self, load: Callable[[Path], Piano], sampling: Callable[[], GenerationConfig]):
         self._load, self._sampling = load, sampling
         self._lock = threading.RLock()
         self._offered: next_token.Offered | None = None

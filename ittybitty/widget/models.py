@@ -11,10 +11,14 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import paths, systems
 from ..config import GenerationConfig
 from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..generation import Piano
 
 MODELS_IN_MEMORY = 2
 
@@ -81,9 +85,9 @@ class Shelf:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._pianos: OrderedDict[Path, object] = OrderedDict()
+        self._pianos: OrderedDict[Path, Piano] = OrderedDict()
 
-    def load(self, place: Path):
+    def load(self, place: Path) -> Piano:
         """The `Piano` of a run folder; CheckpointError says what is wrong with it."""
         from ..generation import Piano
 

@@ -13,11 +13,17 @@ import copy
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..config import GenerationConfig
 from ..notes import Performance
+from ..tokenizers.events.tokenizer import EventTokenizer
+
+if TYPE_CHECKING:
+    from ..generation import Piano
+    from ..tokenizers.protocol import Rules, Tokenizer
 
 PITCHES = "C C♯ D E♭ E F F♯ G A♭ A B♭ B".split()
 DYNAMICS = "ppp pp p mp mf f ff fff".split()  # of eight equal ranges of velocity
@@ -60,7 +66,7 @@ class NextToken:
 Offered = tuple[NextToken, ...]
 
 
-def after(piano, seed: Performance) -> Offered:
+def after(piano: Piano, seed: Performance) -> Offered:
     """What may follow `seed` (which may be empty) in generation: within the grammar, and without the end of the piece."""
     import torch
 
@@ -71,10 +77,11 @@ def after(piano, seed: Performance) -> Offered:
     names = Names(tokenizer, ids)
     grammar = tokenizer.grammar()
     rules, state = grammar.start(ids.tolist()), model.init_state(1)
-    device = next(model.parameters()).device
+    parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
+    device = next((p.device for p in parameters), torch.device("cpu"))
     with torch.no_grad():
         logits = model.prefill(torch.tensor(ids[None], device=device), state)
-        if getattr(tokenizer, "ids_per_event", 1) == 1:
+        if tokenizer.ids_per_event == 1:
             return (NextToken(_within(grammar, rules, tokenizer, logits), names),)
         parts: list[NextToken] = []
         given: list[str] = []
@@ -88,13 +95,13 @@ def after(piano, seed: Performance) -> Offered:
     return tuple(parts)
 
 
-def _within(grammar, rules, tokenizer, logits) -> np.ndarray:
+def _within(grammar: Rules, rules: Any, tokenizer: Tokenizer, logits: Any) -> np.ndarray:
     mask = np.array(grammar.mask(rules))
     mask[tokenizer.eos_id] = False
     return np.where(mask, logits[0].float().cpu().numpy(), -np.inf)
 
 
-def _note(tokenizer, part: NextToken) -> int:
+def _note(tokenizer: Tokenizer, part: NextToken) -> int:
     """The likeliest key. A movement of the pedal may be likelier, but has no length and no loudness to show."""
     ids = part.likeliest(part.allowed)
     return next((id for id in ids if "Pitch" in tokenizer.base_types(id)), ids[0])
@@ -103,7 +110,7 @@ def _note(tokenizer, part: NextToken) -> int:
 class Names:
     """The names of all ids, by id, as they are read after a prompt; each is made when it is needed."""
 
-    def __init__(self, tokenizer, prompt: np.ndarray):
+    def __init__(self, tokenizer: Tokenizer, prompt: np.ndarray):
         self._tokenizer, self._prompt = tokenizer, prompt
 
     def __getitem__(self, id: int) -> str:
@@ -125,12 +132,12 @@ class Names:
         return reader.clock - before
 
 
-def spelt(tokenizer, id: int, wait: float | None = None) -> str:
+def spelt(tokenizer: Tokenizer, id: int, wait: float | None = None) -> str:
     """An id as a musician reads it: "0.3 s later, C♯4". `wait` is by how many seconds it moves the clock, if it does."""
-    if not hasattr(tokenizer, "base_names"):  # an encoding whose ids have no names: its kind and number
-        return f"{', '.join(_plain(name) for name in tokenizer.base_types(id))} ({id})"
-    ticks = getattr(getattr(tokenizer, "grid", None), "ticks_per_second", 0)  # of an encoding of events
     names = list(tokenizer.base_names(id))
+    if str(id) in names:  # base tokens without names: their types, and the number of the id
+        return f"{', '.join(_plain(name) for name in tokenizer.base_types(id))} ({id})"
+    ticks = tokenizer.grid.ticks_per_second if isinstance(tokenizer, EventTokenizer) else 0
     if wait is None:
         return ", ".join(_plain(name, ticks) for name in names)
     rest = [name for name in names if not name.startswith(("Bar", "Position", "Rest", "TimeShift", "Time_"))]

@@ -12,6 +12,7 @@ import socket
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigError
 from ..paths import repository_root
@@ -81,7 +82,7 @@ def settings(host: str, port: int, browser: bool) -> dict[str, dict]:
     }
 
 
-def page_cells(request, notebook, cwd):
+def page_cells(request: Any, notebook: Any, cwd: str) -> Any:
     """The notebook without the cells tagged notebook-only, which are neither run nor shown."""
     notebook.cells = [cell for cell in notebook.cells if NOTEBOOK_ONLY not in cell.metadata.get("tags", [])]
     return notebook

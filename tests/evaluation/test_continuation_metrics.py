@@ -125,7 +125,7 @@ def test_the_error_of_the_grid_does_not_count_against_the_model(run, corpus):
     """The pianists' own music, said by the code, is as near to the truth as can be, though no gap of it is on the grid."""
     made = trials.make_trials(run, corpus, "test", pieces=4, seconds=8, progress=False)
     copied = [
-        replace(trial, generated=continuation_metrics.as_code_says(made.tokenizer, trial.truth))
+        replace(trial, generated=continuation_metrics.after_round_trip(made.tokenizer, trial.truth))
         for trial in made.trials
     ]
     heard = continuation_metrics.listen(replace(made, trials=tuple(copied)))

@@ -1,6 +1,10 @@
 """What tests/models/test_triton.py runs in a process of its own: Triton decides at its import whether it interprets or compiles."""
 
+import re
 import struct
+import subprocess
+import tempfile
+from pathlib import Path
 
 import torch
 
@@ -10,6 +14,9 @@ CASES = {  # name -> (B, L, E, N), type of the activations, largest Δ, gated, s
     "one step, one channel, one state": ((1, 1, 1, 1), torch.float32, 1.0, True, False),
     "two chunks and a bit, float64": ((1, 19, 5, 3), torch.float64, 1.0, True, True),
     "two blocks of channels, two pieces": ((2, 10, 35, 16), torch.float32, 1.0, True, True),
+    "nothing to mask, two blocks of channels": ((2, 16, 64, 16), torch.float32, 1.0, True, True),
+    "nothing to mask, few states, no gate": ((1, 8, 128, 4), torch.float32, 1.0, False, True),
+    "nothing to mask, bfloat16": ((1, 24, 32, 16), torch.bfloat16, 1.0, True, True),
     "no gate, large Δ": ((1, 16, 6, 4), torch.float32, 50.0, False, False),
     "more states than a power of two": ((1, 8, 3, 33), torch.float32, 0.1, False, False),
     "bfloat16": ((1, 21, 6, 4), torch.bfloat16, 1.0, True, True),
@@ -97,7 +104,7 @@ def thread_errors(device) -> float:
     return max(float((a - b).abs().max().detach()) for x, y in zip(together, alone) for a, b in zip(x, y))
 
 
-HALF = {"u", "delta", "B", "C", "z", "y", "dy", "du", "ddelta", "dz"}  # have the type of the activations
+HALF = {"u", "delta", "z", "y", "dy", "du", "ddelta", "dz"}  # have the type of the activations
 
 
 def compiled(capability: int) -> dict[str, dict[str, int]]:
@@ -117,13 +124,17 @@ def compiled(capability: int) -> dict[str, dict[str, int]]:
             types = {name: _type(name, own, half) for name in kernel.arg_names}
             # as at a launch: pointers and rows that 16 divides, so that several elements are loaded at once
             even = {
-                (i,): [["tt.divisibility", 16]] for i, n in enumerate(kernel.arg_names) if n not in own and n != "L"
+                (p.num,): [["tt.divisibility", 16]]
+                for p in kernel.params
+                if not (p.name in own or p.do_not_specialize or p.do_not_specialize_on_alignment)
             }
             source = ASTSource(fn=kernel, signature=types, constexprs=own, attrs=even)
             options = {"num_warps": warps, "num_stages": 1}
             done = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
             name = " ".join([kernel.__name__, *(flag for flag, on in flags.items() if on), half])
-            made[name] = {"instructions": instructions(done.asm["cubin"]), "shared": done.metadata.shared}
+            made[name] = {
+                "instructions": instructions(done.asm["cubin"]), "shared": done.metadata.shared, **loop(done.asm["cubin"]),
+            }  # fmt: skip  # one measurement a line
     return made
 
 
@@ -133,6 +144,31 @@ def instructions(cubin: bytes) -> int:
     headers = [struct.unpack_from("<IIQQQQ", cubin, sections + i * entry) for i in range(count)]
     executable = 4  # of the flags
     return sum(size for _, _, flags, _, _, size in headers if flags & executable) // 16
+
+
+def loop(cubin: bytes) -> dict[str, int]:
+    """Machine instructions of the longest loop of a kernel, of which exponentials and their like, and of those that spill registers."""
+    import triton
+
+    tool = Path(triton.__file__).with_name("backends") / "nvidia" / "bin" / "nvdisasm"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        listing = subprocess.run([tool, "-c", file.name], capture_output=True, text=True, check=True).stdout
+    found, labels, longest = [], {}, []
+    for line in listing.splitlines():
+        if label := re.match(r"(\.L_x_\d+):", line):
+            labels[label[1]] = len(found)
+        if instruction := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*)(.*);", line):
+            found.append(instruction[1])
+            back = re.search(r"\.L_x_\d+", instruction[2]) if instruction[1] == "BRA" else None
+            if back and back[0] in labels and len(found) - labels[back[0]] > len(longest):
+                longest = found[labels[back[0]] :]
+    return {
+        "loop": len(longest),
+        "special": longest.count("MUFU"),
+        "spills": longest.count("STL") + longest.count("LDL"),
+    }
 
 
 def _type(name: str, own: dict, half: str) -> str:
@@ -149,25 +185,23 @@ def variants() -> list[tuple]:
 
     states, channels = triton_scan.blocks(16)
     sizes = {
-        "N": 16,
-        "STATES": states,
-        "CHANNELS": channels,
-        "CHUNK": triton_scan.CHUNK,
-        "EVERY": triton_scan.KEPT_EVERY,
-    }
+        "N": 16, "STATES": states, "CHANNELS": channels, "CHUNK": triton_scan.CHUNK, "HALVINGS": triton_scan.halvings(16),
+        "E": 1024,
+    }  # fmt: skip  # one measurement a line
     taps = {"K": 4, "ROWS": triton_conv.ROWS, "CHANNELS": triton_conv.CHANNELS}
-    block = {"GATED": True, "SOFTPLUS": True}
+    block = {"GATED": True, "SOFTPLUS": True, "FULL": True}
     launched = [  # as a Mamba block launches them, in training and without a gradient
         (triton_scan._forward, 1, sizes, {**block, "KEPT": True}),
         (triton_scan._forward, 1, sizes, {**block, "KEPT": False}),
         (triton_scan._backward, 1, sizes, block),
+        (triton_scan._forward, 1, sizes, {**block, "FULL": False, "KEPT": True}),
+        (triton_scan._backward, 1, sizes, {**block, "FULL": False}),
         (triton_conv._conv_forward, 4, taps, {"PAST": False}),
         (triton_conv._conv_forward, 4, taps, {"PAST": True}),
         (triton_conv._conv_backward, 4, taps, {"PAST": False}),
     ]
-    inner = {"_row", "_put", "_sigmoid", "_step_size", "_taken"}  # are called by kernels, never launched
-    every = {**vars(triton_scan), **vars(triton_conv)}
-    kernels = {name for name, value in every.items() if isinstance(value, JITFunction)} - inner
+    kernels = {name for m in (triton_scan, triton_conv) for name, f in vars(m).items() if isinstance(f, JITFunction)}
+    kernels -= {"_row", "_put", "_sigmoid", "_step_size", "_states", "_over_channels", "_taken"}
     assert kernels == {kernel.__name__ for kernel, *_ in launched}, "a kernel is not listed here"
     return launched
 

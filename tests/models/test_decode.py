@@ -9,7 +9,8 @@ import torch
 from ittybitty.config import SCALE_PRESETS
 from ittybitty.errors import ConfigError
 from ittybitty.models import PianoHybridModel, native
-from ittybitty.models.decode import Decoder, decoder, quantized, rounded
+from ittybitty.models.decode import Decoder, decoder
+from ittybitty.models.quantize import quantized, rounded
 
 pytestmark = pytest.mark.slow
 

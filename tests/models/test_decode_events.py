@@ -12,9 +12,10 @@ from ittybitty.config import GenerationConfig
 from ittybitty.evaluation.ears.faults import largest_share
 from ittybitty.generation import generate_tokens
 from ittybitty.models import native
-from ittybitty.models.decode import PRECISIONS, decoder, quantized
+from ittybitty.models.decode import PRECISIONS, decoder
 from ittybitty.models.decode_events import Choice, EventDecoder
 from ittybitty.models.parts import EOS, NONE, G
+from ittybitty.models.quantize import quantized
 from ittybitty.tokenizers import make_tokenizer
 from performances import random_performance
 

@@ -10,6 +10,7 @@ import { performance as music, sounding } from "../../ittybitty/page/js/notes.js
 import { RATE, tone } from "../../ittybitty/page/js/piano.js";
 import { Hands } from "../../ittybitty/page/js/hands.js";
 import { Player } from "../../ittybitty/page/js/player.js";
+import { opacity } from "../../ittybitty/page/js/roll.js";
 import { Sound } from "../../ittybitty/page/js/sound.js";
 import { linkOf, readLink } from "../../ittybitty/page/js/store.js";
 import { writeWav } from "../../ittybitty/page/js/wav.js";
@@ -85,6 +86,21 @@ test("a tone sounds at its key's pitch, and a loud one is brighter", () => {
   assert.ok(power(soft, 440) > 100 * Math.max(power(soft, 415.3), power(soft, 466.2)));
   assert.ok(power(loud, 1320) / power(loud, 440) > 2 * (power(soft, 1320) / power(soft, 440)));
   assert.ok(loud.every((value) => Math.abs(value) <= 0.91));
+});
+
+test("the quietest note stands out from the paper, in both themes", () => {
+  const style = readFileSync(new URL("../../ittybitty/page/page.css", import.meta.url), "utf8");
+  const rgb = (hex) => [1, 3, 5].map((at) => Number.parseInt(hex.slice(at, at + 2), 16));
+  const linear = (value) => (value <= 10 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+  const luminance = (colour) => [0.2126, 0.7152, 0.0722].reduce((sum, weight, i) => sum + weight * linear(colour[i]), 0);
+  for (const theme of style.match(/^:root.*$/gm)) {
+    const colour = (name) => rgb(theme.match(new RegExp(`--${name}: (#[0-9a-f]{6})`))[1]);
+    for (const name of ["seed", "new"]) {
+      const paper = colour("paper"), shown = colour(name).map((value, i) => opacity(1) * value + (1 - opacity(1)) * paper[i]);
+      const [low, high] = [luminance(shown), luminance(paper)].sort((a, b) => a - b);
+      assert.ok((high + 0.05) / (low + 0.05) >= 3, `${name} on ${theme.slice(0, 30)}`);
+    }
+  }
 });
 
 test("a link carries settings, and nothing out of range", () => {

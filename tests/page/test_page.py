@@ -22,8 +22,8 @@ from ittybitty.config import GenerationConfig
 from ittybitty.errors import CheckpointError, ConfigError, OutputError
 from ittybitty.generation import Piano, continuation, make_prompt
 from ittybitty.midi import midi_bytes, read_midi_bytes
-from ittybitty.models.decode import quantized
 from ittybitty.models.mamba import Mamba
+from ittybitty.models.quantize import quantized
 from ittybitty.notes import Performance
 from ittybitty.page import opening, page, script, seeds
 from ittybitty.page.bundle import bundle
@@ -167,7 +167,7 @@ def drone(tokenizer) -> dict:
             allowed.append(np.flatnonzero(grammar.mask(state)).tolist())
             ids.append(next((id for id in wanted if id in allowed[-1]), allowed[-1][0]))
             state = grammar.advance(state, ids[-1])
-            if state.complete:
+            if grammar.complete(state):
                 break
     return {"ids": ids, "allowed": allowed}
 

@@ -34,7 +34,7 @@ def sampled(tokenizer, grammar, seed: int, length: int = 200) -> list[int]:
         assert logits.max() > -np.inf, "nothing is allowed"
         ids.append(int(logits.argmax()))
         state = grammar.advance(state, ids[-1])
-        best = len(ids) if state.complete else best
+        best = len(ids) if grammar.complete(state) else best
         if ids[-1] == tokenizer.eos_id:
             break
     return ids[:best]

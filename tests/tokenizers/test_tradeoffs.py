@@ -2,7 +2,7 @@
 
 import pytest
 
-from ittybitty.tokenizers.tradeoffs import CODES, ROWS, codes_table, settings_table
+from ittybitty.tokenizers.tradeoffs import ENCODINGS, ROWS, encodings_table, settings_table
 from performances import random_performance
 
 pytestmark = pytest.mark.slow
@@ -56,30 +56,30 @@ def test_settings_of_a_users_own_give_their_own_row(table):
 
 
 @pytest.fixture(scope="module")
-def codes():
+def encodings():
     performances = [random_performance(seed, notes=400, seconds=120.0) for seed in range(4)]
-    return {row["code"]: row for row in codes_table(performances[:2], performances[2:])}
+    return {row["encoding"]: row for row in encodings_table(performances[:2], performances[2:])}
 
 
-def test_every_encoding_is_there(codes):
-    assert len(codes) == len(CODES)
-    for row, (_, size) in zip(codes.values(), CODES):
+def test_every_encoding_is_there(encodings):
+    assert len(encodings) == len(ENCODINGS)
+    for row, (_, size) in zip(encodings.values(), ENCODINGS):
         assert size is None or row["ids"] <= size
 
 
-def test_an_encoding_that_keeps_more_needs_more_tokens(codes):
-    assert codes["pitch-string, 1,279"]["tokens_per_note"] <= 1.1 < codes["remi, 2,000"]["tokens_per_note"]
-    sizes = [codes[name]["tokens_per_note"] for name in ("remi", "remi, 512", "remi, 1,024", "remi, 2,000")]
+def test_an_encoding_that_keeps_more_needs_more_tokens(encodings):
+    assert encodings["pitch-string, 1,279"]["tokens_per_note"] <= 1.1 < encodings["remi, 2,000"]["tokens_per_note"]
+    sizes = [encodings[name]["tokens_per_note"] for name in ("remi", "remi, 512", "remi, 1,024", "remi, 2,000")]
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_errors_are_given_of_what_is_kept_alone(codes):
-    strings = codes["pitch-string, 1,279"]
+def test_errors_are_given_of_what_is_kept_alone(encodings):
+    strings = encodings["pitch-string, 1,279"]
     assert strings["keeps"] == ["pitch"] and strings["onset_error_ms"] is strings["late_at_end_s"] is None
     assert 0.3 < strings["keys_kept"] < 0.9  # random keys are rarely near middle C
     assert (
-        codes["remi"]["keys_kept"] > 0.999
-        and codes["remi"]["onset_error_ms"] == codes["remi, 512"]["onset_error_ms"] <= 6
+        encodings["remi"]["keys_kept"] > 0.999
+        and encodings["remi"]["onset_error_ms"] == encodings["remi, 512"]["onset_error_ms"] <= 6
     )
-    assert 14 < codes["remi-rests"]["onset_error_ms"] < 17 and codes["remi-rests"]["late_at_end_s"] < 0.04
-    assert codes["remi-published, 2,000"]["late_at_end_s"] > 0.3
+    assert 14 < encodings["remi-rests"]["onset_error_ms"] < 17 and encodings["remi-rests"]["late_at_end_s"] < 0.04
+    assert encodings["remi-published, 2,000"]["late_at_end_s"] > 0.3

@@ -307,6 +307,33 @@ def test_the_pedal_has_a_lane_of_its_own_in_two_colours():
     assert roll.roll(seed).count("pedal pressed 2 times") == 1
 
 
+def linear(value: float) -> float:
+    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+
+
+def luminance(colour: np.ndarray) -> float:
+    return float(np.dot([0.2126, 0.7152, 0.0722], [linear(value) for value in colour]))
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("kind", ["seed", "new"])
+def test_the_quietest_notes_stand_out_from_the_paper(theme, kind):
+    style = opening.text("page.css")
+
+    def colour(name: str) -> np.ndarray:
+        pair = re.search(rf"--{name}: light-dark\((#\w{{6}}), (#\w{{6}})\)", style)
+        return np.array([int(pair[1 + theme][at : at + 2], 16) for at in (1, 3, 5)]) / 255
+
+    opacity = float(re.search(r"\.ib-v0 \{ stroke-opacity: ([\d.]+)", style)[1])
+    paper, shown = colour("paper"), opacity * colour(kind) + (1 - opacity) * colour("paper")
+    low, high = sorted([luminance(paper), luminance(shown)])
+    assert (high + 0.05) / (low + 0.05) >= 3
+
+
+def test_one_note_is_not_called_notes():
+    assert [roll.count(number, "note") for number in (0, 1, 2, 2000)] == ["0 notes", "1 note", "2 notes", "2,000 notes"]
+
+
 def test_the_chart_shows_what_is_cut():
     drawn = pictures.chart(
         (NextToken(np.array([2.0, 1.0, 0.0], np.float32), ("<b>", "two", "three")),), drawing(1.0, 2, 1.0)

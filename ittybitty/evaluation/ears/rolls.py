@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ... import checkpoint
 from ...corpora import Corpus
@@ -15,6 +16,9 @@ from ...notes import Performance, between, shift
 from ..bits import chosen_pieces, shown
 from .measure import PIANISTS, Model, Opening, Pianists, Plan, chosen_openings, read_performances
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 BEFORE = 20.0  # s of the opening that are shown
 COLUMNS = 2
 SIX = Plan(pieces=6)
@@ -22,8 +26,8 @@ SIX = Plan(pieces=6)
 
 def rolls(
     name: str | Path, data: str | Path | Corpus | None, split: str = "validation", plan: Plan = SIX, seed: int = 0,
-    progress: bool = True, **sampling,
-):  # fmt: skip  # arguments in two lines, not in eight
+    progress: bool = True, **sampling: Any,
+) -> Figure:  # fmt: skip  # arguments in two lines, not in eight
     """The figure of `plan.pieces` openings continued by a model; ConfigError for PIANISTS, who would stand below themselves."""
     if name == PIANISTS:
         raise ConfigError(f"{PIANISTS} stand beside every model already: name a row that plays a model")
@@ -42,7 +46,7 @@ def rolls(
 
 def draw_rolls(
     openings: Sequence[Opening], played: Sequence[Performance], made: Sequence[Performance], seconds: float, name: str
-):
+) -> Figure:
     """The figure: for each opening two rolls over the same time and the same keys. Second 0 is the last onset of the opening."""
     import matplotlib.pyplot as plt
 

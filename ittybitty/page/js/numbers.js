@@ -1,6 +1,6 @@
 // Arithmetic of a step: matrices in 8 bits times vectors in float32, the norm, and the activations.
 //
-// A matrix holds int8 levels and one float32 scale a row: weight[i][j] = levels[i][j] * scale[i], as models/decode.py rounds
+// A matrix holds int8 levels and one float32 scale a row: weight[i][j] = levels[i][j] * scale[i], as models/quantize.py rounds
 // it. Vectors are Float32Array, so that what is stored is rounded as PyTorch rounds it; sums within a loop are in double.
 
 /** out = W x (+ bias): W of (rows, columns), x (columns,), out (rows,). */

@@ -5,6 +5,13 @@ import { endOf } from "./notes.js";
 const LEAST = 9; // pixels a second; what is longer than the canvas is shown in part
 const PEDAL = 12, AXIS = 18; // pixels
 
+const FAINTEST = 0.75; // opacity at which a note still stands out from the paper (3:1) in both themes
+
+/** Loud notes are darker (and higher) than quiet ones. */
+export function opacity(velocity) {
+  return FAINTEST + ((1 - FAINTEST) * velocity) / 127;
+}
+
 export class Roll {
   /** `seek` is called with the second that was clicked, or reached by keys. A small roll has neither axis nor cursor. */
   constructor(canvas, { seek = null, small = false } = {}) {
@@ -110,7 +117,7 @@ export class Roll {
     for (const { onset, duration } of this.music.pedals) {
       while (last + 1 < notes.length && notes[last + 1].onset <= onset + 1e-6) last++;
       context.fillStyle = ink(notes[last]?.isNew ? "new" : "seed");
-      context.globalAlpha = 0.45;
+      context.globalAlpha = FAINTEST;
       const high = this.small ? 3 : PEDAL - 5;
       context.fillRect(x(onset), floor + 3, Math.max(1, x(onset + duration) - x(onset) - 1), high);
     }
@@ -118,11 +125,12 @@ export class Roll {
   }
 
   notes(context, ink, x, floor, first, last) {
-    const row = floor / (this.high - this.low), high = Math.max(2, Math.min(row * 0.9, 9));
+    const row = floor / (this.high - this.low), most = Math.max(2, Math.min(row * 0.9, 9));
     for (const { onset, duration, pitch, velocity, isNew } of this.music.notes) {
       if (onset > last || onset + duration < first) continue;
       context.fillStyle = ink(isNew ? "new" : "seed");
-      context.globalAlpha = 0.4 + (0.6 * velocity) / 127;
+      context.globalAlpha = opacity(velocity);
+      const high = most * (0.6 + (0.4 * velocity) / 127);
       const y = floor - (pitch - this.low + 0.5) * row - high / 2;
       context.fillRect(x(onset), y, Math.max(1.5, x(onset + duration) - x(onset) - 0.5), high);
     }

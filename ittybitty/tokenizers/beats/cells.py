@@ -10,7 +10,7 @@
 A cell's velocity is constant within a run, so runs hold all of it in a seventieth of the space of frames. Pieces are read one
 after the other; only the different patterns and a few bytes a cell stay in memory.
 
-Left out: which cells lie in which beat; a token store (store.py) has whole sequences.
+Left out: which cells belong to which beat; a token store (store.py) has whole sequences.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +27,10 @@ from ... import paths
 from ...errors import UNREADABLE, CorpusError, TokenizerError
 from .grid import FRAMES, HELD, SILENT, STRUCK, Cells, to_cells
 from .vocabulary import L2, L3, LEVELS, SIZE, VELOCITIES, VELOCITY
+
+if TYPE_CHECKING:
+    from .codebook import Codebook
+    from .velocity import VelocityVQ
 
 FIX = "make it again with `ittybitty beats cache`"
 
@@ -140,11 +145,11 @@ def build(pieces: Iterable, split: str, corpus: str) -> CellCache:
 
 
 def is_flat(cells: Cells) -> bool:
-    """True where all notes have one velocity: an engraved score, whose velocity says nothing."""
+    """True where all notes have one velocity: an engraved score, whose velocity carries no information."""
     return len(np.unique(cells.velocity[cells.velocity > 0])) <= 1
 
 
-def count_use(cache: CellCache, codebook, velocity) -> np.ndarray:
+def count_use(cache: CellCache, codebook: Codebook, velocity: VelocityVQ) -> np.ndarray:
     """(4789,) how often each id stands for a cell of the cache: patterns of all cells, velocities of expressive ones."""
     ids, _ = codebook.encode(cache.patterns)
     use = np.bincount(ids[ids >= 0], np.repeat(cache.counts, (ids >= 0).sum(1)), minlength=SIZE).astype(np.int64)
@@ -185,7 +190,7 @@ def describe_use(use: np.ndarray) -> str:
 
 
 def use_path(cache: str | Path) -> Path:
-    """Where the histogram of the codes lies: beside the cache."""
+    """Path of the histogram of the codes, beside the cache."""
     return Path(cache).with_suffix(".use.npz")
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ class Codebook:
         return ids[inverse], exact[inverse]
 
     def _exact(self, pattern: np.ndarray) -> list[int] | None:
-        """The codes of the coarsest level that says a pattern (48,), None where no level does."""
+        """The codes of the coarsest level that represents a pattern (48,) exactly; None if no level does."""
         for level, span in enumerate(v.SPANS):
             codes = [self._index[level].get(part.tobytes(), -1) for part in pattern.reshape(-1, span)]
             if -1 not in codes:
@@ -92,7 +93,7 @@ class Codebook:
         return ids
 
     def _approximate(self, pattern: np.ndarray) -> list[int]:
-        """The codes of the pattern that the nearest quarter-beat codes make, at the coarsest level that says it."""
+        """The codes of the pattern that the nearest quarter-beat codes make, at the coarsest level that represents it."""
         quarters = pattern.reshape(-1, v.SPANS[2])
         codes = [self._index[2].get(part.tobytes(), -1) for part in quarters]
         codes = [self._nearest(part) if code < 0 else code for part, code in zip(quarters, codes)]
@@ -123,7 +124,7 @@ class Codebook:
         return np.concatenate(parts)[:FRAMES]
 
     def part(self, id: int) -> np.ndarray:
-        """States of the frames that one id tells: 48, 24, 12, or 4 of an escape."""
+        """States of the frames that one id represents: 48, 24, 12, or 4 for an escape."""
         if v.ESCAPE <= id < v.ESCAPE + v.ESCAPES:
             return v.escaped_states(np.array([id]))[0]
         level = 0 if id < v.L2 else 1 if id < v.L3 else 2
@@ -168,7 +169,7 @@ def level_of(first_ids: np.ndarray) -> np.ndarray:
 
 
 def exact_shares(book: Codebook, patterns: np.ndarray, counts: np.ndarray) -> dict[str, float]:
-    """Shares of cells that each level says exactly, and that none does ("inexact"), of different patterns and their counts."""
+    """Shares of cells that each level represents exactly, and that none does ("inexact"), of different patterns and their counts."""
     ids, exact = book.encode(patterns)
     level = level_of(ids[:, 0])
     shares = {f"exact_share_l{i + 1}": float(counts[exact & (level == i)].sum() / counts.sum()) for i in range(3)}
@@ -176,7 +177,11 @@ def exact_shares(book: Codebook, patterns: np.ndarray, counts: np.ndarray) -> di
 
 
 def learn(
-    patterns: np.ndarray, counts: np.ndarray, seed: int = 0, source: dict[str, str] | None = None, progress=None
+    patterns: np.ndarray,
+    counts: np.ndarray,
+    seed: int = 0,
+    source: dict[str, str] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Codebook:
     """A codebook from different patterns (u, 48) and how often each occurs; the same input gives the same codes.
 
@@ -219,9 +224,7 @@ def _cluster(parts: np.ndarray, weights: np.ndarray, size: int, seed: int) -> np
         size, init=points[:size], n_init=1, batch_size=8192, max_iter=10, random_state=seed, reassignment_ratio=0
     )
     label = means.fit(points, sample_weight=weights).predict(points)
-    members, first = np.unique(
-        label, return_index=True
-    )  # rows stand in order of weight: the first is the most frequent
+    members, first = np.unique(label, return_index=True)  # rows are in order of weight: the first is the most frequent
     heaviest = np.argsort(-np.bincount(label, weights, minlength=size)[members], kind="stable")
     return parts[first[heaviest]]
 

@@ -28,7 +28,7 @@ FEWEST_ONSETS = 8
 
 
 def estimate_beats(performance: Performance) -> np.ndarray:
-    """(n,) rising seconds, at least two; 120 beats a minute from the first note where there are too few notes to tell."""
+    """(n,) rising seconds, at least two; 120 beats a minute from the first note if there are too few notes for an estimate."""
     beats = _estimated(performance)
     if len(beats) >= 2 and SLOWEST <= 60 / np.median(np.diff(beats)) <= FASTEST:
         return beats

@@ -34,7 +34,7 @@ class State:
 
     last: int = NOT_BEGUN
     pitch: int = -1  # of the current or last cell in this beat
-    frames: int = 0  # of the current cell that its parts have told
+    frames: int = 0  # of the current cell that its parts have represented
     level: int = -1  # of the current cell's parts: 0, 1, 2
     sounding: bool = False  # the current key, at the frame reached (or at the end of the beat before)
     heard: bool = False  # the current cell has sounded
@@ -137,7 +137,7 @@ class Grammar(GrammarBase):
         if kind == "Velocity":
             return replace(state, last=CELL, spoken=True) if state.last == CELL else state
         ends = {v.BOS: BEGUN, v.EOS: END, v.PAD: state.last}
-        return replace(state, last=ends[id]) if id in ends else state  # a reserved id says nothing
+        return replace(state, last=ends[id]) if id in ends else state  # a reserved id has no meaning
 
 
 def _part_ids(codebook: Codebook, escape: bool) -> list[int]:

@@ -29,7 +29,7 @@ from ...notes import NOTE, Performance, without_overlaps
 FRAMES = 48  # a beat
 PITCHES = 128
 SILENT, HELD, STRUCK = range(3)
-SLOWEST, FASTEST = 10.0, 500.0  # beats a minute that the vocabulary can tell
+SLOWEST, FASTEST = 10.0, 500.0  # beats a minute that the vocabulary can represent
 MOST_BEATS = 200_000  # a piece of more is damaged: eleven hours at 300 a minute
 
 
@@ -53,7 +53,7 @@ class Cells:
 
 
 def to_cells(performance: Performance) -> Cells:
-    """The cells of a performance that has beats; TokenizerError when they are no clock."""
+    """The cells of a performance that has beats; TokenizerError if the beats are not in order."""
     if not len(performance):
         nothing = np.empty((0, FRAMES), np.uint8)
         return Cells(np.empty(0, int), np.empty(0, int), nothing, nothing, np.zeros(1))
@@ -89,7 +89,7 @@ def grid_times(performance: Performance) -> np.ndarray:
 
 
 def clean_beats(beats: np.ndarray | None) -> np.ndarray:
-    """Beats with repeated ones left out and gaps filled; TokenizerError unless two are left and their tempo can be told."""
+    """Beats with repeated ones left out and gaps filled; TokenizerError unless at least two are left and their tempo can be represented."""
     if beats is None or len(beats) < 2:
         raise TokenizerError(
             f"the performance has {'no beats' if beats is None else f'{len(beats)} beat'}: two or more are needed for a tempo"

@@ -8,7 +8,7 @@
 Codebook and velocity network are those that ship with the package (learnt on ASAP's training split) unless others are
 given; both are written into tokenizer.json, so that a run folder needs nothing else.
 
-Decoding takes the time from the tempo tokens: a beat lasts as long as the middle of its 10-BPM bin says. So a decoded piece keeps
+Decoding takes the time from the tempo tokens: a beat lasts as long as the middle of its 10-BPM bin gives. So a decoded piece keeps
 every note on its beat and drifts away from the seconds of the performance (`exact_clock` is False).
 
 Left out: learning the codebook, which `ittybitty beats` does, and the pedal, which the published encoding does not have.
@@ -22,6 +22,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,12 +37,16 @@ from .estimate import estimate_beats
 from .grammar import USUAL_VELOCITY, Grammar, Reader
 from .grid import FRAMES, SILENT, STRUCK, Cells, on_beats, to_cells
 
+if TYPE_CHECKING:
+    from ..protocol import Tokenizer
+    from .velocity import VelocityVQ
+
 VELOCITY_STEP = 4  # MIDI steps that augmentation moves velocity by, as REMI's 32 classes do
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the sequences say beside patterns."""
+    """What the sequences contain besides patterns."""
 
     velocity: bool = False  # a velocity code after each cell's patterns
     escape: bool = False  # patterns that no code is exact for are spelt out, in ids that are reserved otherwise
@@ -78,7 +83,12 @@ class BeatTokenizer(saved.Saved):
     vocab_size = v.SIZE
     exact_clock = False
 
-    def __init__(self, variant: str | Settings = "beat-base", codebook: Codebook | None = None, velocity=None):
+    def __init__(
+        self,
+        variant: str | Settings = "beat-base",
+        codebook: Codebook | None = None,
+        velocity: VelocityVQ | None = None,
+    ):
         """ConfigError names the nearest for an unknown variant."""
         if isinstance(variant, Settings):
             named = [name for name, settings in VARIANTS.items() if settings == variant]
@@ -93,7 +103,7 @@ class BeatTokenizer(saved.Saved):
     # What it is
 
     @property
-    def velocity(self):
+    def velocity(self) -> VelocityVQ:
         """The VelocityVQ, read when it is first needed: it takes torch."""
         if self._velocity is None:
             self._velocity = _shipped_velocity()
@@ -124,8 +134,8 @@ class BeatTokenizer(saved.Saved):
         without = dataclasses.replace(self.settings, velocity=False)
         return (BeatTokenizer(without, self.codebook).content_hash,) if self.settings.velocity else ()
 
-    def grown_from(self, other) -> BeatTokenizer:
-        """This variant with the codebook of `other`: what a run goes on with that starts from other's weights."""
+    def grown_from(self, other: Tokenizer) -> BeatTokenizer:
+        """This variant with the codebook of `other`: the tokenizer of a run that starts from other's weights."""
         if not isinstance(other, BeatTokenizer):
             raise ConfigError(
                 f"{self.variant} cannot start from weights for {other.variant}: start from a run of beat-base"
@@ -147,7 +157,7 @@ class BeatTokenizer(saved.Saved):
         return [v.TYPES[v.TYPE_OF[id]]]
 
     def attributes(self, id: int) -> list[str]:
-        """What it says; a pattern says when within its beat and for how long, and is counted as duration."""
+        """What it represents; a pattern has the time within its beat and the length, and is counted as duration."""
         return [v.SAYS.get(kind, "other") for kind in self.base_types(id)]
 
     def readable(self, ids: Iterable[int]) -> str:
@@ -172,7 +182,7 @@ class BeatTokenizer(saved.Saved):
         return dataclasses.replace(performance, beats=estimate_beats(performance))
 
     def encode(self, performance: Performance, bos: bool = True, eos: bool = True) -> np.ndarray:
-        """Ids (L,) uint16, [BOS … EOS] unless told otherwise; TokenizerError for beats that are no clock."""
+        """Ids (L,) uint16, [BOS … EOS] unless told otherwise; TokenizerError for beats that are not in order."""
         keys = performance.notes["pitch"]
         notes = performance.notes[(keys >= LOWEST_PITCH) & (keys <= HIGHEST_PITCH)]
         cells = to_cells(self.prepare(dataclasses.replace(performance, notes=notes)))
@@ -220,7 +230,7 @@ class BeatTokenizer(saved.Saved):
         times = np.concatenate([np.zeros(1), np.cumsum(v.seconds_of(np.array(tempos, int)))])
         last = {
             place: row for row, place in enumerate(zip(beat, pitch))
-        }  # of a key said twice in a beat the last counts
+        }  # if a key is written twice in a beat, the last one counts
         rows = np.array([row for row in last.values() if parts[row]], int)
         rows = rows[np.lexsort((np.array(pitch)[rows], np.array(beat)[rows]))] if len(rows) else rows
         return Cells(np.array(beat, int)[rows], np.array(pitch, int)[rows], states[rows], velocity[rows], times)

@@ -199,7 +199,7 @@ def masked_mse(made: Tensor, velocity: Tensor, mask: Tensor) -> Tensor:
 
 
 def mean_absolute_error(model: VelocityVQ, rows: np.ndarray, counts: np.ndarray, batch: int = 65_536) -> float:
-    """MIDI steps between velocity and what its code says, over the sounding frames of rows (n, 48) that occur `counts` times."""
+    """MIDI steps between velocity and what its code decodes to, over the sounding frames of rows (n, 48) that occur `counts` times."""
     error = frames = 0.0
     for start in range(0, len(rows), batch):
         part, times = rows[start : start + batch], counts[start : start + batch, None]
@@ -220,7 +220,7 @@ def train(
 ) -> VelocityVQ:
     """A velocity code from different rows (n, 48) and how often each occurs.
 
-    With a file `state` the training is written there every `save_every` steps and goes on from it. `on_step` is given each
+    With a file `state` the training is saved there every `save_every` steps and resumed from it. `on_step` is given each
     step's number and mean absolute error on its batch, in MIDI steps. CorpusError when no row sounds.
     """
     if not len(rows):

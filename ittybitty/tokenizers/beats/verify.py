@@ -10,6 +10,7 @@ frames of pieces with more than one velocity, as the published figure is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,11 +21,16 @@ from .cells import is_flat
 from .codebook import Codebook, level_of
 from .grid import Cells, on_beats, to_cells
 
+if TYPE_CHECKING:
+    from .velocity import VelocityVQ
 
-def verify(pieces: Iterable, codebook: Codebook, velocity, on_use: Callable[[np.ndarray], None] | None = None) -> dict:
-    """Shares of cells that each level says exactly, and errors over notes; CorpusError when no piece can be read.
 
-    `escape_share` are the cells that no level says exactly, which the escape would spell out. `on_use` is given ids (L,)
+def verify(
+    pieces: Iterable, codebook: Codebook, velocity: VelocityVQ, on_use: Callable[[np.ndarray], None] | None = None
+) -> dict:
+    """Shares of cells that each level represents exactly, and errors over notes; CorpusError when no piece can be read.
+
+    `escape_share` are the cells that no level represents exactly; the escape would write them frame by frame. `on_use` is given ids (L,)
     of each piece's patterns and velocities, for a histogram.
     """
     cells = 0

@@ -1,4 +1,4 @@
-"""The 4,789 ids of the beat code, in the published ranges [1], and what each says.
+"""The 4,789 ids of the beat encoding, in the published ranges [1], and what each means.
 
     0–2047     full-beat patterns        3584–3711  MIDI pitch
     2048–3071  half-beat patterns        3712–4223  velocity codes

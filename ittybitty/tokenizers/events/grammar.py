@@ -27,11 +27,15 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..protocol import GrammarBase
 from .grid import KEYS, PEDAL_DOWN, PEDAL_UP
+
+if TYPE_CHECKING:
+    from .tokenizer import EventTokenizer
 
 NONE, BOS, EOS = 1, 2, 3  # as in tokenizer.py
 BEGIN, TIME, WHAT, DURATION, VELOCITY, END = range(-1, 5)
@@ -57,11 +61,6 @@ class EventState:
         tuple[int, int], ...
     ] = ()  # (tick, key) of the notes of the last 15 s before the last note, oldest first
 
-    @property
-    def complete(self) -> bool:
-        """True where a sequence can be cut without losing an id."""
-        return self.place in (BEGIN, TIME, END)
-
 
 class EventGrammar(GrammarBase):
     """The rules for one tokenizer: silences stay below `longest` ticks, one key has at most `max_share` of the notes of
@@ -74,7 +73,7 @@ class EventGrammar(GrammarBase):
 
     first = EventState()
 
-    def __init__(self, tokenizer, max_silence: float | None = 4.0, max_share: float | None = 0.28):
+    def __init__(self, tokenizer: EventTokenizer, max_silence: float | None = 4.0, max_share: float | None = 0.28):
         self._first, self._sizes, self._size = tokenizer.first_ids, tokenizer.sizes, tokenizer.vocab_size
         self.times: list[int] = tokenizer.grid.times.tolist()  # ticks of each class, rising from 0
         seconds = max_silence if max_silence is not None else NO_LIMIT
@@ -82,6 +81,10 @@ class EventGrammar(GrammarBase):
         self.span = round(SHARE_SECONDS * tokenizer.grid.ticks_per_second)
         self.max_share = 1.0 if max_share is None else max_share
         self.pedals = self._sizes[WHAT] > KEYS
+
+    def complete(self, state: EventState) -> bool:
+        """True between two events, where a sequence can be cut without losing an id."""
+        return state.place in (BEGIN, TIME, END)
 
     def mask(self, state: EventState) -> np.ndarray:
         """(V,) bool: True for each id that may come next; none after EOS."""

@@ -12,7 +12,7 @@ fine grid it costs half a bit per note. tokenizers/tradeoffs.py measures what th
 Silences below `exact` ticks are exact; longer ones are rounded to classes that grow with them. The waits after a rounded one
 make up for the rounding, so that no error adds up.
 
-Left out: tempo and metre. Ids are made of these arrays in tokenizer.py.
+Left out: tempo and metre. tokenizer.py turns these arrays into ids.
 """
 
 from __future__ import annotations
@@ -112,7 +112,14 @@ def quantise(performance: Performance, grid: EventGrid) -> Events:
     return arrange(onset, duration, pitch, velocity, moves, grid)
 
 
-def arrange(onset, duration, pitch, velocity, moves, grid: EventGrid) -> Events:
+def arrange(
+    onset: np.ndarray,
+    duration: np.ndarray,
+    pitch: np.ndarray,
+    velocity: np.ndarray,
+    moves: np.ndarray,
+    grid: EventGrid,
+) -> Events:
     """Notes sorted by (onset, pitch) and pedal movements in turn (down first), all in ticks, as events in order."""
     what = pitch - LOWEST_PITCH
     lengths, loudness = closest(grid.lengths, duration), closest(grid.loudness, velocity)
@@ -133,9 +140,9 @@ def arrange(onset, duration, pitch, velocity, moves, grid: EventGrid) -> Events:
 
 
 def _coarse(moves: np.ndarray, onset: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pedal movements (down, up, down, …) in ticks -> (ticks rounded, whether down, gap each lies in).
+    """Pedal movements (down, up, down, …) in ticks -> (ticks rounded, whether down, gap of each).
 
-    Gap g begins at the g-th distinct onset and ends at the next one; gap -1 lies before the first onset.
+    Gap g begins at the g-th distinct onset and ends at the next one; gap -1 is before the first onset.
     A press and its release that round to one instant are moved apart by a step where there is room, and dropped where not.
     """
     instants = np.unique(onset)

@@ -1,6 +1,6 @@
 """Folds the sustain pedal into the durations of notes, by the rules of Magenta's note-seq [1].
 
-A note that is released while the pedal is down goes on sounding until the pedal comes up, or until its key is struck again.
+A note that is released while the pedal is down sounds until the pedal comes up, or until its key is struck again.
 What is left has no pedal. The published likelihoods of MAESTRO were measured on performances of this kind (bits per note of
 a model that also predicts the pedal are another quantity).
 

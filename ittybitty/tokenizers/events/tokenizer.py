@@ -4,7 +4,7 @@
 
 An event is a note or a movement of the sustain pedal (grid.py). Its four ids say, in this order: the time since the event
 before, what happens (one of 88 keys, pedal down, pedal up), the duration class and the velocity class; a pedal movement has
-NONE for the last two. The four kinds of ids do not overlap, so a flat list of ids says where each event begins.
+NONE for the last two. The four kinds of ids do not overlap, so a flat list of ids shows where each event begins.
 
 Kin: Compound Word Transformer (Hsiao et al. 2021, arXiv:2101.02402), OctupleMIDI (Zeng et al. 2021, arXiv:2106.05630) and
 Nested Music Transformer (Ryu et al. 2024, arXiv:2408.01180), which also predict the parts of an event one after the other.
@@ -143,14 +143,14 @@ class EventTokenizer(saved.Saved):
         return [f"{kind}_{values[place][id - self.first_ids[place]]}" if place in values else kind]
 
     def attributes(self, id: int) -> list[str]:
-        """What it says: pitch, time, duration, velocity, pedal or other."""
+        """What it represents: pitch, time, duration, velocity, pedal or other."""
         kind = self.base_types(id)[0]
         return [{"Pedal": "pedal", "PedalOff": "pedal"}.get(kind, kind.lower() if id >= FIRST_TIME else "other")]
 
     # Performances and ids
 
     def prepare(self, performance: Performance) -> Performance:
-        """The performance as it is: a clock needs to know nothing of the rest of the piece."""
+        """The performance unchanged: its encoding does not depend on the rest of the piece."""
         return performance
 
     def encode(self, performance: Performance, bos: bool = True, eos: bool = True) -> np.ndarray:
@@ -180,7 +180,7 @@ class EventTokenizer(saved.Saved):
         start = int(begins[0]) if len(begins) else len(ids)
         whole = (len(ids) - start) // IDS_PER_EVENT
         while whole and not (ids[start + 4 * whole - 4] >= FIRST_TIME and ids[start + 4 * whole - 1] != EOS):
-            whole -= 1  # EOS stands where an event would begin
+            whole -= 1  # EOS is where an event would begin
         end = start + IDS_PER_EVENT * whole
         return ids[:start], ids[start:end].reshape(-1, IDS_PER_EVENT), ids[end:]
 
@@ -258,7 +258,7 @@ class EventTokenizer(saved.Saved):
 
 
 def _tuples(value: object) -> object:
-    """JSON knows lists only; no setting is one."""
+    """The lists of JSON as tuples: no setting is a list."""
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 

@@ -83,7 +83,7 @@ class RestGrammar(GrammarBase):
         """The state after one more id."""
         kind, value = int(self._types[id]), int(self._values[id])
         if kind == BAR:
-            # the first bar line of a sequence opens the bar in which it stands
+            # the first bar line of a sequence opens the bar that it is in
             passed = self._bar_ticks if state.begun else 0
             return replace(state, last=BAR, position=-1, pitch=-1, end=state.end - passed, room=UNLIMITED, silence=0)
         if kind == POSITION:

@@ -5,7 +5,7 @@ V6's 362 ids are miditok's [2] REMI with its own defaults and chords, rests and 
 MASK, 88 keys for 89, and 22 tempos, 40 to 250 by tens, for 32. Among miditok's 32 there is no 120, and 120 is the clock of
 every MAESTRO file: with them a decoded piece runs 0.8% too fast or slow. So here seconds stay seconds.
 
-What these tokens say of a performance: a Rest is written wherever no key is held. It repeats what the Position after it says,
+What these tokens represent: a Rest is written wherever no key is held. It repeats the information of the Position after it,
 except for the bars that it passes. The only Tempo is that of the clock. A Chord is written only for a known chord in root
 position whose notes are struck within one step and released within half a beat: at 1 of 230 instants of MAESTRO's validation
 pieces. Decoding ignores chords.
@@ -117,7 +117,7 @@ class RestTokenizer(saved.Saved):
         return [self.vocabulary.names[id]]
 
     def attributes(self, id: int) -> list[str]:
-        """What it says: pitch (chords too), time (rests and the tempo too), duration, velocity or other."""
+        """What it represents: pitch (chords too), time (rests and the tempo too), duration, velocity or other."""
         return [SAYS.get(kind, "other") for kind in self.base_types(id)]
 
     # Performances and ids

@@ -31,7 +31,7 @@ def lengths(beat_res: tuple[tuple[int, int, int], ...]) -> list[str]:
 
 
 def rest_ids(gap: int, rests: list[list[int]], vocabulary: Vocabulary) -> list[int]:
-    """The rests that fill a gap of so many ticks, from long to short."""
+    """The rests that fill a gap of `ticks`, from long to short."""
     values, ids = vocabulary.of_type(REST)
     many, left = divmod(gap, int(values[-1]))
     return [int(ids[-1])] * many + rests[left]

@@ -263,7 +263,7 @@ def test_a_damaged_run_is_refused_in_one_line(run, damage):
 
 
 def test_an_unknown_name_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint.paths, "pretrained_dir", lambda: tmp_path)
+    monkeypatch.setattr(paths, "pretrained_dir", lambda: tmp_path)
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "config.json").write_text("{}")
     assert checkpoint.find("tiny") == tmp_path / "tiny"
