@@ -147,7 +147,7 @@ def test_a_comparison_that_leaves_the_device_unusable_ends_the_attempt(monkeypat
     assert left[-1] is None  # the next attempt goes on behind it
 
 
-@pytest.mark.parametrize("row", ["hybrid", "notes-hybrid"])
+@pytest.mark.parametrize("row", [pytest.param("hybrid", marks=pytest.mark.slow), "notes-hybrid"])
 def test_a_way_is_measured_by_running_it(row):
     found = race.measure(nano(row), race.Way("chunked", "float32", 2), CPU)
     assert found["tokens_per_second"] > 0 and 0 < found["loss"] < 20
