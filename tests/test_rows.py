@@ -283,7 +283,7 @@ def test_published_recipes():
     assert (mamba["train"].schedule, mamba["train"].decay_epochs, mamba["train"].patience) == ("stairs", 3, 5)
 
 
-def test_steps_that_are_asked_for_take_the_place_of_epochs():
+def test_given_steps_replace_epochs():
     assert systems.build("V7", "published")["train"].epochs == 100
     made = systems.build("V7", "published", {"train.steps": "50"})["train"]
     assert (made.epochs, made.steps) == (0, 50)
@@ -417,7 +417,7 @@ def test_held_out_music_has_finite_bits(name, run):
     assert len(bits) == len(tokens) - 1 and np.isfinite(bits).all()
 
 
-def test_a_run_of_another_row_is_not_gone_on_with(store, run):
+def test_a_run_of_another_row_is_not_resumed(store, run):
     with pytest.raises(ConfigError, match="is a run of hybrid, not of mamba"):
         loop.train(
             "mamba", systems.build("mamba", "nano", TRAIN), store("remi"), run("hybrid"), progress=False, resume=True
