@@ -567,6 +567,24 @@ def test_a_browser_that_gives_no_sound_says_what_to_do(tab, place):
     assert len(make(tab, notes=10)) == 1  # music is made all the same
 
 
+def test_a_tab_in_the_background_generates_and_plays_to_the_end(tab, place):
+    """A browser draws no frame of such a tab."""
+    tab.add_init_script("Object.defineProperty(document, 'hidden', { get: () => true })")
+    tab.add_init_script("window.requestAnimationFrame = () => 1")
+    opened(tab, place.as_uri())
+    tab.check("input[value=record]")
+    for letter in "sdf":
+        tab.keyboard.press(letter)
+    tab.click("#play")
+    assert tab.inner_text("#play") == "Pause"
+    tab.wait_for_function("document.getElementById('play').textContent === 'Play'", polling=100)  # in ms, not in frames
+    assert position(tab) == 0
+    tab.set_checked("#at-once", False)
+    tab.evaluate("notes.value = 10; make.click()")
+    tab.wait_for_function("document.querySelector('#takes p')?.textContent.includes('10 new notes')", polling=100)
+    assert tab.evaluate("document.getElementById('halt').hidden") and len(stored(tab)) == 1
+
+
 def test_a_browser_that_keeps_nothing_says_so_and_plays(tab, place):
     tab.add_init_script(
         "Object.defineProperty(window, 'localStorage', { get: () => { throw new DOMException('no', 'SecurityError'); } })"
