@@ -101,7 +101,7 @@ def train(
 def _check_held_out(store: TokenStore) -> None:
     """CorpusError unless there are pieces to learn from and others that say whether it helped.
 
-    Trained weights that go on with few pieces get better at those and worse at all others; only a held-out piece shows which.
+    Trained weights that are trained further on a few pieces may get better at these only; a held-out piece shows it.
     """
     name, readable = Path(store.corpus).name or "the folder", len(store.pieces)
     if readable < 2:

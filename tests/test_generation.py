@@ -117,7 +117,7 @@ def test_a_whole_seed_begins_with_bos(tokenizer):
     assert prompt.ids[0] == tokenizer.bos_id and prompt.start == 0
 
 
-def test_prompt_leaves_the_pedal_as_it_stands(tokenizer):
+def test_a_prompt_does_not_change_the_pedal(tokenizer):
     notes = [(0.1 * i, 0.1, 60 + i, 80) for i in range(5)]
     for pedals, down in (([(0.15, 5.0)], True), ([(0.15, 0.1)], False), ([(0.45, 1.0)], False)):
         prompt = generation.make_prompt(Performance.of(notes, pedals), tokenizer, DATA)
@@ -271,7 +271,7 @@ def test_seconds_end_the_music(model, tokenizer):
     assert onsets.min() >= 0 and 2 < onsets.max() < 4.0 and made.tokens < 5000
 
 
-def test_the_end_token_waits_unless_asked_for(tokenizer):
+def test_the_end_token_is_drawn_only_on_request(tokenizer):
     ending = Scripted(tokenizer, [tokenizer.eos_id] * 50)
     assert generation.continuation(ending, tokenizer, music(), DATA, GenerationConfig(30, seed=0)).tokens == 30
     made = generation.continuation(ending, tokenizer, music(), DATA, GenerationConfig(30, seed=0, stop_at_end=True))
@@ -339,7 +339,7 @@ def piano(model, tokenizer):
 
 
 @pytest.mark.parametrize("notes", [1, 7, 40])
-def test_as_many_notes_as_were_asked_for(piano, notes):
+def test_a_continuation_has_the_requested_number_of_notes(piano, notes):
     made = piano.continue_(music(), notes=notes, seed=0)
     assert len(made.new) == notes == len(list(piano.stream(music(), notes=notes, seed=0)))
     assert close(Performance.of(piano.stream(music(), notes=notes, seed=0)), made.new)
@@ -411,7 +411,7 @@ def test_piano_continues_files_and_performances(piano, tmp_path):
     assert close(Performance.of(piano.stream(tmp_path / "seed.mid", tokens=40, seed=2, temperature=1.1)), made.new)
 
 
-def test_piano_plays_as_long_as_it_is_asked_to(piano):
+def test_piano_plays_for_the_requested_time(piano):
     made = piano.continue_(music(), seconds=12, seed=0)
     assert 9 < made.new.notes["onset"].max() - music().notes["onset"][-1] < 12
 
@@ -456,7 +456,7 @@ def test_a_penalty_discourages_repeats(model, tokenizer):
     assert len(set(less)) > 2 * len(set(plain))
 
 
-def test_eight_bits_are_taken_where_they_are_asked_for(model, tokenizer, monkeypatch):
+def test_eight_bits_are_used_on_request(model, tokenizer, monkeypatch):
     asked, made = [], generation.decoder
     monkeypatch.setattr(
         generation, "decoder", lambda model, precision: asked.append(precision) or made(model, precision)

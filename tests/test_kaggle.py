@@ -358,7 +358,7 @@ def end_session(session, mount: str) -> Path:
 
 
 @pytest.mark.parametrize("mount", ["itty-bitty-train", "notebooks/someone/itty-bitty-train"])
-def test_training_goes_on_from_the_attached_output(session, capsys, mount):
+def test_training_is_resumed_from_the_attached_output(session, capsys, mount):
     attached = end_session(session, mount)
     assert train(session.store, session.run, 6)["steps"] == 6
     assert f"taken over from {attached / 'small' / 'run'}" in capsys.readouterr().out

@@ -109,7 +109,7 @@ def test_repetition_by_hand():
     assert np.isnan(metrics.repetition(notes(scale[:3])))
 
 
-def test_self_similarity_knows_a_repeat_from_something_new():
+def test_self_similarity_distinguishes_a_repeat_from_new_music():
     again = join_all(shift(piece(40, seed=1), 8.0 * i) for i in range(4))  # a passage of a few seconds, four times
     new = join_all(shift(piece(40, seed=i), 8.0 * i) for i in range(4))
     assert metrics.self_similarity(again) > 0.6 > metrics.self_similarity(new) + 0.2

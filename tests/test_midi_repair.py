@@ -104,7 +104,7 @@ def test_no_library_prints_to_the_user():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_good_file_is_read_the_same_and_nothing_is_said(seed):
+def test_a_good_file_is_read_the_same_without_a_warning(seed):
     data = midi_bytes(random_performance(seed))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -152,7 +152,7 @@ def test_atomic_folder_appears_complete_and_makes_its_parents(tmp_path):
     assert os.listdir(tmp_path / "a") == ["b"]
 
 
-def test_atomic_folder_replaces_a_full_folder_only_where_told_to(tmp_path):
+def test_atomic_folder_replaces_a_full_folder_only_on_request(tmp_path):
     target = tmp_path / "out"
     target.mkdir()
     (target / "old").touch()

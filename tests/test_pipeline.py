@@ -49,7 +49,7 @@ def test_rows_of_different_encodings_have_cache_folders_of_their_own():
     assert len(folders) == 4
 
 
-def test_a_changed_file_is_tokenized_anew(maestro_folder):
+def test_a_changed_file_is_tokenized_again(maestro_folder):
     def place():
         configs = systems.build("hybrid", "tiny")
         return pipeline.token_folder(open_corpus(maestro_folder), systems.build_tokenizer(configs), 500)

@@ -166,7 +166,7 @@ def test_names_of_the_repository_agree():
     assert set(re.findall(r"github\.com/([\w.-]+/[\w.-]+)/", README)) == {REPOSITORY}
 
 
-def test_the_version_stands_in_one_place_and_its_copy_agrees():
+def test_the_version_is_in_one_place_and_its_copy_agrees():
     import ittybitty
 
     citation = (ROOT / "CITATION.cff").read_text()

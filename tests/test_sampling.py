@@ -106,7 +106,7 @@ def test_chance_is_that_of_pytorchs_generator(seed):
     assert np.array_equal(np.concatenate([mine(1), mine(700), mine(299)]), expected)
 
 
-def test_a_number_that_is_none_is_refused_wherever_it_stands():
+def test_logits_that_are_not_numbers_are_refused_at_every_index():
     row = np.zeros(5, np.float32)
     row[3] = np.nan
     with pytest.raises(ValueError, match="not finite"):

@@ -55,7 +55,7 @@ def test_what_is_continued_goes_up_to_the_ending_and_a_warning_says_so():
         assert seeds.chosen(Performance.of(STEADY), before_ending=True) == Performance.of(STEADY)
 
 
-def test_a_second_that_was_asked_for_wins():
+def test_a_given_second_takes_precedence():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert seeds.chosen(WHOLE, 5.1, before_ending=True).notes["onset"].max() == 5.0

@@ -2,7 +2,7 @@
 
     timing.py       how all benchmarks are timed: in turns, medians, lower bounds, peak memory
     complexity.py   time and memory of sequence mixers against length, with fitted exponents
-    scan.py decode.py stream.py tokenize.py train.py   one verb `ittybitty bench …` each, beside peers and floors
+    scan.py decode.py stream.py tokenize.py train.py   one verb `ittybitty bench …` each, beside other implementations and lower bounds
     busy.py         decode's other question: what is left of its speed where the cores are shared
     marks.py        what each verb must reach, and its result as text
 

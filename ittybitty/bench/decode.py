@@ -91,7 +91,7 @@ def _figures(times: dict[str, Timing], weights: int, buffer: int) -> dict:
 
 
 def _block(model, batch: int) -> Callable[[], None]:
-    """A function that goes on with its own continuation for one block."""
+    """A function that continues its own piece by one block."""
     generator = torch.Generator().manual_seed(0)
     vocabulary, place = model.config.vocab_size, place_of(model)
     state = model.init_state(batch)

@@ -28,9 +28,9 @@ READS = 20  # times that a block of the floor reads the weights
 
 @dataclass
 class Block:
-    """A continuation that goes on by a block each time it is called, and counts the notes of each."""
+    """A continuation that is extended by a block at each call, and counts the notes of each block."""
 
-    ids: Callable[[int], list[int]]  # the next so many ids
+    ids: Callable[[int], list[int]]  # the ids of the next block
     notes_per_id: np.ndarray
     notes: list[int] = field(default_factory=list)
 

@@ -1,7 +1,7 @@
 """`ittybitty bench stream`: measures whether token 100,000 costs as much as token 2,000.
 
 `tiny` continues an empty seed for 100,000 tokens, grammar and sampling included. Its state is kept at token 2,000 and
-at the end; then both go on in turns, block by block. A recurrent state and a cache of fixed size should not care.
+at the end; then both continue in turn, block by block. With a recurrent state or a cache of fixed size both should take the same time.
 Mark to hold: time a token and memory at the end within 5% of those at token 2,000.
 """
 
@@ -75,7 +75,7 @@ def bench_stream(
         if progress:
             progress(done)
     memory_late = process.memory_info().rss
-    # both go on with weights of one layout, each bound to its own state
+    # both continue with weights in one layout, each with its own state
     twins = {"early": early, "late": stream}
     for twin in twins.values():
         twin.model = decoder(loaded.model)

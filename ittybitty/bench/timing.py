@@ -4,7 +4,7 @@ Shared machines are noisy. So whatever is compared runs in turns (A B C A B C â€
 ratios of each turn, in which the noise of the moment cancels. The floors say what the same machine, in the same
 minutes, could do at best: read memory, multiply matrices.
 
-A CUDA device works behind the program's back: with `device` given, a turn ends when the device is done.
+CUDA calls return before the device has finished: with `device` given, a turn ends when the device is done.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`ittybitty bench train`: training tokens a second of the 25.6M hybrid on this machine, beside its rivals.
+"""`ittybitty bench train`: training tokens a second of the 25.6M hybrid on this machine, beside LLaMA and LSTM.
 
 Forward and backward with loss, B 1, L 1,024, in turns: the hybrid, transformers' LLaMA of the published V7 shape (34M) and
 an LSTM of 3 x 512. All three get the same tokens; optimizers are left out, since all would use the same.

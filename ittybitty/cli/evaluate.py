@@ -39,6 +39,16 @@ def add_verbs(verbs: Verbs) -> None:
     )
     add_data(parser)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="validation", help="(%(default)s)")
+    _add_measurements(parser)
+    _add_options(parser)
+    add_device(parser, "for bits per note a GPU if there is one; for music the CPU, which is faster there")
+    parser.add_argument(
+        "--record", metavar="FILE.json", help="also write the figures there, with date, commit, device and versions"
+    )
+
+
+def _add_measurements(parser: argparse.ArgumentParser) -> None:
+    """Options that choose a measurement; bits per note without any of them."""
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
         "--by-position",
@@ -58,6 +68,10 @@ def add_verbs(verbs: Verbs) -> None:
         help="likelihood at the information of Magenta's performance encoding, which published models of MAESTRO use: "
         "for a run that was trained on the encoding notes-performance",
     )
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of single measurements; `_given` refuses those of another one."""
     parser.add_argument("--limit", type=int, metavar="N", help="only N pieces, evenly spaced over the split")
     parser.add_argument("--length", type=int, metavar="N", help="with --by-position: tokens of each piece (8192)")
     parser.add_argument(
@@ -82,10 +96,6 @@ def add_verbs(verbs: Verbs) -> None:
         type=whole(1),
         metavar="N",
         help="for ngram: its order (default: the best order on held-back training pieces)",
-    )
-    add_device(parser, "for bits per note a GPU if there is one; for music the CPU, which is faster there")
-    parser.add_argument(
-        "--record", metavar="FILE.json", help="also write the figures there, with date, commit, device and versions"
     )
 
 

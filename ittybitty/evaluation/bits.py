@@ -1,4 +1,4 @@
-"""Bits per note of a model on held-out pieces, beside what its encoding keeps and loses.
+"""Bits per note of a model on held-out pieces, with what its encoding keeps and loses.
 
     results = evaluate("tiny", data, "validation")
     record(results, "paper/results/tiny.json")

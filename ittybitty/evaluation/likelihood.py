@@ -11,7 +11,7 @@ encoded: unlike loss per token it can be compared between tokenizers.
 **Bits by attribute.** An id of a byte-pair vocabulary stands for several base tokens, of pitch, velocity, duration … Its
 bits are divided among them by the chain rule, over the ids whose spelling begins alike: with S_j the probability of all
 ids that begin with the first j base tokens of the id that came (S_0 = 1), base token j costs log2(S_{j-1} / S_j). What is
-left, log2(S_k / p), is the cost of ending there instead of being a longer id. It says something about the next base token,
+left, log2(S_k / p), is the cost of ending there instead of being a longer id. It carries information about the next base token,
 and is counted with that. The parts add up to -log2 p for every vocabulary.
 
 Left out: the choice of pieces, and the errors of the encoding; both are in bits.py.

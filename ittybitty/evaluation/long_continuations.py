@@ -21,7 +21,7 @@ import numpy as np
 from .. import checkpoint, metrics, systems
 from ..corpora import Corpus, Piece
 from ..errors import UNREADABLE, ConfigError, CorpusError
-from ..generation import continuation
+from ..generation import Continuation, continuation
 from ..notes import Performance, between
 from .bits import chosen_pieces, evenly_spaced, read_piece, shown
 from .results import data_hash, header
@@ -75,15 +75,7 @@ def endurance(
         )
         made.append(metrics_by_window(one.new, window))
         played.append(metrics_by_window(rest, window))
-        rows.append(
-            {
-                "name": piece,
-                "notes": len(one.new),
-                "tokens": one.tokens,
-                "seconds": one.new.end - opening.end,
-                "draw_seconds": one.seconds,
-            }
-        )
+        rows.append(_row(piece, opening, one))
     count = min(map(len, made + played))
     rows = [
         {**row, "windows": {"generated": ours[:count], "truth": theirs[:count]}}
@@ -95,18 +87,7 @@ def endurance(
         )
     return {
         "measures": "music metrics by window of long continuations",
-        "windows": [
-            {
-                "from_note": i * window,
-                "to_note": (i + 1) * window,
-                "generated": _means([w[i] for w in made]),
-                "truth": _means([w[i] for w in played]),
-                "more": _means(
-                    [{key: ours[i][key] - theirs[i][key] for key in ours[i]} for ours, theirs in zip(made, played)]
-                ),
-            }
-            for i in range(count)
-        ],
+        "windows": [_compared(i, window, made, played) for i in range(count)],
         "window": window,
         "tokens": tokens,
         "trained_context": found.configs["data"].context,
@@ -116,6 +97,29 @@ def endurance(
         "seed": seed,
         "sampling": {key: getattr(config, key) for key in ("temperature", "top_k", "top_p", "repetition_penalty")},
         "per_piece": rows,
+    }
+
+
+def _row(piece: str, opening: Performance, made: Continuation) -> dict:
+    """Details of one continuation."""
+    return {
+        "name": piece,
+        "notes": len(made.new),
+        "tokens": made.tokens,
+        "seconds": made.new.end - opening.end,
+        "draw_seconds": made.seconds,
+    }
+
+
+def _compared(i: int, window: int, made: Sequence[list[dict]], played: Sequence[list[dict]]) -> dict:
+    """Means over the pieces of window i: of the continuations, of the pianists, and of their differences."""
+    more = [{key: ours[i][key] - theirs[i][key] for key in ours[i]} for ours, theirs in zip(made, played)]
+    return {
+        "from_note": i * window,
+        "to_note": (i + 1) * window,
+        "generated": _means([windows[i] for windows in made]),
+        "truth": _means([windows[i] for windows in played]),
+        "more": _means(more),
     }
 
 

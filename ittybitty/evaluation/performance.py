@@ -15,7 +15,7 @@ seconds. What a wider class leaves open is added to the bills: log2 of the numbe
 class, which has no end, the Elias gamma code of the steps beyond its beginning. So the sum is the length of a real code for
 the performance on its 10 ms grid.
 
-Two differences stay, both in our favour and both small. Notes within one step stand in order of pitch here, and in order of
+Two differences stay, both in our favour and both small. Notes within one step are in order of pitch here, and in order of
 their exact onset there: `order_bits` is the most that this can be worth. Of two strikes of a key within one step one is left
 out here (`merged_notes` counts them; the published notes are still those that bits are divided by).
 
@@ -235,7 +235,7 @@ def checked(tokenizer: Tokenizer, name: str) -> EventTokenizer:
 def published(rows: list[Mapping], tokens_per_note: Mapping[str, float]) -> list[dict]:
     """Published figures with their conversion: "bits_per_note" for each row's "nats_per_token" and "split".
 
-    A row whose split is not said is converted as validation.
+    A row whose split is not stated is converted as validation.
     """
     return [
         {

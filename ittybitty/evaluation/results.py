@@ -72,7 +72,7 @@ def read_records(folder: str | Path, key: str) -> list[dict]:
 
 
 def provenance(ran_on: Mapping | None = None) -> dict:
-    """Where and with what a figure was made: on the CPU, unless `ran_on` (devices.ran_on) says otherwise."""
+    """Where and with what a figure was measured: on the CPU, unless `ran_on` (devices.ran_on) says otherwise."""
     import torch
 
     return {

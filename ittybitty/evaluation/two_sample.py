@@ -16,7 +16,7 @@ The control is the same test between two minutes of the same pianists: what this
 but the progress of a piece.
 
 The classifier is logistic regression with a fixed penalty, fitted by Newton's method, on features that have mean 0 and
-standard deviation 1 on the pieces it learns on. One that reads notes would tell more: accuracy near 0.5 does not mean that
+standard deviation 1 on the pieces it learns on. A classifier that reads notes could find more: accuracy near 0.5 does not mean that
 people cannot tell.
 
 [1] Lopez-Paz and Oquab 2017, Revisiting classifier two-sample tests. ICLR, arXiv:1610.06545.

@@ -1,4 +1,4 @@
-"""Closed-form continuous-time cells (CfC) as a block of the stack, in place of the feed-forward.
+"""Closed-form continuous-time cells (CfC) as a block of the stack, instead of the feed-forward.
 
 [1] Hasani et al. 2022, Closed-form continuous-time neural networks, Nature Machine Intelligence 4: equation 10.
 [2] ncps 1.0.1, ncps.torch.CfCCell with one layer of backbone: the reference; names and state dicts are compatible.

@@ -37,7 +37,7 @@ def causal_convolution(u, past, weight, bias, path: str | None = None) -> torch.
 
         return triton_conv.Convolution.apply(u, past, weight, bias)
     if path == "native":
-        u = u.to(weight.dtype)  # C++ knows one type at a time
+        u = u.to(weight.dtype)  # C++ takes arrays of one type only
     K, L = weight.shape[1], u.shape[1]
     past = u.new_zeros(u.shape[0], K - 1, u.shape[2]) if past is None else past.to(u.dtype)
     if path == "native" and native.accepts(u, past, weight, bias):

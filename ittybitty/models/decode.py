@@ -1,7 +1,7 @@
 """Decoding one token at a time at the speed of reading the weights, in float32 or int8, without PyTorch.
 
-A step of `LanguageModel` is some two hundred small PyTorch calls, and half of its time lies between them. A `Decoder`
-runs the same step in one native call (native/decode.cpp). It is made of a configuration and a state dict of NumPy arrays,
+A step of `LanguageModel` is some two hundred small PyTorch calls, and half of its time is spent between them. A `Decoder`
+runs the same step in one native call (native/decode.cpp). It is built from a configuration and a state dict of NumPy arrays,
 so a piece can be continued in a process that never imports PyTorch; `decoder(model)` makes one of a PyTorch model, or gives
 that model itself where there is no compiler. Ids may be arrays of either library, and logits are of the same one; states
 too may be the decoder's or the model's own, so both can take turns on one piece.
@@ -310,5 +310,5 @@ def _state(name: str, array: np.ndarray | torch.Tensor, shape: tuple[int, ...]) 
 
 
 def _arrays(state: list) -> list:
-    """The arrays of a state: whoever puts another one into it is noticed before C++ reads the former."""
+    """The arrays of a state. They are compared at each call, since C++ holds their addresses and one may have been replaced."""
     return [a for past in state if past is not None for a in vars(past).values() if not isinstance(a, int)]

@@ -210,17 +210,17 @@ class EventDecoder(Decoder):
         return h
 
     def _tell(self, told: np.ndarray, part: int, ids: np.ndarray) -> np.ndarray:
-        """(B, D) told the parts before, and (B,) ids of this part -> (B, D) that knows it too."""
+        """(B, D) conditioned on the parts before, and (B,) ids of this part -> (B, D) conditioned on this part too."""
         classes = (ids - self.starts[part]).clip(0, self.classes[part] - 1)
         return told + self._conditions[part][classes]
 
     def _logits_of_next(self, state: EventState) -> np.ndarray:
-        """(B, V) logits of the next id; -inf where an id cannot stand."""
+        """(B, V) logits of the next id; -inf for an id that cannot come next."""
         part, known = len(state.ids), [numpy_of(one) for one in state.ids]
         return self._full(self._predict(part, numpy_of(state.told), state), part, known)
 
     def _predict(self, part: int, told: np.ndarray, state: EventState) -> np.ndarray:
-        """(B, D) told the parts before -> logits (B, classes) of a part."""
+        """(B, D) conditioned on the parts before -> logits (B, classes) of a part."""
         batch, D = told.shape
         self._turn_to(state.backbone, batch, batch)
         logits, told = np.empty((batch, self.classes[part]), np.float32), np.ascontiguousarray(told)

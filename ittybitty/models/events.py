@@ -1,7 +1,7 @@
 """A language model that takes one step of its backbone per event, and predicts the parts of the next event one by one.
 
 Ids come flat, four for each event (tokenizers/events): time t, what w, duration d, velocity v. The input of step j is the sum
-of the embeddings of event j's four ids. From its output h_j (B, D) small heads predict the next event, each told the parts
+of the embeddings of event j's four ids. From its output h_j (B, D) small heads predict the next event, each conditioned on the parts
 before it, so that the probability of an event is exact by the chain rule:
 
     p(event) = p(t | past) p(w | past, t) p(d | past, t, w) p(v | past, t, w, d)

@@ -51,7 +51,7 @@ class Ends(ctypes.Structure):
 
 
 class Part(NamedTuple):
-    """One array that a step reads, and the field that says where it lies."""
+    """One array that a step reads, and the structure's field that holds its address."""
 
     owner: ctypes.Structure
     field: str

@@ -1,4 +1,4 @@
-"""The parts of an event as a model knows them: which ids belong to which part, and where in a list of ids an event begins.
+"""The parts of an event as a model represents them: which ids belong to which part, and where in a list of ids an event begins.
 
 Shared by the model (events.py) and its native decoder (decode_events.py). The ids are those of tokenizers/events.
 """
@@ -24,7 +24,7 @@ def starts_of(sizes: Sequence[int]) -> list[int]:
 
 
 def ids_before_an_event(first: Sequence[int], starts: Sequence[int]) -> int:
-    """How many ids stand before the first boundary of events, 0 … 3, by the first two ids of a sequence."""
+    """How many ids precede the first boundary between events, 0 … 3, by the first two ids of a sequence."""
     if first[0] == BOS:
         return 1
     if first[0] == NONE:

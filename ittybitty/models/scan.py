@@ -223,7 +223,7 @@ def chosen(device: str = "cpu") -> str:
 
 
 def _checked(path: str, device: str, source: str) -> str:
-    """`path`, once it is known and can run on this kind of device; `source` says where it was asked for."""
+    """`path`, once it is known and can run on this kind of device; `source` names the setting that asked for it."""
     if path not in PATHS:
         raise ConfigError(f"{source} is {path!r}: give one of {', '.join(PATHS)}, or leave it unset")
     if why := obstacle(path, device):

@@ -2,7 +2,7 @@
 
 Threads that share one step wait for each other at every matrix. On idle cores that costs microseconds; where another
 program runs on one of the cores, each wait lasts until the scheduler comes round, and two threads are many times slower
-than one. No count of cores says which of the two it is at this moment, but the time that a step takes does.
+than one. The number of cores does not show which of the two holds at this moment, but the time of a step does.
 
 Left out: sizes between one thread and all of them, and models so small that one thread is always best (decode.py).
 """
@@ -14,12 +14,12 @@ import statistics
 TRIAL = 5  # steps in a row by which a size is judged, by their median
 RECENT = 15  # steps of the size in use that it is judged by
 FIRST, LAST = 60, 4000  # steps between trials of the other size: doubled as long as the trials change nothing
-SLOW = 2.0  # a step of many threads that takes so many times as long as one thread's is a sign that cores are taken
-PATIENCE = 2  # so many slow steps in a row end the use of many threads at once
+SLOW = 2.0  # a step with many threads that takes this many times as long as with one shows that other programs use the cores
+PATIENCE = 2  # this many slow steps in a row end the use of many threads at once
 
 
 class Team:
-    """`size` is 1 or `most`; `took` is told the seconds of each step and may change it."""
+    """`size` is 1 or `most`; `took` gets the seconds of each step and may change it."""
 
     def __init__(self, most: int):
         self.most = self.size = max(1, most)

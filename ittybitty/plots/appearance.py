@@ -1,6 +1,6 @@
 """The colours and the style of every picture.
 
-Colours are those of Okabe and Ito [1]: they can be told apart by colour-blind readers, and by lightness in grey. Sizes are for
+Colours are those of Okabe and Ito [1]: colour-blind readers can distinguish them, and by lightness in grey. Sizes are for
 a page of two columns: text of 8 to 9 points on 7 inches, 3.4 inches with `style(columns=1)`.
 
 [1] Okabe and Ito 2008, Color Universal Design.

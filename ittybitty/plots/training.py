@@ -66,7 +66,7 @@ def learning_curves(logs: Mapping[str, Iterable[Mapping]], ax: Axes | None = Non
 
 
 def _smooth(values: np.ndarray, share: float = 0.02) -> np.ndarray:
-    """Mean over the values before, as many as make up `share` of all."""
+    """Mean over the latest values, a `share` of all of them."""
     width = max(1, int(len(values) * share))
     total = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(values) + 1)

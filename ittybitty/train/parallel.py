@@ -9,7 +9,7 @@
         --rdzv-backend=c10d --rdzv-endpoint=HOST:29400 -m ittybitty …
 
 All ranks read the same run folder when they resume, so hosts must share it. When a worker dies, torchrun restarts the
-group, and --resume goes on from the last checkpoint. The variable gives a restarted group a new store: otherwise torchrun keeps
+group, and --resume continues from the last checkpoint. The variable gives a restarted group a new store: otherwise torchrun keeps
 one, in which it finds the addresses of the workers that died [1]. On one host this module does the same.
 
 [1] https://github.com/pytorch/pytorch/issues/135712.  Left out: sharded models (FSDP); ours fit on any card.

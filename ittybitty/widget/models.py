@@ -83,7 +83,7 @@ def _system(place: Path) -> str:
 class Shelf:
     """The models that were loaded last; several threads may use it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pianos: OrderedDict[Path, Piano] = OrderedDict()
 

@@ -327,7 +327,7 @@ def test_continue_begins_where_it_is_asked_to_or_from_nothing(folder, tmp_path, 
     assert code == 0 and report["seed_notes"] == 0 < report["new_notes"] == len(read_midi(tmp_path / "out.mid")), err
 
 
-def test_continue_says_that_the_seed_ends_and_goes_on_before(folder, tmp_path, capsys):
+def test_continue_warns_of_an_ending_and_continues_before_it(folder, tmp_path, capsys):
     from ittybitty.midi import write_midi
     from ittybitty.notes import Performance
 
@@ -616,7 +616,7 @@ def test_an_experiment_is_recorded_once(folder, tmp_path, capsys):
         assert [row["state"] for row in json.loads(out)] == [state]
 
 
-def test_reproduce_runs_what_is_named_and_says_where_the_music_lies(tmp_path, monkeypatch, capsys):
+def test_reproduce_runs_what_is_named_and_prints_the_path_of_the_music(tmp_path, monkeypatch, capsys):
     import papermill
 
     from ittybitty import reproduce

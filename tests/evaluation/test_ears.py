@@ -99,7 +99,7 @@ def test_windows_inside_and_outside_are_counted():
 
 def test_a_window_by_hand():
     piece = Performance.of([(0, 0.1, 60, 40), (1, 0.1, 72, 60), (4, 0.1, 66, 80), (5, 0.1, 61, 100)])
-    [found] = endurance.windows(piece, 3)
+    [found] = endurance.values_by_window(piece, 3)
     assert found == {"notes_per_second": 0.5, "register": 66.0, "velocity": 60.0}
 
 
@@ -174,7 +174,7 @@ def test_pianists_are_measured_by_what_they_played(corpus):
         )
     for row in found["endurance"]["per_piece"]:
         piece = next(p for p in corpus.pieces if p.name == row["name"]).load()
-        assert row["windows"] == endurance.windows(opening_of("", piece, 8.0).rest, 20)[:3]
+        assert row["windows"] == endurance.values_by_window(opening_of("", piece, 8.0).rest, 20)[:3]
 
 
 def test_a_model_is_measured_the_same_every_time(run, corpus):  # noqa: F811

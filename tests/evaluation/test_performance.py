@@ -134,7 +134,7 @@ def test_what_a_class_leaves_open_is_paid_for():
     assert encoding.open_bits(classes, np.array([13])) == pytest.approx(5.0)  # the fourth: gamma code of 4
 
 
-def test_ids_and_open_bits_say_every_step_of_the_performance():
+def test_ids_and_open_bits_determine_every_step_of_the_performance():
     """From classes and what they leave open the exact steps come back; here the classes alone do, for times are short."""
     tokenizer = make_tokenizer("notes-performance")
     piece = Performance.of([(0.01 * i, 0.01 * (1 + i % 90), 30 + i % 50, 1 + i % 127) for i in range(150)])

@@ -17,12 +17,12 @@ def noise(seed: int, n: int = 120, d: int = 24) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, d))
 
 
-def test_what_does_not_differ_is_told_apart_no_better_than_by_chance():
+def test_excerpts_that_do_not_differ_are_classified_no_better_than_by_chance():
     found = two_sample.accuracy(noise(0, 300), noise(1, 300))
     assert 0.4 < found["accuracy"] < 0.6 and found["ci95"][0] < 0.5 < found["ci95"][1]
 
 
-def test_what_differs_in_one_feature_is_told_apart():
+def test_excerpts_that_differ_in_one_feature_are_classified():
     shifted = noise(1)
     shifted[:, 7] += 3.0
     found = two_sample.accuracy(noise(0), shifted)
@@ -40,7 +40,7 @@ def test_the_group_that_differs_is_named():
     assert all(value < 0.65 for name, value in groups.items() if name != "velocity")
 
 
-def test_a_continuation_that_leaves_its_opening_is_told_by_its_distance_from_it():
+def test_a_continuation_that_leaves_its_opening_is_recognised_by_its_distance_from_it():
     """Neither set differs as a set; only next to their openings do they."""
     openings = 3 * noise(0)
     played, made = openings + 0.1 * noise(1), 3 * noise(2)

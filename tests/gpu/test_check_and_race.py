@@ -37,6 +37,15 @@ def test_a_path_that_is_wrong_or_fails_is_switched_off(monkeypatch, wrong):
     assert check.check((), CPU, 300)["off"] == ["chunked"]
 
 
+def test_the_check_compiles_the_scan_once_with_masks_and_once_as_a_training_runs_it():
+    """A backward takes five seconds to compile, in each of two precisions, and the check has a minute."""
+    triton_scan = pytest.importorskip("ittybitty.models.triton_scan", reason="Triton has no wheel for this system")
+    compiled = {(E, N, triton_scan.full(L, E, N)) for _, L, E, N in check.SIZES.values()}
+    assert len(compiled) == 2 and {full for *_, full in compiled} == {True, False}
+    small = systems.build("hybrid", "small")
+    assert triton_scan.full(small["data"].context, 2 * small["model"].d_model, small["model"].d_state)
+
+
 def test_ids_that_differ_where_logits_do_are_found(monkeypatch):
     drawn = iter([([5, 6, 7], [1.0, 0.5, 0.2]), ([5, 9, 7], [1.0, 0.5, 0.2])])
     monkeypatch.setattr(check, "_drawn", lambda *given: next(drawn))
@@ -138,7 +147,7 @@ def test_a_comparison_that_leaves_the_device_unusable_ends_the_attempt(monkeypat
     assert left[-1] is None  # the next attempt goes on behind it
 
 
-@pytest.mark.parametrize("row", ["hybrid", "notes-hybrid"])
+@pytest.mark.parametrize("row", [pytest.param("hybrid", marks=pytest.mark.slow), "notes-hybrid"])
 def test_a_way_is_measured_by_running_it(row):
     found = race.measure(nano(row), race.Way("chunked", "float32", 2), CPU)
     assert found["tokens_per_second"] > 0 and 0 < found["loss"] < 20

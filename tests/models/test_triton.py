@@ -75,7 +75,7 @@ def test_compiled_kernels_equal_truth_in_value_and_gradient_and_in_threads():
 @pytest.mark.parametrize(("capability", "shared"), [(75, 64 * 1024), (90, 227 * 1024)], ids=["T4", "H100"])
 def test_every_kernel_compiles_and_fits_the_shared_memory(tmp_path, capability, shared):
     made = child(f"compiled({capability})", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
-    assert len(made) == 16 and min(one["instructions"] for one in made.values()) > 100
+    assert len(made) == 14 and min(one["instructions"] for one in made.values()) > 100
     assert max(one["shared"] for one in made.values()) <= shared
     if capability == 90:
         assert_on_paper(made)

@@ -106,6 +106,8 @@ test("the quietest note stands out from the paper, in both themes", () => {
 test("a link carries settings, and nothing out of range", () => {
   const settings = { temperature: 0.85, topK: 12, topP: 0.9, notes: 200, seed: 77 };
   assert.deepEqual(readLink(linkOf("Rag in F", settings)), { piece: "Rag in F", settings });
+  assert.deepEqual(readLink(linkOf("Rag in F", { ...settings, from: 5.2 })).settings, { ...settings, from: 5.2 });
+  assert.deepEqual(readLink(linkOf("", { ...settings, from: 5.2 })).settings, settings); // a second of what the link does not hold
   assert.deepEqual(readLink("#temperature=9&topK=x&seed=-1&notes=50"), { piece: null, settings: { notes: 50 } });
   assert.deepEqual(readLink("#topK=9999", 271).settings, { topK: 271 }); // no more ids than the vocabulary has
 });

@@ -300,7 +300,9 @@ def test_a_link_makes_the_same_take(tab, place):
     tab.select_option("#seed", label="Chorale in G")
     tab.fill("#number", "77")
     tab.evaluate("temperature.value = 0.8; temperature.dispatchEvent(new Event('input'))")
+    begin_at(tab, "9.5")
     (first,) = make(tab)
+    assert max(note[0] for note in first["music"]["notes"] if not note[4]) < 9.5
     asked: list[str] = []
     tab.on("dialog", lambda dialog: (asked.append(dialog.default_value), dialog.accept()))
     tab.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('not allowed')) }")
@@ -499,6 +501,28 @@ def test_a_file_that_ends_in_an_ending_is_continued_from_before_it(tab, tmp_path
     (take,) = make(tab, notes=10)
     old = [note for note in take["music"]["notes"] if not note[4]]
     assert 0 < len(old) < len(piece) and max(note[0] for note in old) < ending(piece)
+    begin_at(tab, "begin.max")
+    (take, _) = make(tab, notes=10)
+    assert len([note for note in take["music"]["notes"] if not note[4]]) == len(piece)
+
+
+def begin_at(tab, value: str) -> None:
+    tab.evaluate(f"begin.value = {value}; for (const kind of ['input', 'change']) begin.dispatchEvent(new Event(kind))")
+
+
+def test_new_music_begins_where_the_slider_stands(tab):
+    tab.select_option("#seed", label="Chorale in G")
+    whole = tab.inner_text("#seed-line")
+    assert tab.inner_text("#begin-value") == "its end"
+    begin_at(tab, "5")
+    assert tab.inner_text("#begin-value") == "5.0 s" and tab.inner_text("#seed-line") != whole
+    (take,) = make(tab, notes=10)
+    old = [note[0] for note in take["music"]["notes"] if not note[4]]
+    assert old and max(old) < 5 and take["seam"] == max(old) and take["settings"]["from"] == 5
+    tab.select_option("#seed", label="Rag in F")
+    assert tab.inner_text("#begin-value") == "its end"
+    tab.select_option("#seed", label="Nothing: a piece from silence")
+    assert tab.is_hidden("#begin-row")
 
 
 def test_a_refused_or_a_missing_keyboard_is_told(tab):
@@ -541,6 +565,24 @@ def test_a_browser_that_gives_no_sound_says_what_to_do(tab, place):
     tab.wait_for_function("trouble.textContent === 'The browser gives no sound yet: press Play once more.'")
     assert tab.inner_text("#play") == "Play"
     assert len(make(tab, notes=10)) == 1  # music is made all the same
+
+
+def test_a_tab_in_the_background_generates_and_plays_to_the_end(tab, place):
+    """A browser draws no frame of such a tab."""
+    tab.add_init_script("Object.defineProperty(document, 'hidden', { get: () => true })")
+    tab.add_init_script("window.requestAnimationFrame = () => 1")
+    opened(tab, place.as_uri())
+    tab.check("input[value=record]")
+    for letter in "sdf":
+        tab.keyboard.press(letter)
+    tab.click("#play")
+    assert tab.inner_text("#play") == "Pause"
+    tab.wait_for_function("document.getElementById('play').textContent === 'Play'", polling=100)  # in ms, not in frames
+    assert position(tab) == 0
+    tab.set_checked("#at-once", False)
+    tab.evaluate("notes.value = 10; make.click()")
+    tab.wait_for_function("document.querySelector('#takes p')?.textContent.includes('10 new notes')", polling=100)
+    assert tab.evaluate("document.getElementById('halt').hidden") and len(stored(tab)) == 1
 
 
 def test_a_browser_that_keeps_nothing_says_so_and_plays(tab, place):

@@ -166,7 +166,7 @@ def test_colours_differ_in_grey_too():
     assert abs(grey[0] - grey[1]) > 0.05
 
 
-def test_claims_show_what_was_said_beside_what_is_true():
+def test_claims_show_the_claimed_value_beside_the_true_one():
     rows = [
         {"row": name, "claimed_bits_per_note": said, "bits_per_note": true, "ci95": [true - 0.5, true + 0.5]}
         for name, said, true in (("windows", 12, 18), ("official", 17, 17.2))

@@ -72,7 +72,7 @@ def test_the_mask_enters_the_decoder_twice():
         assert torch.equal(model.reconstruct(code, first), model.reconstruct(code, second))
 
 
-def test_a_killed_training_goes_on_exactly(tmp_path):
+def test_a_killed_training_is_resumed_exactly(tmp_path):
     made, counts = rows()
     recipe = VelocityRecipe(steps=14, batch_size=32)
     whole = train(made, counts, recipe, SMALL)

@@ -183,7 +183,7 @@ def test_a_grid_of_a_users_own_is_saved(tmp_path):
     assert again.keeps == ("pitch", "onset", "duration", "velocity")
 
 
-def test_what_an_id_says_is_where_its_bits_go():
+def test_bits_of_an_id_are_divided_among_its_attributes():
     tokenizer = make_tokenizer("notes")
     ids = tokenizer.encode(Performance.of([(0, 1, 60, 64)], [(0, 1)]))
     said = [tokenizer.attributes(int(id))[0] for id in ids]

@@ -107,7 +107,7 @@ def test_a_store_that_is_opened_equals_the_one_that_was_written(whole, tokenizer
 
 
 @pytest.mark.parametrize("damage", ["none", "half a line", "more ids than lines", "fewer ids than lines"])
-def test_an_interrupted_run_goes_on_where_it_stopped(whole, tokenizer, tmp_path, damage):
+def test_an_interrupted_run_continues_where_it_stopped(whole, tokenizer, tmp_path, damage):
     INTERRUPTIONS.append(9)
     with pytest.raises(KeyboardInterrupt):
         tokenize_corpus(SmallCorpus(), tokenizer, tmp_path, workers=1, progress=False)

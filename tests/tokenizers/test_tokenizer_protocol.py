@@ -73,7 +73,7 @@ def test_every_tokenizer_has_the_members_of_the_protocol(tokenizer):
     assert json.loads(json.dumps(tokenizer.fingerprint)) is not None
 
 
-def test_every_id_says_what_its_base_tokens_say(tokenizer):
+def test_every_id_has_the_attributes_of_its_base_tokens(tokenizer):
     for id in range(tokenizer.vocab_size):
         types, attributes = tokenizer.base_types(id), tokenizer.attributes(id)
         assert len(types) == len(attributes) >= 1

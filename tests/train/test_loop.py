@@ -312,7 +312,7 @@ def test_torchrun_is_recognised(monkeypatch):
 # ---------------------------------------------------------------- what is learnt, and what is said
 
 
-def test_training_learns_and_says_so(store, tmp_path):
+def test_training_learns_and_reports_it(store, tmp_path):
     summary = train(
         store, tmp_path / "run", {"train.steps": 60, "train.learning_rate": 1e-2, "train.validate_every": 20}
     )
@@ -408,7 +408,7 @@ def test_an_exported_model_is_not_trained_over(store, straight, tmp_path):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_run_goes_on_with_its_own_music_alone(store, straight, tmp_path):
+def test_a_run_is_resumed_with_its_own_music_only(store, straight, tmp_path):
     shutil.copytree(straight[0], tmp_path / "run")
     other = small_store(tmp_path / "other", Performance.of([(0.25 * i, 0.2, 50 + 5 * i % 30, 70) for i in range(50)]))
     before = (tmp_path / "run" / "last" / "state.json").read_bytes()
@@ -548,7 +548,7 @@ def test_a_pipe_gets_lines_and_a_resumed_log_no_step_twice(tmp_path, capsys, mon
     assert [record["step"] for record in read_log(path)] == [10, 20]
 
 
-def test_minutes_end_a_run_and_a_longer_time_goes_on(store, tmp_path):
+def test_minutes_end_a_run_and_a_longer_time_resumes_it(store, tmp_path):
     changes = {"train.steps": 10_000, "train.minutes": 0.02, "train.schedule": "stable", "train.warmup": 1}
     first = train(store, tmp_path / "run", changes)
     assert first["stopped"] == "finished" and 1 <= first["steps"] < 10_000 and first["seconds"] >= 1.2

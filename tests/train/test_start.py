@@ -17,7 +17,7 @@ def test_a_new_or_empty_folder_starts_from_nothing(tmp_path):
         assert find_start(run_dir, resume=True) == Start(run_dir, resume=True)
 
 
-def test_a_folder_with_other_things_is_refused_unless_its_run_goes_on(tmp_path):
+def test_a_folder_with_other_files_is_refused_unless_its_run_is_resumed(tmp_path):
     (tmp_path / "poem.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"other things in it \(poem.txt\); give a new one"):
         find_start(tmp_path)
@@ -48,7 +48,7 @@ def test_settings_and_tokenizer_are_those_of_the_weights_that_are_taken(tmp_path
     assert found.header == checkpoint.read_config(found.origin) and found.own is None
 
 
-def test_a_folder_that_cannot_be_made_is_said_before_any_work(tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported_before_any_work(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="no folder can be made in .*file; choose"):
         find_start(tmp_path / "file" / "run")

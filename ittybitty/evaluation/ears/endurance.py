@@ -19,7 +19,7 @@ PERCENTILES = (5, 95)
 VALUES = ("notes_per_second", "register", "velocity")
 
 
-def windows(performance: Performance, size: int) -> list[dict[str, float]]:
+def values_by_window(performance: Performance, size: int) -> list[dict[str, float]]:
     """`window_values` of each full window of `size` notes, in order."""
     notes = performance.notes
     return [window_values(notes[at : at + size]) for at in range(0, len(notes) - size + 1, size)]

@@ -219,10 +219,12 @@ def _long_continued(player, performances, plan: Plan, seed: int, corpus: str, pr
     long = [one for one in openings if len(one.rest) >= plan.notes]
     if not long:
         raise CorpusError(f"{corpus}: no piece has {plan.notes:,} notes after its opening; ask for fewer notes")
-    within = endurance.ranges([one for _, piece in performances for one in endurance.windows(piece, plan.window)])
+    within = endurance.ranges(
+        [one for _, piece in performances for one in endurance.values_by_window(piece, plan.window)]
+    )
     chosen = evenly_spaced(long, plan.long)
     found = [
-        endurance.windows(player.play(one, 1000 * seed + i, notes=plan.notes), plan.window)
+        endurance.values_by_window(player.play(one, 1000 * seed + i, notes=plan.notes), plan.window)
         for i, one in enumerate(shown(chosen, progress, "going on"))
     ]
     rows = [{"name": one.name, "windows": windows} for one, windows in zip(chosen, found)]

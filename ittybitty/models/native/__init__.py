@@ -1,7 +1,7 @@
 """C++ for the CPU (scan.cpp, conv.cpp, decode.cpp, events.cpp), and the check before every call.
 
 C++ gets bare pointers, so nothing there can notice an array of another type, device, shape or layout: `address` (memory.py)
-does, and every pointer in this package is made by it. build.py compiles the files on first use and says why where it cannot.
+does, and every pointer in this package is made by it. build.py compiles the files on first use, and reports why if it cannot.
 PyTorch is imported with the first name of differentiable.py, and not for decoding.
 """
 

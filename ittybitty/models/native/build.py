@@ -1,7 +1,7 @@
-"""Compiles the C++ files beside this one on first use and loads the library; says why where it cannot.
+"""Compiles the C++ files beside this one on first use and loads the library; it reports why if it cannot.
 
 The files include no header of PyTorch and are called through ctypes with bare pointers: they compile in seconds with
-any C++17 compiler, and no version of torch can make their symbols undefined. `status()` says what happened.
+any C++17 compiler, and no version of torch can make their symbols undefined. `status()` reports the outcome.
 
     ITTYBITTY_NATIVE=0           leaves the native code out
     ITTYBITTY_NATIVE=sanitize    builds it with AddressSanitizer and UndefinedBehaviorSanitizer (make test-sanitizers)
@@ -143,7 +143,7 @@ def _load() -> ctypes.CDLL | NativeError:
         "halves",
     ):
         getattr(made, name).restype = ctypes.c_int64
-    made.compiler = Path(_compiler()).name  # type: ignore[attr-defined]  # for `status` to tell
+    made.compiler = Path(_compiler()).name  # type: ignore[attr-defined]  # read by `status`
     return made
 
 

@@ -1,4 +1,4 @@
-"""The check before every call into C++: is what lies at an address what the function takes it to be?"""
+"""The check before every call into C++: whether an array has the type, shape and layout that the function expects."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import { checkSize, readMidi, writeMidi } from "./midi.js";
 import { between, endOf, performance as music, shift } from "./notes.js";
 import { Player } from "./player.js";
 import { Roll } from "./roll.js";
-import { beforeEnding, ending } from "./seeds.js";
+import { ending } from "./seeds.js";
 import { render, Sound } from "./sound.js";
 import { linkOf, loadSeed, loadTakes, readLink, saveSeed, saveTakes, unpack } from "./store.js";
 import { TakeList } from "./takes.js";
@@ -32,8 +32,8 @@ const MOST_CHOICES = Math.max(...told.tokenizer.sizes); // ids that are ever dra
 
 const seeds = told.seeds.map(({ title, licence, ...rows }) => ({ title, licence, music: unpack(rows) }));
 // shown: a take, else played: what was played on the keys, else the seed; before: the takes before some were removed
-// read: how many of the seed's notes the model reads, where these are not all
-const state = { seed: seeds[0], read: null, takes: loadTakes(STORE), shown: null, played: null, jobs: [], made: 0, before: null };
+// begin: second of the seed at which new music begins, null for its end; read: how many of its notes the model reads, where these are not all
+const state = { seed: seeds[0], begin: null, read: null, takes: loadTakes(STORE), shown: null, played: null, jobs: [], made: 0, before: null };
 state.made = Math.max(0, ...state.takes.map(({ id }) => id));
 
 const roll = new Roll($("roll"), { seek: (second) => player.seek(second).catch(complain) });
@@ -52,7 +52,8 @@ function say(words) {
   $("status").textContent = words;
 }
 
-const shownMusic = () => state.shown?.music ?? state.played ?? state.seed.music;
+const beginning = () => (state.begin === null ? state.seed.music : between(state.seed.music, -Infinity, state.begin)); // what is continued
+const shownMusic = () => state.shown?.music ?? state.played ?? beginning();
 const shownSeam = () => state.shown?.seam ?? 0;
 const shownTitle = () => state.shown?.title ?? (state.played ? "What you played" : state.seed.title);
 
@@ -86,7 +87,7 @@ function refresh(anew = false) {
   $("no-takes").hidden = state.takes.length > 0;
   tellRemoved();
   $("halt").hidden = !state.jobs.length;
-  const { notes } = state.seed.music, seconds = endOf(state.seed.music);
+  const { notes } = beginning(), seconds = endOf({ notes });
   const licence = state.seed.licence.replace(/^./, (letter) => letter.toUpperCase());
   const part = state.read === null ? "" : ` The model reads the last ${count(state.read, "note")}; it cannot read more at once.`;
   $("seed-line").textContent = notes.length
@@ -156,8 +157,30 @@ function tellParts() {
 
 // ------------------------------------------------------------------ seeds
 
-function choose(seed) {
+/** Lets new music begin at a second of the seed; at its end, where the second is null or not inside it. */
+function beginAt(second) {
+  const { notes } = state.seed.music, slider = $("begin"), tenths = (seconds) => Math.ceil(10 * seconds - 1e-6) / 10;
+  slider.min = tenths((notes[0]?.onset ?? 0) + 0.1);
+  slider.max = tenths(endOf({ notes }));
+  $("begin-row").hidden = Number(slider.min) >= Number(slider.max);
+  state.begin = second === null || !(second > (notes[0]?.onset ?? Infinity)) || second >= Number(slider.max) ? null : second;
+  slider.value = state.begin ?? slider.max;
+  const words = state.begin === null ? "its end" : `${state.begin.toFixed(1)} s`;
+  $("begin-value").textContent = words;
+  slider.setAttribute("aria-valuetext", words);
+}
+
+/** Lets the model read the beginning, so that its continuation begins at once. */
+function read() {
+  const { seed, begin } = state;
+  state.read = null;
+  engine.read(beginning(), { told: ({ whole, notes }) => tellRead(seed, begin, whole ? null : notes) });
+}
+
+/** `begin`: where new music begins unless the slider is moved. */
+function choose(seed, begin = seed.begin ?? null) {
   state.seed = seed;
+  beginAt(begin);
   $("trouble").textContent = "";
   const known = seeds.indexOf(seed);
   const option = $("seed").querySelector("option[value=own]");
@@ -165,14 +188,13 @@ function choose(seed) {
   if (known < 0) option.textContent = seed.title;
   $("seed").value = known < 0 ? "own" : known;
   saveSeed(STORED_SEED, known < 0 ? seed : null);
-  state.read = null;
-  engine.read(seed.music, { told: ({ whole, notes }) => tellRead(seed, whole ? null : notes) }); // so that its continuation begins at once
+  read();
   show(null);
 }
 
 /** Tells how much of the seed the model reads, where that is not all of it. */
-function tellRead(seed, notes) {
-  if (state.seed !== seed) return;
+function tellRead(seed, begin, notes) {
+  if (state.seed !== seed || state.begin !== begin) return;
   state.read = notes;
   refresh();
 }
@@ -183,21 +205,21 @@ async function readFile(file) {
     if (!file) return;
     checkSize(file.size, file.name);
     const bytes = new Uint8Array(await file.arrayBuffer());
-    const piece = readMidi(bytes, file.name), from = ending(piece), before = beforeEnding(piece), taken = lastPart(before);
-    const part = taken.notes.length < before.notes.length ? `the last ${endOf(taken).toFixed(0)} s of your own file` : "your own file";
-    choose({ title: file.name, licence: `${part}; it stays on this device`, music: taken });
-    const words = from === null ? "" : ` It ends in an ending from ${from.toFixed(1)} s on; the new music begins before that.`;
+    const piece = readMidi(bytes, file.name), { start, taken } = lastPart(piece), from = ending(piece);
+    const part = taken.notes.length < piece.notes.length ? `the last ${endOf(taken).toFixed(0)} s of your own file` : "your own file";
+    choose({ title: file.name, licence: `${part}; it stays on this device`, music: taken, begin: from === null ? null : from - start });
+    const words = from === null ? "" : " It ends in an ending; the new music begins before that, unless you move the slider to the right.";
     say(`${file.name} is the beginning now.${words}`);
   } catch (error) {
     complain(error);
   }
 }
 
-/** The last 30 seconds, or 1,000 notes, of a piece; the first note is at second 0. */
+/** The last 30 seconds, or 1,000 notes, of a piece from second `start` on; the first note taken is at second 0. */
 function lastPart(piece) {
   const last = piece.notes.at(-1).onset, onsets = piece.notes.map(({ onset }) => onset);
   const start = onsets.find((onset) => onset >= Math.max(last + 2 - SEED_SECONDS, onsets.at(-SEED_NOTES) ?? 0)) ?? last;
-  return shift(between(piece, start, Infinity), -start);
+  return { start, taken: shift(between(piece, start, Infinity), -start) };
 }
 
 // ------------------------------------------------------------------ takes
@@ -205,8 +227,8 @@ function lastPart(piece) {
 async function make(number) {
   $("trouble").textContent = "";
   if ($("fresh").checked) drawNumber();
-  const { seed } = state, chosen = settings();
-  const source = music(seed.music.notes, seed.music.pedals);
+  const { seed } = state, chosen = { ...settings(), from: state.begin }, begun = beginning();
+  const source = music(begun.notes, begun.pedals);
   const fresh = Array.from({ length: number }, (_, i) => newTake(seed, source, { ...chosen, seed: chosen.seed + i }));
   say(source.notes.length ? "The model reads the beginning …" : "The model begins …");
   state.before = null;
@@ -345,7 +367,7 @@ async function saveWav() {
 }
 
 async function copyLink() {
-  const { piece, settings: chosen } = state.shown ?? { piece: seeds.includes(state.seed) ? state.seed.title : "", settings: settings() };
+  const { piece, settings: chosen } = state.shown ?? { piece: seeds.includes(state.seed) ? state.seed.title : "", settings: { ...settings(), from: state.begin } };
   const link = location.href.split("#")[0] + linkOf(piece, chosen);
   try {
     await navigator.clipboard.writeText(link);
@@ -366,7 +388,7 @@ function followLink() {
   const { piece, settings: chosen } = readLink(location.hash, MOST_CHOICES);
   setSettings(chosen);
   const seed = seeds.find(({ title }) => title === piece);
-  if (seed) choose(seed);
+  if (seed) choose(seed, chosen.from ?? null);
   if (Object.keys(chosen).length) say("These are the settings of the link: press “Continue it” to hear its take.");
 }
 
@@ -419,6 +441,11 @@ function wire() {
     hands.quiet();
   });
   $("seed").addEventListener("change", (event) => event.target.value !== "own" && choose(seeds[event.target.value]));
+  $("begin").addEventListener("input", () => {
+    beginAt(Number($("begin").value));
+    show(null);
+  });
+  $("begin").addEventListener("change", read);
   for (const name of SLIDERS) $(name).addEventListener("input", () => setSettings({}));
   $("number").addEventListener("input", () => ($("fresh").checked = false)); // a number that was typed stays
   addEventListener("hashchange", followLink);

@@ -1,6 +1,6 @@
 // Where a piece ends in an ending, after which a model expects silence: seeds.py, with its names and its rule.
 
-import { between, endOf } from "./notes.js";
+import { endOf } from "./notes.js";
 
 const CHORD = 0.06; // s within which strikes count as one onset
 const HELD = 2.0; // s that a last chord sounds at least
@@ -24,12 +24,6 @@ export function ending(music) {
   let begins = onsets.length - 1; // index of the onset with which the ending begins
   while (begins > Math.floor(FEWEST / 2) && slow.slice(begins - 2, begins).some(Boolean) && onsets[begins - 1] >= last - LONGEST) begins--;
   return onsets[begins];
-}
-
-/** The music before its ending; all of it where there is none. */
-export function beforeEnding(music) {
-  const found = ending(music);
-  return found === null ? music : between(music, -Infinity, found);
 }
 
 /** Second at which what is struck at `last` falls silent: keys and pedal are up. */

@@ -54,12 +54,15 @@ export function loadSeed(name) {
   }
 }
 
-const NUMBERS = { temperature: [0, 2], topK: [0, Infinity], topP: [0.01, 1], notes: [10, 1000], seed: [0, 2 ** 31 - 1] };
+const NUMBERS = { temperature: [0, 2], topK: [0, Infinity], topP: [0.01, 1], notes: [10, 1000], seed: [0, 2 ** 31 - 1], from: [0, Infinity] };
 
 /** "#piece=…&seed=7&temperature=0.9": the settings that give the same take again. */
 export function linkOf(piece, settings) {
   const words = new URLSearchParams(piece ? { piece } : {});
-  for (const name of Object.keys(NUMBERS)) words.set(name, settings[name]);
+  for (const name of Object.keys(NUMBERS)) {
+    const known = Number.isFinite(settings[name]) && (piece || name !== "from"); // a second of a beginning that the link does not hold
+    if (known) words.set(name, settings[name]);
+  }
   return `#${words}`;
 }
 
