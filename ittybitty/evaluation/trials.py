@@ -3,8 +3,8 @@ memorisation.py.
 
     trials = make_trials("tiny", data, "validation", pieces=40, seconds=30)
 
-In each piece a note is drawn (seeded) that has the prompt's length before it and `seconds` of music after it. The model is
-given what comes before the note and continues for `seconds`; the truth is what the pianist played. The same number of other
+In each piece a note is drawn (seeded) that has the prompt's length, LONGEST_SEED at most, before it and `seconds` of music after
+it. The model is given what comes before the note and continues for `seconds`; the truth is what the pianist played. The same number of other
 pieces of the split is cut in the same way ("other humans"): the distance between people is what the distance between model
 and truth is compared with. All excerpts begin at second 0.
 
@@ -32,6 +32,8 @@ from ..notes import Performance, between, shift
 from ..tokenizers.protocol import Tokenizer
 from .bits import chosen_pieces, evenly_spaced, read_piece, shown
 from .results import data_hash, header
+
+LONGEST_SEED = 40.0  # s; a model that reads the whole of a seed has no length of its own, and most pieces last minutes
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def make_trials(
     chosen = evenly_spaced(all_of_split, 2 * count)
     length = {"seconds": seconds, "max_new_tokens": math.ceil(seconds * TOKENS_PER_SECOND)}
     config = systems.sampling(found.system, **{**length, **sampling})
-    before = found.configs["data"].prompt_seconds
+    before = min(found.configs["data"].prompt_seconds, LONGEST_SEED)
     others, skipped = other_humans(chosen[1::2], before, seconds, seed)
     trials, failed = [], []
     for i, piece in enumerate(shown(chosen[::2], progress, "continuing")):

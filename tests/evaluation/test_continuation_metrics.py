@@ -121,6 +121,15 @@ def test_trials_are_listened_to_and_compared_with_training(run, corpus):
     assert timed["generated"]["share_of_runs"]["8"] > 0.3 > timed["truth"]["share_of_runs"]["8"]
 
 
+def test_a_model_that_reads_the_whole_seed_is_tried_on_pieces_shorter_than_its_prompt(run, corpus, monkeypatch):
+    found = trials.checkpoint.load(run, "cpu")
+    found.configs["data"] = replace(found.configs["data"], prompt_seconds=3600.0)
+    monkeypatch.setattr(trials.checkpoint, "load", lambda name, device: found)
+    monkeypatch.setattr(trials, "LONGEST_SEED", 10.0)
+    made = trials.make_trials(run, corpus, "test", pieces=2, seconds=4, progress=False)
+    assert len(made.trials) == 2 and not made.skipped
+
+
 def test_the_error_of_the_grid_does_not_count_against_the_model(run, corpus):
     """The pianists' own music, said by the code, is as near to the truth as can be, though no gap of it is on the grid."""
     made = trials.make_trials(run, corpus, "test", pieces=4, seconds=8, progress=False)
