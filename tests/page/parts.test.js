@@ -309,6 +309,21 @@ test("music that is only recorded is not answered", async () => {
   duet.end();
 });
 
+test("call and response says from how many notes the model answers, where that is not all", () => {
+  const { duet } = duetWith(() => ({ notes: [], pedals: [] })), told = [];
+  globalThis.document = { getElementById: () => ({}), querySelector: () => ({ value: "duet" }) };
+  const hands = Object.assign(Object.create(Hands.prototype), { duet, show() {}, tell: (words) => told.push(words) });
+  duet.started = 0;
+  const played = (count) => {
+    duet.notes = Array.from({ length: count }, (_, i) => note(0.5 * i, 60));
+    hands.heard(duet.seed(), false);
+    return told.at(-1);
+  };
+  assert.equal(played(400), "Your turn: play, and pause for an answer.");
+  assert.match(played(401), /It answers from the last 2\d\d notes\.$/);
+  duet.end();
+});
+
 test("what is played on an instrument is not sent back to it", async () => {
   const sent = [];
   globalThis.document = { getElementById: () => ({}), querySelector: () => ({ value: "free" }) };
