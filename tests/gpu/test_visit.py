@@ -104,7 +104,7 @@ def test_a_step_that_fails_each_time_does_not_end_the_rest(tmp_path, performance
     (work / "race.json").mkdir(parents=True)
     done = visits.ran(
         "run", pack, "--out", tmp_path / "out", "--work", work, "--preset", "nano", "--cpu", "--json", "--row", "notes-hybrid",
-        "--seconds", round(60 * pace()), "--set", "train.steps=8",
+        "--seconds", round(120 * pace()), "--set", "train.steps=8",
     )  # fmt: skip  # a command is read as a line
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
