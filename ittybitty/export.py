@@ -88,7 +88,7 @@ Bits per note: all the bits spent on held-out performances, end tokens included,
 
 ## Limits
 
-It continues solo piano in the manner of its training data; it knows no metre, no title and no composer. Its music may
+It continues solo piano in the manner of its training data; it knows no metre, no title and no composer. What it writes may
 resemble what it was trained on.
 """
 
