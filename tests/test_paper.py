@@ -101,7 +101,7 @@ def test_results_say_how_they_were_made(path):
 
 # Recorded before a commit was clean. A file leaves this list when it is recorded again, and the test below fails until it does.
 # complexity are times that need an idle machine; leak_windows is a training of half an hour.
-WITH_CHANGES = {"complexity", "leak_windows"}
+WITH_CHANGES = {"leak_windows"}
 NOT_SHOWN = {"codes", "codes_notes"}  # notebook 02 shows these
 
 
@@ -283,10 +283,10 @@ def test_written_files_are_the_same_every_time(results, tmp_path):
 
 def test_a_missing_or_untraceable_result_is_refused(tmp_path):
     shutil.copytree(FOLDER / "results", tmp_path / "results")
-    (tmp_path / "results" / "complexity.json").unlink()
-    with pytest.raises(ResultError, match="complexity.json"):
+    (tmp_path / "results" / "complexity_mixers.json").unlink()
+    with pytest.raises(ResultError, match="complexity_mixers.json"):
         paper.read_results(tmp_path / "results")
-    (tmp_path / "results" / "complexity.json").write_text('{"lengths": []}')
+    (tmp_path / "results" / "complexity_mixers.json").write_text('{"lengths": []}')
     with pytest.raises(ResultError, match="when, where"):
         paper.read_results(tmp_path / "results")
 

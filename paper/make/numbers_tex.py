@@ -59,7 +59,7 @@ def numbers(results: Mapping) -> list[Number]:
     return [
         *_numbers("maestro.json", _data(results["maestro"]["splits"])),
         *_numbers("tokenizer_settings.json", _code(results["tokenizer_settings"])),
-        *_numbers("complexity.json", _complexity(results["complexity"])),
+        *_numbers("complexity_mixers.json", _complexity(results["complexity_mixers"])),
         *_numbers(f"runs/{HYBRID}/config.json", _shape(trained[HYBRID]["config"])),
         *_numbers(
             f"pretrained/{MODEL}/config.json",

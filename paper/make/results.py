@@ -38,7 +38,7 @@ WHOLE = {  # name in macros -> result after a whole pass
 NEEDED = (
     "maestro",
     "tokenizer_settings",
-    "complexity",
+    "complexity_mixers",
     *WHOLE.values(),
     *(f"leak_{protocol}" for protocol in PROTOCOLS),
     "baseline_xz",

@@ -32,7 +32,7 @@ def tables(results: Mapping) -> dict[str, str]:
     """{name of a table: its LaTeX}."""
     return {
         "settings": settings_table(results["tokenizer_settings"]),
-        "complexity": complexity_table(results["complexity"]),
+        "complexity": complexity_table(results["complexity_mixers"]),
         "leak": leak_table([results[f"leak_{protocol}"] for protocol in PROTOCOLS]),
         "systems": systems_table(results),
         "ablations": ablations_table(results),
