@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,9 +43,10 @@ class StopSignals:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
-        # print is not safe here: the signal may have come while it was writing
-        with suppress(OSError):
-            os.write(2, b"checkpointing at the end of this step; Ctrl-C again stops at once\n")
+        # print is not safe here: the signal may have come while it was writing. Where stderr is redirected to something
+        # that is no file, nothing is said: its fileno raises an OSError
+        with suppress(OSError, AttributeError):
+            os.write(sys.stderr.fileno(), b"checkpointing at the end of this step; Ctrl-C again stops at once\n")
 
 
 def budget(max_hours: float | None) -> float:

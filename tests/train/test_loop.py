@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -101,10 +102,20 @@ def test_a_signal_may_come_while_something_is_printed(monkeypatch, capfd):
 
         flush = isatty = lambda self: None
 
+        def fileno(self):
+            return 2
+
     monkeypatch.setattr(sys, "stderr", Interrupted())
     with StopSignals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
     assert stop.received == "SIGTERM" and "checkpointing at the end of this step" in capfd.readouterr().err
+
+
+def test_a_stop_request_says_nothing_where_stderr_is_redirected(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with StopSignals() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.received == "SIGTERM" and not capfd.readouterr().err
 
 
 def test_an_exception_leaves_nothing_open(store, tmp_path, monkeypatch):
