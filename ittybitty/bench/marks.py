@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -72,9 +73,7 @@ def report(verb: str, result: dict) -> str:
         lines.append(
             f"{state:<13}{shown:>8} {mark.says} (mark: {'at least' if mark.at_least else 'at most'} {mark.limit:g})"
         )
-    width = max(map(len, result))
-    lines += ["", *(f"{key:<{width}}  {_shown(value)}" for key, value in result.items())]
-    return "\n".join(lines).strip()
+    return "\n".join([*lines, "", *_listed(result)]).strip()
 
 
 def derived(result: dict) -> dict:
@@ -91,9 +90,18 @@ def derived(result: dict) -> dict:
     return result
 
 
+def _listed(values: dict) -> Iterator[str]:
+    """A line for each value; values that have names of their own follow their heading, indented."""
+    width = max(map(len, values))
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield key
+            yield from (f"  {line}" for line in _listed(value))
+        else:
+            yield f"{key:<{width}}  {_shown(value)}"
+
+
 def _shown(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
         return " to ".join(map(_shown, value))
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -111,6 +111,19 @@ def test_marks_are_judged_by_the_measured_value():
     assert marks.report("tokenize", {"seconds_all_maestro": None}).startswith("not measured")
 
 
+def test_values_with_names_of_their_own_follow_their_heading_one_a_line():
+    text = marks.report(
+        "rows", {"size": "tiny", "rows": {"notes-hybrid": {"parameters": 2900106, "notes_per_s": 5836.0}}}
+    )
+    assert text.splitlines()[2:] == [
+        "size  tiny",
+        "rows",
+        "  notes-hybrid",
+        "    parameters   2,900,106",
+        "    notes_per_s  5,836",
+    ]
+
+
 def test_a_path_is_forced_within_its_block_only():
     before = chosen()
     with forced_path("sequential"):
