@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ittybitty.experiments.variance import difference
 
-from .factors import NOT_RUN, grid, records, seed_move, shown
+from .factors import NOT_RUN, claims, grid, records, seed_move, shown
 from .published import published_rows
 from .results import (
     BEATS,
@@ -76,7 +76,10 @@ def numbers(results: Mapping) -> list[Number]:
         *_published(results),
         *_factors(results),
         *_scaling(results),
-        *_numbers(f"two_sample_{MODEL}.json", _recognised(results[f"two_sample_{MODEL}"])),
+        *_claims(results),
+        *_numbers(f"two_sample_{MODEL}.json", _recognised("Remi", results[f"two_sample_{MODEL}"])),
+        *_numbers(f"two_sample_{NOTES}.json", _recognised("Notes", results[f"two_sample_{NOTES}"])),
+        *_numbers(f"two_sample_{NOTES}.json", _doubted(results[f"two_sample_{NOTES}"])),
         *(
             number
             for protocol in PROTOCOLS
@@ -89,6 +92,7 @@ def numbers(results: Mapping) -> list[Number]:
         *_rivals(results),
         *_seeds(results),
         *_numbers(f"position_{MODEL}.json", _position(results[f"position_{MODEL}"])),
+        *_numbers(f"position_{NOTES}.json", _longer_past(results[f"position_{NOTES}"])),
         Number("EnduranceTokens", f"{results[f'endurance_{MODEL}']['tokens']:,}", f"endurance_{MODEL}.json"),
         *_numbers(f"endurance_{MODEL}.json", _paces("Endurance", results[f"endurance_{MODEL}"])),
         *_numbers(f"endurance_{MODEL}-untruncated.json", _paces("Free", results[f"endurance_{MODEL}-untruncated"])),
@@ -200,12 +204,26 @@ def _notes(results: Mapping) -> Iterator[Number]:
     logs = f"pretrained/{NOTES}/log.jsonl, runs/{STAGES}*/log.jsonl"
     yield Number("NotesPasses", f"{passes:.1f}", logs)
     yield Number("NotesMinutes", f"{minutes:.0f}", logs)
+    yield Number("NotesStages", f"{len(results['trained'][NOTES]['ends'])}", logs)
+    configs = results["trained"][NOTES]["config"]
+    longest = configs["data"].context // len(configs["model"].events)
+    yield Number("NotesWindow", f"{longest:,}", f"pretrained/{NOTES}/config.json")
     yield from _held_out(results)
     hybrid, mamba = "notes_notes-hybrid", "notes_notes-mamba"
     for row, label in ((hybrid, "Hybrid"), (mamba, "Mamba")):
         yield Number(f"NotesTenth{label}", f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
     for bound, value in zip(("More", "Low", "High"), paired(results[mamba], results[hybrid])):
         yield Number(f"NotesTenth{bound}", f"{value:.2f}", f"{mamba}.json, {hybrid}.json")
+    short = "notes_notes-mamba-short"
+    yield Number("NotesShort", f"{results[short]['bits_per_note']:.2f}", f"{short}.json")
+    for bound, value in zip(("Less", "Low", "High"), paired(results[mamba], results[short])):
+        yield Number(f"NotesShort{bound}", f"{value:.2f}", f"{mamba}.json, {short}.json")
+    steps = [results[row]["training"]["steps"] for row in (short, mamba)]
+    yield Number("NotesShortTimes", f"{steps[0] / steps[1]:.0f}", f"{short}.json, {mamba}.json")
+    best = "notes_notes-hybrid-short"
+    yield Number("NotesShortHybrid", f"{results[best]['bits_per_note']:.2f}", f"{best}.json")
+    for bound, value in zip(("More", "MoreLow", "MoreHigh"), paired(results[short], results[best])):
+        yield Number(f"NotesShort{bound}", f"{value:.2f}", f"{short}.json, {best}.json")
     remi = "all_rows_mamba"
     yield Number("NotesTenthAhead", f"{paired(results[remi], results[mamba])[0]:.1f}", f"{remi}.json, {mamba}.json")
 
@@ -291,9 +309,27 @@ def _scaling(results: Mapping) -> Iterator[Number]:
         yield Number(f"Scaling{name}", f"{found[key]:.2f}" if found else "not fitted", files)
 
 
-def _recognised(result: Mapping) -> Iterator[tuple[str, str]]:
-    yield "TwoSampleRemi", percent(result["fit"]["accuracy"])
-    yield "TwoSampleRemiAlone", percent(result["accuracy"])
+def _claims(results: Mapping) -> Iterator[Number]:
+    """How many former claims there are, and how many of them have a second result."""
+    rows = claims(results)
+    yield Number("ClaimsAll", f"{len(rows)}", "make/factors.py")
+    yield Number(
+        "ClaimsTested", f"{sum(row['after'] is not None for row in rows)}", "factors_small_*.json, claims_*.json"
+    )
+
+
+def _recognised(name: str, result: Mapping) -> Iterator[tuple[str, str]]:
+    yield f"TwoSample{name}", percent(result["fit"]["accuracy"])
+    yield f"TwoSample{name}Alone", percent(result["accuracy"])
+
+
+def _doubted(result: Mapping) -> Iterator[tuple[str, str]]:
+    """What the two-sample test of the shipped model rests on: pieces, its interval, the control's, and its worst group."""
+    yield "TwoSamplePieces", f"{result['pieces']}"
+    for name, found in (("Notes", result["fit"]), ("Control", result["control"])):
+        for bound, value in zip(("Low", "High"), found["ci95"]):
+            yield f"TwoSample{name}{bound}", percent(value)
+    yield "TwoSampleLeast", percent(min(group["accuracy"] for group in result["by_group"].values()))
 
 
 def _claim(result: Mapping) -> Iterator[tuple[str, str]]:
@@ -355,6 +391,14 @@ def _position(result: Mapping) -> Iterator[tuple[str, str]]:
     yield "PositionBins", f"{len(gains)}"
     yield "PositionGain", f"{max(gains):.3f}"
     yield "PositionTimes", f"{result['length'] / result['trained_context']:.0f}"
+
+
+def _longer_past(result: Mapping) -> Iterator[tuple[str, str]]:
+    """What a past beyond the windows of evaluation is worth to the shipped model."""
+    yield "PositionNotesPieces", f"{result['pieces']}"
+    yield "PositionNotesWindow", f"{result['windowed']['context']:,}"
+    best = max(result["bins"], key=lambda one: one["windowed_bits_per_note"] - one["bits_per_note"])
+    yield "PositionNotesGain", f"{best['windowed_bits_per_note'] - best['bits_per_note']:.3f}"
 
 
 def _paces(name: str, result: Mapping) -> Iterator[tuple[str, str]]:

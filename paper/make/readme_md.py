@@ -29,7 +29,7 @@ def readme_table(results: Mapping) -> str:
     test = results[f"test_{NOTES}"]
     passes, minutes = music_read(results)
     lines = [
-        f"Bits per note on MAESTRO's validation split ({shipped['pieces']} pieces, {shipped['notes']:,} notes) and test split ({test['pieces']} pieces, opened once), with 95%",
+        f"Bits per note on MAESTRO's validation split ({shipped['pieces']} pieces, {shipped['notes']:,} notes) and test split ({test['pieces']} pieces, by which nothing was chosen), with 95%",
         f"intervals over pieces. All keep pitch, onset, duration, velocity and pedal. `{NOTES}` was trained for {minutes / 60:.1f} hours on one processor core.",
         "",
         "| system | parameters | music read | validation | test |",

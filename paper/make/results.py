@@ -53,9 +53,9 @@ NEEDED = (
     "amount_of_data_V7-96",
     "amount_of_data_V8-96",
     "pitch_vocabulary_maestro",
-    f"position_{MODEL}",
+    *(f"position_{name}" for name in (NOTES, MODEL)),
     f"memorisation_{MODEL}",
-    f"two_sample_{MODEL}",
+    *(f"two_sample_{name}" for name in (NOTES, MODEL)),
     *(f"{kind}_{MODEL}{drawn}" for kind in ("endurance", "music") for drawn in ("", "-untruncated", "-wider")),
     *BEATS,
     "overfit_synthetic",
@@ -66,6 +66,8 @@ NEEDED = (
     *(f"test_{name}" for name in (NOTES, MODEL)),
     "notes_notes-hybrid",
     "notes_notes-mamba",
+    "notes_notes-mamba-short",
+    "notes_notes-hybrid-short",
 )
 PUBLISHED = "published.yaml"
 PUBLISHED_FIELDS = {"model", "cite", "nats_per_token", "maestro", "split", "window", "verified", "source"}
