@@ -21,7 +21,7 @@ help:
 	@echo "make nightly     both of these, and the sanitizers with more sizes: what takes too long for every change"
 	@echo "make paper       build paper/main.pdf from the recorded results"
 	@echo "make playground  choose, slide, watch, listen: a page in your browser, without a network"
-	@echo "make page        build/piano.html: one file that plays by itself, with the model inside"
+	@echo "make page        build/piano.html: one file with a model inside, which continues music in any browser"
 	@echo "make page-picture              draw README's picture of it anew (needs Chromium or Chrome)"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make gpu-tokens  all of MAESTRO in two encodings, below 30 MB, for ittybitty gpu run"

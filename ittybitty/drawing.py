@@ -1,4 +1,4 @@
-"""Ids drawn one after the other from a model, within the grammar of its tokenizer.
+"""Draws ids one after the other from a model, within the grammar of its tokenizer.
 
     for id in generate_tokens(model, tokenizer, prompt_ids, config): …
 

@@ -1,4 +1,4 @@
-"""How a continuation of a given length closes: several takes of its last seconds, and the one that sounds most like an end.
+"""Ends a continuation near a given length: draws its last seconds several times, and keeps the one that sounds most like an end.
 
 A model that was trained on whole pieces can judge an ending, by the probability that it gives to the end token. Near the
 length asked for, `TAKES` takes are drawn, and every place in them is asked for that probability. The piece ends at the place

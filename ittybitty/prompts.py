@@ -1,4 +1,4 @@
-"""What a model is given of a seed: the ids of its end, on a clock that begins with a bar line of the seed's own.
+"""Makes the prompt, which is the part of a seed that a model reads: the ids of its end, beginning at a bar line of its clock.
 
 The end of the seed is encoded from a bar line of its own clock on (2 s at 120 beats a minute), up to its last note and
 with the pedal as it stands there. An encoding with a clock of its own (pitch strings: one event a step) is shifted as a

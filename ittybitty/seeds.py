@@ -1,7 +1,7 @@
 """Where in a seed the new music begins: at its end, at a second that was asked for, or before the ending of the piece.
 
-A whole piece ends in an ending, after which a model that has read whole pieces expects silence. The rule that finds one
-looks at notes alone, so that it holds for every model: the last chord sounds, by its keys or the pedal, for `HELD` seconds
+A whole piece closes with an ending, its last chords, after which a model that has read whole pieces expects silence. The rule
+that finds an ending looks at notes alone, so that it is the same for every model: the last chord sounds, by its keys or the pedal, for `HELD` seconds
 at least and many times as long as the notes before it were apart, and the onsets before it slow down. The ending begins
 where the slowing does.
 
@@ -67,7 +67,8 @@ def chosen(seed: Performance, start: float | None = None, before_ending: bool = 
         if found is None:
             return seed
         warnings.warn(
-            f"the seed ends in an ending from {found:.1f} s on; the new music begins before it (--keep-ending goes on after it)",
+            f"the last chords of the seed, from {found:.1f} s on, sound like the end of a piece; the new music begins before them "
+            "(--keep-ending begins after them)",
             stacklevel=3,
         )
         return between(seed, -math.inf, found)

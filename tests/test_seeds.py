@@ -46,7 +46,7 @@ def test_the_rule_does_not_look_at_the_clock():
 
 
 def test_what_is_continued_goes_up_to_the_ending_and_a_warning_says_so():
-    with pytest.warns(UserWarning, match=r"ends in an ending from 20\.\d s on"):
+    with pytest.warns(UserWarning, match=r"last chords of the seed, from 20\.\d s on"):
         kept = seeds.chosen(WHOLE, before_ending=True)
     assert len(kept) >= 80 and kept.end < 22 and kept.notes["onset"].max() < 20.7
     with warnings.catch_warnings():

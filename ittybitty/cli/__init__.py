@@ -28,7 +28,7 @@ def build_parser() -> Parser:
     """The parser of `ittybitty` with all its verbs."""
     parser = Parser(
         prog="ittybitty",
-        description="A short piano seed goes in, a longer piece comes out.",
+        description="Continue piano music with small neural networks; train and measure such models.",
         epilog="ittybitty VERB --help shows the options of a verb and an example.",
     )
     parser.add_argument("--version", action="version", version=f"ittybitty {__version__}")

@@ -36,7 +36,7 @@ def add_verbs(verbs: Verbs) -> None:
     parser.add_argument(
         "action",
         choices=tuple(_OPTIONS),
-        help="collect all cells of a split; learn the codebook by k-means; train the VQ-VAE (an interrupted training is resumed); measure",
+        help="cache: collect all cells of a split; codebook: learn it by k-means; velocity: train the VQ-VAE (an interrupted training is resumed); verify: measure what the encoding keeps",
     )
     add_data(parser)
     parser.add_argument(

@@ -8,13 +8,13 @@ from ..errors import ConfigError
 from .parser import Result, Verbs, add_data, add_device, add_verb, bar
 
 SUMMARIES = {
-    "scan": "training a Mamba stack, beside the same stack without its scan and beside transformers",
-    "decode": "milliseconds a token of the 25.6M model, beside reading its weights",
-    "tokenize": "MIDI files to tokens on disk, a whole corpus",
-    "train": "training tokens a second of the hybrid, LLaMA and LSTM",
-    "stream": "the time of token 100,000 of a piece beside that of token 2,000",
-    "page": "the page that plays by itself, in a browser: its size, notes a second, and how soon it answers",
-    "playground": "how soon the playground can be looked at and used, from the start of its command",
+    "scan": "time of training a Mamba stack, compared with the same stack without its scan and with transformers",
+    "decode": "milliseconds per token of the 25.6M model, compared with the time to read its weights",
+    "tokenize": "time to tokenize the MIDI files of a whole corpus",
+    "train": "training speed of the hybrid, LLaMA and LSTM in tokens per second",
+    "stream": "time of token 100,000 of a piece, compared with that of token 2,000",
+    "page": "the HTML file of `ittybitty page` in a browser: its size, notes per second, and how soon it answers",
+    "playground": "time from the start of `ittybitty playground` until the page is visible and usable",
 }
 IN_A_BROWSER = ("page", "playground")
 
@@ -23,7 +23,7 @@ def add_verbs(verbs: Verbs) -> None:
     """Adds `bench` and its kinds."""
     parser = verbs.add_parser(
         "bench",
-        help="measure speed and memory, beside other implementations and lower bounds",
+        help="measure speed and memory, and compare them with other implementations and lower bounds",
         description="Time each implementation in turn, and report medians.",
         epilog="example:\n  ittybitty bench scan\n  ittybitty bench tokenize --data DIR",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -34,19 +34,25 @@ def add_verbs(verbs: Verbs) -> None:
             kinds, kind, run, summary, f"ittybitty bench {kind}{' --data DIR' if kind == 'tokenize' else ''}"
         )
         one.set_defaults(kind=kind)
-        one.add_argument("--turns", type=int, metavar="N", help="rounds in which all contestants are timed once")
+        one.add_argument(
+            "--turns", type=int, metavar="N", help="number of rounds; each round times every implementation once"
+        )
         if kind == "tokenize":
             add_data(one)
         elif kind not in IN_A_BROWSER:
-            add_device(one, "cpu, for which the marks are")
+            add_device(one, "cpu; the goals are set for it")
         if kind == "decode":
             one.add_argument(
-                "--busy", action="store_true", help="instead: tokens a second of two and four continuations at once"
+                "--busy",
+                action="store_true",
+                help="measure instead the tokens per second of two and four continuations at once",
             )
         if kind == "train":
             one.add_argument("--preset", help="size (small, 25.6M; with --rows tiny)")
             one.add_argument(
-                "--rows", action="store_true", help="instead: notes a second of whole training steps, row by row"
+                "--rows",
+                action="store_true",
+                help="measure instead the notes per second of whole training steps, row by row",
             )
             one.add_argument(
                 "--precision", choices=("float32", "bfloat16"), default="float32", help="with --rows (float32)"

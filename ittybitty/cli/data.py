@@ -23,15 +23,15 @@ def add_verbs(verbs: Verbs) -> None:
     parser.add_argument(
         "action",
         choices=("fetch", "verify", "stats"),
-        help="download and unpack; check every file; count pieces, notes and hours",
+        help="fetch: download and unpack; verify: check every file; stats: count pieces, notes and hours",
     )
     parser.add_argument(
         "--root",
         "--data",
         dest="data",
         metavar="DIR",
-        help='folder that holds, or will hold, maestro-v3.0.0/; of stats also asap/, MIDI files or "embedded" '
-        "(default: $ITTYBITTY_DATA, else where MAESTRO is found, else the cache; of stats else embedded)",
+        help='folder that holds, or will hold, maestro-v3.0.0/; for stats also asap/, MIDI files or "embedded" '
+        "(default: $ITTYBITTY_DATA, else where MAESTRO is found, else the cache; for stats, embedded in place of the cache)",
     )
 
     parser = add_verb(
@@ -48,7 +48,10 @@ def add_verbs(verbs: Verbs) -> None:
         help="a row of `ittybitty systems`; it names the tokenizer (%(default)s)",
     )
     parser.add_argument(
-        "--preset", default="tiny", metavar="NAME", help="its size decides the vocabulary (%(default)s)"
+        "--preset",
+        default="tiny",
+        metavar="NAME",
+        help="size of the model, which decides the size of the vocabulary (%(default)s)",
     )
     add_data(parser)
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`ittybitty evaluate`: a model, a run or a baseline on held-out pieces, by one of five measurements."""
+"""`ittybitty evaluate`: measure a model, a run or a baseline on held-out pieces, in one of five ways."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_verbs(verbs: Verbs) -> None:
         verbs,
         "evaluate",
         evaluate,
-        "bits per note on held-out pieces, with a 95%% interval, and what the encoding keeps; or another measurement",
+        "measure bits per note on held-out pieces, with a 95%% interval, and what the encoding keeps; or make another measurement",
         "ittybitty evaluate tiny --data ~/music --split validation --limit 8",
         "ittybitty evaluate ngram --data ~/music",
         "ittybitty evaluate tiny --data ~/music --by-position",
@@ -38,7 +38,12 @@ def add_verbs(verbs: Verbs) -> None:
         help="a model that ships with the package, a run folder, or a baseline: ngram, xz",
     )
     add_data(parser)
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="validation", help="(%(default)s)")
+    parser.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        default="validation",
+        help="pieces to evaluate on (%(default)s)",
+    )
     _add_measurements(parser)
     _add_options(parser)
     add_device(parser, "for bits per note a GPU if there is one; for music the CPU, which is faster there")
@@ -53,7 +58,7 @@ def _add_measurements(parser: argparse.ArgumentParser) -> None:
     kind.add_argument(
         "--by-position",
         action="store_true",
-        help="bits per note by position in the piece, with the whole piece so far as context and with windows",
+        help="bits per note by position in the piece: once with the whole piece so far as context, once with windows",
     )
     kind.add_argument(
         "--music", action="store_true", help="continue seeds and compare the music with what the pianists played"
@@ -95,7 +100,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--order",
         type=whole(1),
         metavar="N",
-        help="for ngram: its order (default: the best order on held-back training pieces)",
+        help="for ngram: the order of the model (default: the best order on held-back training pieces)",
     )
 
 

@@ -44,7 +44,7 @@ def add_verbs(verbs: Verbs) -> None:
     parser.add_argument(
         "--rolls",
         metavar="FILE.png",
-        help="of experiment ears: measure nothing, but draw six openings with the pianist's and the row's continuations",
+        help="for the experiment ears: measure nothing, and only draw six openings with the pianist's and the row's continuations",
     )
 
 

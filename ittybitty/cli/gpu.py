@@ -38,7 +38,7 @@ def _add_pack(actions: Verbs) -> None:
         actions,
         "pack",
         pack,
-        "tokens of a corpus, packed for transport: all of MAESTRO in two encodings is below 30 MB",
+        "pack the tokens of a corpus for transport: all of MAESTRO in two encodings takes less than 30 MB",
         "ittybitty gpu pack --data ~/music --out tokens.pack",
     )
     add_data(parser)
@@ -51,7 +51,7 @@ def _add_run(actions: Verbs) -> None:
         actions,
         "run",
         run,
-        "check every scan path, time them, train, and save the result: each step in its own process, within a time budget",
+        "check and time every implementation of the scan, train, and save the result, each step in its own process, within a time budget",
         "ittybitty gpu run tokens.pack --out visit --plan",
         "ittybitty gpu run tokens.pack --out visit --seconds 540",
         "ittybitty gpu run tokens.pack --out again --seconds 540 --from visit",
@@ -59,12 +59,21 @@ def _add_run(actions: Verbs) -> None:
     )
     parser.add_argument("tokens", metavar="PACK", help="the folder that `ittybitty gpu pack` wrote")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the result")
-    parser.add_argument("--seconds", type=float, default=540.0, metavar="S", help="the whole budget (%(default)g)")
-    parser.add_argument("--plan", action="store_true", help="only say what would be run, and the figures expected")
     parser.add_argument(
-        "--from", dest="start", metavar="DIR", help="start from the weights of an earlier visit, or of a run folder"
+        "--seconds",
+        type=float,
+        default=540.0,
+        metavar="S",
+        help="seconds that all steps may take together (%(default)g)",
     )
-    parser.add_argument("--work", metavar="DIR", help="folder for checkpoints and logs (beside --out)")
+    parser.add_argument("--plan", action="store_true", help="run nothing; print the steps and the figures expected")
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="DIR",
+        help="start from the weights of an earlier `ittybitty gpu run`, or of a run folder",
+    )
+    parser.add_argument("--work", metavar="DIR", help="folder for checkpoints and logs (default: next to --out)")
     parser.add_argument("--cpu", action="store_true", help="rehearse without a GPU")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting of all rows")
     _add_rows(parser)
@@ -82,9 +91,9 @@ def _add_install(actions: Verbs) -> None:
     parser.add_argument("place", metavar="DIR", help="the --out of `ittybitty gpu run`")
     add_data(parser)
     parser.add_argument("--split", default="validation", help="pieces to evaluate on (%(default)s)")
-    parser.add_argument("--limit", type=whole(1), metavar="N", help="evaluate on N of them")
-    parser.add_argument("--into", metavar="DIR", help="folder of models (the package's own)")
-    parser.add_argument("--runs", metavar="DIR", help="folder for the joined runs (beside the parcel)")
+    parser.add_argument("--limit", type=whole(1), metavar="N", help="evaluate on only N of these pieces")
+    parser.add_argument("--into", metavar="DIR", help="folder to install in (default: the models of the package)")
+    parser.add_argument("--runs", metavar="DIR", help="folder for the run folders (default: runs/ in DIR)")
     parser.add_argument("--only", metavar="ROW", help="install only this row")
 
 
@@ -93,7 +102,7 @@ def _add_release(actions: Verbs) -> None:
         actions,
         "release",
         release,
-        "a model as files for a server, which `ittybitty fetch NAME` takes from there",
+        "write a model as files for a server, from which `ittybitty fetch NAME` downloads it",
         "ittybitty gpu release small-hybrid --out build/release --name small",
     )
     parser.add_argument("model", metavar="NAME|DIR", help="an installed model, or the folder of `ittybitty export`")
@@ -121,7 +130,7 @@ def pack(options: argparse.Namespace) -> Result:
 
 
 def run(options: argparse.Namespace) -> Result:
-    """Train on packed tokens and write a parcel; with --plan, only list what would be done."""
+    """Train on packed tokens and write the result; with --plan, only list what would be done."""
     from ..gpu import plan, run
 
     rows = tuple(options.row or plan.ROWS)
@@ -157,7 +166,7 @@ def _plan(options: argparse.Namespace, rows: tuple[str, ...], settings: dict) ->
 
 
 def install(options: argparse.Namespace) -> Result:
-    """Install the models of a parcel."""
+    """Install the models of a result of `ittybitty gpu run`."""
     from ..gpu.install import install as put
 
     made = put(

@@ -14,7 +14,7 @@ def add_verbs(verbs: Verbs) -> None:
         verbs,
         "doctor",
         doctor,
-        "versions, devices, data and weights; what is missing, and how to get it",
+        "report versions, devices, data and weights, what is missing, and how to get it",
         "ittybitty doctor",
     )
 
@@ -34,7 +34,7 @@ def add_verbs(verbs: Verbs) -> None:
         metavar="URL",
         help="where the release is (default: $ITTYBITTY_MIRROR, else the project's release page)",
     )
-    parser.add_argument("--into", metavar="DIR", help="folder of models (default: the cache's)")
+    parser.add_argument("--into", metavar="DIR", help="folder to install it in (default: the cache)")
 
     parser = add_verb(
         verbs,

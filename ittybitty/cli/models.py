@@ -42,7 +42,7 @@ def add_verbs(verbs: Verbs) -> None:
     parser.add_argument(
         "preset",
         metavar="PRESET|SYSTEM",
-        help="nano, tiny, small, medium or large; or a system, at its published size (of the shipped model `tiny-remi`: tiny --system mamba)",
+        help="nano, tiny, small, medium or large; or a system, at its published size (for the shipped model `tiny-remi`: tiny --system mamba)",
     )
     parser.add_argument("--system", metavar="NAME", help="a row of `ittybitty systems` (hybrid)")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, such as model.d_ff=2048")
@@ -90,12 +90,16 @@ def _add_export(verbs: Verbs) -> None:
         verbs,
         "export",
         export,
-        "write a run in the form of a model hub: float16 shards, configuration, tokenizer, model card",
+        "write a run as the files that a model hub expects: float16 shards, configuration, tokenizer, model card",
         "ittybitty export runs/first --out hub/first",
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="a run folder, or a model that ships with the package")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to make; an earlier export is replaced")
-    parser.add_argument("--results", metavar="FILE.json", help="what `ittybitty evaluate --record` wrote, for the card")
+    parser.add_argument(
+        "--results",
+        metavar="FILE.json",
+        help="measured figures for the model card: the file that `ittybitty evaluate --record` wrote",
+    )
 
 
 def train(options: argparse.Namespace) -> Result:

@@ -28,7 +28,7 @@ def _add_continue(verbs: Verbs) -> None:
         verbs,
         "continue",
         continue_,
-        "continue a MIDI file",
+        "write a continuation of a MIDI file (the seed)",
         "ittybitty continue seed.mid -o longer.mid",
         "ittybitty continue seed.mid -o longer.mid --seconds 60 --seed 7 --wav longer.wav --plot longer.png",
         "ittybitty continue seed.mid -o other.mid --from 20 --seconds 30",
@@ -51,7 +51,7 @@ def _add_continue(verbs: Verbs) -> None:
     _add_sampling(parser)
     add_device(parser, "cpu, which is faster for one piece at a time")
     parser.add_argument("--only-new", action="store_true", help="write the continuation without the seed")
-    parser.add_argument("--wav", metavar="OUT.wav", help="also as sound")
+    parser.add_argument("--wav", metavar="OUT.wav", help="also write the sound")
     parser.add_argument("--plot", metavar="OUT.png", help="also draw a piano roll (png, pdf or svg)")
 
 
@@ -66,10 +66,13 @@ def _add_beginning_and_end(parser: argparse.ArgumentParser) -> None:
         "--prompt-seconds",
         type=float,
         metavar="S",
-        help=f"seconds of the seed's end that the model is given ({given.prompt_seconds:g}, or as the model was trained)",
+        help=f"how many seconds from the end of the seed the model reads ({given.prompt_seconds:g}, or as the model was trained)",
     )
     parser.add_argument(
-        "--prompt-tokens", type=int, metavar="N", help="and at most N tokens (default: as the model was trained)"
+        "--prompt-tokens",
+        type=int,
+        metavar="N",
+        help="the model reads at most N tokens of the seed (default: as the model was trained)",
     )
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument(
@@ -77,13 +80,15 @@ def _add_beginning_and_end(parser: argparse.ArgumentParser) -> None:
         dest="start",
         type=float,
         metavar="SECONDS",
-        help="where in the seed the new music begins (its end, or before its ending where it has one)",
+        help="second of the seed at which the new music begins (default: its end, or before its last chords where they end the piece)",
     )
-    begin.add_argument("--keep-ending", action="store_true", help="continue after the seed's ending too")
+    begin.add_argument(
+        "--keep-ending", action="store_true", help="begin after the seed's last chords even where they end the piece"
+    )
     parser.add_argument(
         "--no-ending",
         action="store_true",
-        help="with --seconds: cut the music at that length instead of ending the piece near it",
+        help="with --seconds: cut the music at that length, and do not look for an end of the piece near it",
     )
     parser.add_argument("--stop-at-end", action="store_true", help="let the model end the piece early")
 
@@ -111,9 +116,11 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     )
     for part, what in (("time", "times between notes"), ("expression", "durations and velocities")):
         parser.add_argument(
-            f"--{part}-temperature", type=float, metavar="T", help=f"notes-*: temperature of {what} alone"
+            f"--{part}-temperature", type=float, metavar="T", help=f"for systems notes-*: temperature for {what} only"
         )
-        parser.add_argument(f"--{part}-top-p", type=float, metavar="P", help=f"notes-*: top-p of {what} alone")
+        parser.add_argument(
+            f"--{part}-top-p", type=float, metavar="P", help=f"for systems notes-*: top-p for {what} only"
+        )
     parser.add_argument(
         "--repetition-penalty",
         type=float,
@@ -140,7 +147,7 @@ def _add_playground(verbs: Verbs) -> None:
         verbs,
         "playground",
         playground,
-        "the playground as a page in the browser",
+        "open the playground, a page in the browser where you generate and compare continuations",
         "ittybitty playground",
         "ittybitty playground --port 9000 --no-browser",
     )
@@ -158,7 +165,7 @@ def _add_page(verbs: Verbs) -> None:
         verbs,
         "page",
         page,
-        "one HTML file that plays by itself, with the model inside",
+        "write one HTML file that contains a model and continues music without Python or a network",
         "ittybitty page -o piano.html",
         "ittybitty page -o piano.html --model runs/mine",
     )
@@ -167,7 +174,7 @@ def _add_page(verbs: Verbs) -> None:
         "--model",
         default="tiny",
         metavar="NAME|RUN_DIR",
-        help="a model of events that ships with the package, or its run folder (%(default)s)",
+        help="a model with one step per note: one that ships with the package, or a run folder (%(default)s)",
     )
 
 

@@ -1,4 +1,4 @@
-"""How near to its least memory traffic a selective scan can come on a card: arithmetic, with each instruction that it needs.
+"""A lower bound on the time of a selective scan on a GPU: its instructions, compared with its least memory traffic.
 
     bound(CARDS["h100"])          clocks of a multiprocessor for a step and channel, by resource, and their largest over the traffic's
     bound(CARDS["t4"], FULL)      the same for float32 activations

@@ -1,12 +1,12 @@
-"""Is what this device computes right? Each path against the truth, before anything is trained on it.
+"""Checks that a device computes correctly: each path is compared with a reference before anything is trained.
 
     scans          value and gradient of every path the device has, float32 and half precision, against scan_sequential on the CPU
     convolutions   value and gradient of every path of Mamba's convolution, against torch's conv1d in float64
     models         loss and gradient of each row at size nano, against the same model on the CPU
-    greedy         256 ids of each row, drawn greedily on both: the same, or apart where two logits are as good as equal
+    greedy         256 ids of each row, drawn greedily on the device and on the CPU: they must be equal, or differ only where two logits are almost equal
 
-A path that fails is listed under "off" (or "off_convolution") and is not used by what follows. In half precision a path is held to what rounding
-inputs and outputs costs; within, all of them compute in float32.
+A path that fails is listed under "off" (or "off_convolution") and is not used by what follows. In half precision a path may differ
+by what the rounding of inputs and outputs costs; inside, all paths compute in float32.
 
 Left out: speed (race.py).
 """
@@ -55,7 +55,7 @@ def half_type(device: torch.device) -> torch.dtype:
 
 
 def available(device: torch.device) -> list[str]:
-    """Scan paths that run on this device, the truth not counted."""
+    """Scan paths that run on this device, without the reference path."""
     kind = {"cuda": ("mamba_ssm", "triton", "chunked"), "cpu": ("native", "chunked")}[device.type]
     return [row["path"] for row in scan.describe() if row["available"] and row["path"] in kind]
 
@@ -78,10 +78,10 @@ def check(
     keep: Callable[[dict], None] = lambda report: None,
     before: Mapping | None = None,
 ) -> dict:
-    """The report: {"scans", "convolutions", "models", "greedy", "off", "off_convolution", "peak_mb", …}; parts that no time was left for say so.
+    """The report: {"scans", "convolutions", "models", "greedy", "off", "off_convolution", "peak_mb", …}; a part for which no time was left says so.
 
-    `keep` gets the report before and after each comparison. `before` is the report of an attempt that was ended: what it
-    found is not done again, and the comparison that it was at counts as failed. RuntimeError where a comparison leaves the
+    `keep` gets the report before and after each comparison. `before` is the report of an attempt that was ended: its
+    results are kept, and the comparison during which it ended counts as failed. RuntimeError where a comparison leaves the
     device unusable, as an illegal memory access does: the next attempt, in a new process, continues after it.
     """
     end = time.monotonic() + seconds
@@ -176,7 +176,7 @@ def _on_path(path: Callable[[], str | None], function: Callable[[], dict]) -> di
 
 
 def usable(device: torch.device) -> bool:
-    """Does the device still compute? After an illegal memory access nothing does in the same process."""
+    """Whether the device still computes. After an illegal memory access it does not, until the process ends."""
     try:
         return float(torch.ones(8, device=device).sum()) == 8.0
     except RuntimeError:
@@ -210,14 +210,14 @@ def _line(error: BaseException) -> str:
 
 
 def relative(found: torch.Tensor, truth: torch.Tensor) -> float:
-    """Largest difference, as a part of the truth's largest magnitude; infinite where something is not a number."""
+    """Largest difference, divided by the largest magnitude of `truth`, the reference; infinite where a value is not a number."""
     truth = truth.detach().double().cpu()
     error = float((found.detach().double().cpu() - truth).abs().max() / truth.abs().max().clamp(min=1e-30))
     return math.inf if math.isnan(error) else error
 
 
 def scan_errors(path: str, kind: torch.dtype, device: torch.device) -> dict[str, float]:
-    """Errors of value and gradients on all SIZES; the truth gets the same, rounded, inputs in float64."""
+    """Errors of value and gradients on all SIZES; the reference gets the same rounded inputs and computes in float64."""
     worst: dict[str, float] = {}
     for sizes in SIZES.values():
         inputs = _inputs(sizes, kind)

@@ -1,4 +1,4 @@
-"""Performance on paper: operations and bytes of every kernel of a training step, and the time a card needs for them at least.
+"""Estimates the least time of a training step on a GPU, from the operations and bytes of each of its kernels.
 
     kernels(configs, batch)         a row for each kind of kernel: how often, operations, bytes, as the code of today runs them
     expected(configs, batch, card)  seconds of each on a card, their sum, and tokens a second

@@ -1,8 +1,8 @@
-"""`--plan`: what a visit would run and for how long, and the figures expected of it, beside measured ones where there are some.
+"""`ittybitty gpu run --plan`: the steps, their times and the figures expected, compared with measured figures where there are any.
 
     print(report(foreseen("tokens.pack", 540, ROWS, "small")))
 
-Floors are of floors.py: a step takes at least that. EAGER is how much longer a first guess lets it take.
+The floors are those of floors.py: a step cannot be faster. EAGER is a first guess of how many times longer it takes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import bound, floors, plan, run, tokens
 
-EAGER = 2.5  # a step as it is takes about so many times its floor: passes that nothing fuses, and launches
+EAGER = 2.5  # an eager step takes about so many times its floor, because of launches and passes that are not fused
 MARK = {"tokens_per_second": 300_000, "scan": 1.5}  # of `small` hybrid on an H100; of the scan, times its least traffic
 BATCH = {"h100": 32, "t4": 16}  # windows of a micro-batch
 
@@ -52,7 +52,7 @@ def foreseen(
 
 
 def _measured(out: str | Path | None, row: str) -> dict | None:
-    """What the race of a visit measured, from its work folder or the parcel it brought home; None where there was none."""
+    """What the race of a visit measured, from its work folder or its parcel; None where there is neither."""
     if out is None:
         return None
     place = Path(out).expanduser()
@@ -74,7 +74,7 @@ def report(found: Mapping) -> str:
     """The plan as a page of text."""
     lines = [f"{found['seconds']:g} s, size {found['preset']}", ""]
     lines += [f"  {step['step']:<22}{step['seconds']:6.0f} s" for step in found["steps"]]
-    lines += ["  a step that fails does not end the rest; what is left unspent goes to the trainings", ""]
+    lines += ["  when a step fails, the others still run; time that a step does not use goes to the trainings", ""]
     for row, one in found["rows"].items():
         h100 = one["cards"]["h100"]
         lines += [
@@ -100,7 +100,7 @@ def report(found: Mapping) -> str:
 
 
 def marks(card: Mapping) -> list[str]:
-    """For each mark a line that says whether it is met on paper: `card` is floors.expected of `small` hybrid on an H100."""
+    """For each goal (mark) a line that says whether the estimate meets it: `card` is floors.expected of `small` hybrid on an H100."""
     rate, wanted = card["tokens_per_second"], MARK["tokens_per_second"]
     lines = [
         f"{wanted:,} tokens/s: {_met(rate >= wanted)} on paper, if a step takes at most {rate / wanted:.1f} times its floors"

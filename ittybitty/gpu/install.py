@@ -1,9 +1,9 @@
-"""A parcel that came home -> run folders, figures on held-out pieces, a model card, and a model that `ittybitty continue` finds.
+"""Installs the result of `ittybitty gpu run` (the parcel): run folders, figures on held-out pieces, model card, installed model.
 
     install("out", data="~/music", name="small")
 
 Evaluates on this machine, as `ittybitty evaluate` does, so that the figures of a card are those of the float16 weights that
-it is about. A model above 60 MB is not put among those that ship with the package: it is left where it was exported.
+it is about. A model above 60 MB is not put into the package: it stays where it was exported.
 
 Left out: uploading it anywhere.
 """

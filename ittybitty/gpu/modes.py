@@ -1,6 +1,6 @@
-"""Ways to run the same training step: as it is, compiled, or as a CUDA graph.
+"""Runs the same training step in one of three ways: eager, compiled, or as a CUDA graph.
 
-    eager      as it is
+    eager      PyTorch runs one operation after the other
     compile    torch.compile of the backbone; scan and convolution stay calls of their own kernels
     graph      forward and backward of the backbone as two CUDA graphs: no launches to wait for (CUDA only)
 
@@ -44,7 +44,7 @@ def _call_kernels_as_they_are(model: LanguageModel) -> None:
 def _only_for(backbone: nn.Module, fast: Callable, shape: tuple[int, int]) -> None:
     """Call `fast` for inputs of this shape in training, and the backbone as it is for all others.
 
-    Else the last batch of an epoch, and the first validation, would be compiled for anew in the middle of the training.
+    Otherwise the last batch of an epoch and the first validation would cause another compilation in the middle of the training.
     """
     plain = type(backbone).forward
 

@@ -3,11 +3,11 @@
     home/parcel.json                  rows with configuration, tokenizer and log; reports of the steps; names of the shards
     home/weights-00001-of-00007.safetensors    float16; a large tensor may be cut in two along its first dimension
 
-The best weights by validation travel, no optimizer state. A parcel is written whole beside the old one and takes its place
-by renaming, as a checkpoint does: a kill at any moment leaves one that can be read. Where not all rows fit into the
-files that may travel, those that come first do, and the parcel says which do not.
+A parcel holds the weights with the lowest validation loss, and no optimizer state. It is first written next to the old parcel,
+then renamed to take its place, as a checkpoint is: after a kill at any moment there is one that can be read. If not all rows
+fit into the files, the first ones are written, and the parcel lists the others.
 
-Left out: figures that a GPU is not needed for: install.py evaluates on a CPU.
+Left out: the evaluation, which needs no GPU (install.py).
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _find(place: Path) -> Path:
 
 
 def _row(run: Path) -> tuple[dict, dict[str, torch.Tensor]] | None:
-    """What travels of a run folder: its small files as text, and its weights as float16; None where it has none yet."""
+    """The part of a run folder that is written: its small files as text, its weights as float16; None where it has no weights yet."""
     if not (run / "config.json").is_file():
         return None
     try:
@@ -162,7 +162,7 @@ def _row(run: Path) -> tuple[dict, dict[str, torch.Tensor]] | None:
     }
     entry: dict = {"files": files}
     beyond = [name for name, t in weights.items() if t.is_floating_point() and float(t.abs().max()) > LARGEST_HALF]
-    if beyond:  # better a clipped number, said, than no weights
+    if beyond:  # a clipped number that is reported is better than no weights
         entry["clipped"] = beyond
     halves = {
         name: t.clamp(-LARGEST_HALF, LARGEST_HALF).half() if t.is_floating_point() else t for name, t in weights.items()

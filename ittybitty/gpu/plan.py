@@ -1,13 +1,13 @@
-"""What a visit to a GPU does: the steps, each one's share of the budget, and the recipe of each row.
+"""Plans a visit to a GPU: its steps, the share of the time budget of each, and the recipe of each row.
 
     steps(540, ROWS)                    [Step("unpack", 30), Step("check", 54), Step("race", 54), Step("train hybrid", …), …]
     configs("hybrid", "small", 180)     the row's configs with the recipe for a short run
 
-The learning rate follows the time spent (train.minutes), so a training ends with its share whatever the card's speed. The
+The learning rate follows the time spent (train.minutes), so a training is complete when its share ends, however fast the card is. The
 recipe is the one that short trainings on a CPU chose (Muon, a warm-up, a constant rate, a straight fall at the end), with
 batches that fill a card. It has not been tuned on one: `--set` changes any of it.
 
-Left out: the figures on paper (floors.py), and who runs the steps (run.py).
+Left out: the estimated times (floors.py), and the running of the steps (run.py).
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Which way of running a training step is the fastest on this device? Tokens and notes a second of each, beside floors.
+"""Measures which way of running a training step is the fastest on this device, in tokens and notes per second.
 
     path        of the selective scan: those that check.py did not switch off
     precision   half, and float32
-    batch       windows of a micro-batch, doubled until memory ends or nothing is gained
+    batch       windows of a micro-batch, doubled until memory is full or nothing is gained
     mode        eager, compile, graph (modes.py)
 
-One setting is changed at a time, the most promising first, until the time is up. Every figure is kept as soon as it is known. A
-way that ends the process is skipped by the next attempt. A way whose loss is not that of the first one is refused. Beside
-them stand what the card copies and multiplies at best, and the time on paper (floors.py).
+One setting is changed at a time, the most promising first, until the time is up. Every figure is kept as soon as it is known. If
+a way ends the process, the next attempt skips it. A way is refused if its loss differs from that of the first one. The report
+also holds the card's measured speed of copying and of matrix products, and the estimated time (floors.py).
 
 Left out: data loading, which the training overlaps with the steps.
 """

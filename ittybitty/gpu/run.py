@@ -1,11 +1,12 @@
-"""Runs a visit: unpack, check, race, train, bring home, each in a process of its own with its own share of the budget.
+"""`ittybitty gpu run`: unpacks, checks, times, trains and writes the parcel, each step in a process with its share of the time.
 
     run("tokens.pack", out, seconds=540)
 
-A step that fails is run again while its share lasts (it continues from what it has found, and a training from its newest
-checkpoint, each time in a simpler way); a step that takes longer than its share is ended. Both are reported, the other steps
-go on, and the time that a step leaves unspent goes to the trainings. After a kill of the whole visit the same call continues
-it: tokens, check and race are kept, and trainings resume. SIGTERM and Ctrl-C end the current step and bring home what there is.
+A step that fails is run again while its share lasts: it continues from its report, a training from its newest checkpoint, and
+each attempt runs in a simpler way. A step that takes longer than its share is ended. Both are reported, and the other steps go
+on. The time that a step does not use goes to the trainings. If the whole visit is killed, the same call continues it: tokens,
+check and race are kept, and trainings resume. SIGTERM and Ctrl-C end the current step; the parcel is then written from what
+there is.
 
 Left out: what the steps do (step.py), and what becomes of the parcel (install.py).
 """
@@ -94,7 +95,7 @@ def reports(work: Path) -> dict:
 
 
 def _has_card() -> bool:
-    """Asked in a process of its own: CUDA would take memory of this one for the whole visit."""
+    """Whether there is a CUDA device. Another process asks, since CUDA would keep memory of this one for the whole visit."""
     program = "import torch, sys; sys.exit(not torch.cuda.is_available())"
     return subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
 
@@ -244,7 +245,7 @@ class _Visit:
             temporary.write_text(dumps(report), encoding="utf-8")
 
     def _brought_home(self) -> dict:
-        """What the last step wrote; where it was ended, what a training has brought home before."""
+        """The contents of the parcel: of the last step, or where that was ended, the parcel that a training wrote before."""
         from . import parcel
 
         if self.done and self.done[-1]["ok"] and (found := read_result(self.work, "home")):
@@ -255,14 +256,14 @@ class _Visit:
             return {}
 
     def summary(self) -> dict:
-        """What `run` returns. OutputError where nothing could be brought home."""
+        """What `run` returns. OutputError where no parcel could be written."""
         home, check = self._brought_home(), read_result(self.work, "check")
         failed = [one for one in self.done if not one["ok"]]
         if not home:
             raise OutputError(
-                f"{self.job['out']}: nothing was brought home; {failed[0]['step']}: {failed[0].get('why', '')} (more in {self.work})"
+                f"{self.job['out']}: no result was written; {failed[0]['step']}: {failed[0].get('why', '')} (more in {self.work})"
                 if failed
-                else f"{self.job['out']}: nothing was brought home"
+                else f"{self.job['out']}: no result was written"
             )
         trained = {row: read_result(self.work, "train", row) for row in self.job["rows"]}
         return {

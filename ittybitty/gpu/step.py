@@ -1,7 +1,7 @@
 """One step of a visit in a process of its own: ``python -m ittybitty.gpu.step NAME JOB.json``.
 
-The job says what and for how long; the result is a JSON file beside it, written anew after every figure, so that whoever ends
-this process keeps what it has found. What a step prints goes to its log. Exit code 0, or 2 with one line on stderr.
+The job names the work and its time. The result is a JSON file in the same folder, written again after every figure, so that
+nothing is lost when this process is ended. What a step prints goes to its log. Exit code 0, or 2 with one line on stderr.
 
 Left out: the order of the steps and the time each one gets (run.py).
 """
@@ -57,7 +57,7 @@ def unpack(job: dict, end: float) -> dict:
 
 
 def check(job: dict, end: float) -> dict:
-    """Every path of the device against the truth."""
+    """Compares every path of the device with a reference."""
     from .check import check as run
 
     work = Path(job["work"])
@@ -117,7 +117,7 @@ def _part(end: float, parts: int, of: float = 1.0) -> float:
 
 
 def _beside_paper(race, measured: dict) -> None:
-    """Add the time of one scan, the least that its traffic takes, and the rates on paper."""
+    """Add the time of one scan, the least time of its memory traffic, and the estimated rates."""
     from . import floors
     from . import race as racing
 

@@ -2,14 +2,15 @@
 
     tokens.pack/pack.json            which stores, in what order they are made, and the hash of each one's ids
     tokens.pack/remi/ids.xz          the ids of a store, compressed
-    tokens.pack/notes/patches.npz    of a store that follows from another one: what differs
+    tokens.pack/notes/patches.npz    for a store that is computed from another one: the differences
     tokens.pack/*/tokenizer.json, store.json
 
-`notes` and `remi` keep the same notes on the same grid, so the ids of one are the other's, decoded and encoded again, but for
-one id in some thousands (the pedal of `notes` is coarser, and is rounded from the performance). So one of the two travels,
-and a patch: all of MAESTRO in both takes less than 30 MB. Every store is compared with its hash before it is used.
+`notes` and `remi` keep the same notes on the same grid. If the ids of one are decoded and encoded again, they are those of the
+other, except for one id in some thousands (the pedal of `notes` is coarser, and is rounded from the performance). Therefore only
+one of the two is packed whole, with a patch for the other: all of MAESTRO in both takes less than 30 MB. Every store is compared
+with its hash before it is used.
 
-Left out: which corpus; pipeline.py tokenizes it.
+Left out: tokenizing a corpus (pipeline.py).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 0, "lp": 1, "pb": 1}]  #
 def pack(stores: Mapping[str, TokenStore], out: str | Path) -> dict:
     """Write the token stores, by the name of their tokenizer, as one folder; {"out", "bytes", "stores"}.
 
-    A store whose pieces are those of an earlier one travels as a patch, where that is smaller. OutputError where `out`
+    A store with the pieces of an earlier one is packed as a patch, if that is smaller. OutputError where `out`
     holds something else or cannot be written.
     """
     out = Path(out).expanduser()

@@ -1,9 +1,9 @@
-"""Trains one row within its share of the budget; from the first checkpoint on there is a result to bring home.
+"""Trains one row within its share of the time budget, and writes a parcel after every checkpoint.
 
-The loop is that of `ittybitty train`. What is added here: the time (the learning rate follows it, and the run ends with it), a
-micro-batch that fits the memory, the way of running a step that race.py found fastest, and a parcel after every checkpoint.
+The loop is that of `ittybitty train`. This module adds the time limit (the learning rate follows the time, and the run ends with
+it), a micro-batch that fits into memory, and the way of running a step that race.py found fastest.
 
-Left out: what is brought home (parcel.py).
+Left out: the contents of the parcel (parcel.py).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def learn(
     thread. A run that is in `run_dir` already is continued. `attempt` counts attempts that failed: the second runs the
     fastest way without compiling or graphs, the third plain PyTorch. `started` is how long this process took to come here, s: on a
     busy machine the end takes longer too. For a process of its own: the scan path is forced in its environment. Where memory
-    ends, micro-batches are halved, and that is said.
+    is full, micro-batches are halved, and a line says so.
     """
     run_dir, device = Path(run_dir), "cuda" if torch.cuda.is_available() else "cpu"
     fastest = _simpler(fastest, attempt, say)
@@ -80,7 +80,7 @@ def learn(
             if micro == 1:
                 raise
             micro = max(1, micro // 2)
-            say(f"{row}: memory ended; micro-batches of {micro} windows from here on")
+            say(f"{row}: the GPU's memory is full; micro-batches of {micro} windows from here on")
             torch.cuda.empty_cache()
             if time.monotonic() > deadline:
                 raise
@@ -112,8 +112,8 @@ def _prepare(configs: Mapping, fastest: Mapping | None, micro: int) -> Callable[
 class _Watch:
     """Called after each step: calls `saved`, in a thread, when the run folder holds other weights than before.
 
-    What `saved` reads are files that are replaced whole, so the training need not wait for it. An error of it is said, and
-    does not end the training.
+    What `saved` reads are files that are replaced whole, so the training need not wait for it. Its errors are printed, and
+    do not end the training.
     """
 
     def __init__(self, run_dir: Path, saved: Callable[[], object], say: Callable[[str], None]):
@@ -136,7 +136,7 @@ class _Watch:
         try:
             self.saved()
         except (IttyBittyError, OSError) as error:
-            self.say(f"nothing was brought home: {' '.join(str(error).split())}")
+            self.say(f"no result was written: {' '.join(str(error).split())}")
 
     def close(self) -> None:
         """Wait for what is being written, and save what has changed since."""

@@ -1,4 +1,4 @@
-"""A browser without a window that opens the page: for its tests, its benchmark and its picture.
+"""Opens the page in a browser without a window: for its tests, its benchmarks and its picture.
 
 Needs Playwright (``pip install 'ittybitty[browser]'``) and a Chromium or Chrome.
 """

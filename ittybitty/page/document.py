@@ -17,9 +17,7 @@ SHAPE = (
     "pattern", "vocab_size", "d_model", "d_state", "d_conv", "expand", "d_ff", "n_heads",
     "attn_window", "attn_stride", "attn_reach", "attn_bias", "events",
 )  # fmt: skip  # names in groups, as config.py has them
-PROMPT_TOKENS = (
-    8192  # ids of a seed that the page reads at most, 2,048 events: some seconds, while one listens to the seed
-)
+PROMPT_TOKENS = 8192  # at most so many ids of a seed are read (2,048 events); this takes some seconds, while the user listens to the seed
 
 
 def playable(piano: Piano) -> tuple[EventModel, EventTokenizer]:

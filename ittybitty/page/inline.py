@@ -1,4 +1,4 @@
-"""The page inside a notebook.
+"""Shows the page inside a notebook.
 
 A notebook file must stay small, so the page (several megabytes) is never stored in it: the cell writes the page to disk, and
 its output holds a frame that loads it and a line of links. What a reader sees then depends on where the notebook is read:
@@ -49,7 +49,7 @@ class Inline:
 def show(path: str | Path, model: str | Path | Piano = "tiny", height: int = HEIGHT) -> Inline:
     """Writes the page to `path` and returns what a notebook shows of it; `height` in pixels.
 
-    Errors are those of `write_page`. See the module's text for what is seen where.
+    Errors are those of `write_page`. The module's text says what each kind of notebook viewer shows.
     """
     write_page(path, model)
     served = bool(os.environ.get("JPY_SESSION_NAME")) and not on_kaggle()  # set by Jupyter's server for its notebooks

@@ -1,7 +1,7 @@
 """`ittybitty bench page`: the size of the page, the speed of its model, and how soon it answers, in Chromium without a window.
 
-    notes_per_core_s    new notes a second of processor time of the tab's process, the page's model and everything else in it
-    notes_per_s         new notes a second on the clock, which other work on this machine lengthens
+    notes_per_core_s    new notes per second of processor time of the tab's process, which runs the model and everything else of the page
+    notes_per_s         new notes per second of elapsed time; fewer while other programs use this machine
     latency_ms          from the end of the chosen pause to the first note of an answer, as sent to a (mock) MIDI output
 
 Left out: phones, and other browsers.

@@ -1,4 +1,4 @@
-"""`ittybitty bench playground`: how soon the playground can be looked at and used, in Chromium without a window.
+"""`ittybitty bench playground`: time until the playground is visible and usable, in Chromium without a window.
 
 Each turn starts `ittybitty playground` as a person would, in a new process, opens its address as soon as there is one, and
 looks at the page several times in each frame. Seconds count from the start of the command:
@@ -8,8 +8,8 @@ looks at the page several times in each frame. Seconds count from the start of t
     usable_s     Generate can be pressed
     notes_s      the first new note is drawn, where Generate was pressed at once; the model is loaded by then
 
-The measurement stands here, not in widget/, since it is this package that drives a browser. The browser runs before the first
-turn; files are read from the disk's cache in all turns but perhaps the first, so the median is what counts.
+The measurement is in page/ and not in widget/, because browser.py is here. The browser is started before the first turn. In the
+first turn files may have to be read from disk, in the later ones they are in the cache, so the median is reported.
 """
 
 from __future__ import annotations

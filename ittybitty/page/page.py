@@ -1,4 +1,4 @@
-"""The page as one HTML file: weights, tables, seeds, style and script inside, so that it plays from disk and from any host."""
+"""Writes the page as one HTML file that holds weights, tables, seeds, style and script, so that it works from disk and from any server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture of the page with four takes, as README shows it: `make page-picture`, or
+"""Draws the picture of the page with four takes that README shows: `make page-picture`, or
 
 python -m ittybitty.page.picture notebooks/page.png
 """

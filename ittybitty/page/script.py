@@ -1,4 +1,4 @@
-"""The page's script from Python, for notebook 04: its lines to read, and its Mamba block run by Node.js on given weights."""
+"""Quotes lines of the page's script, and runs its Mamba block in Node.js on given weights: for notebook 04."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The playground: choose a model and a seed, move a slider, watch the music grow, listen, keep it.
+"""The playground: a page of widgets on which a person chooses a model and a seed, and generates, hears and compares continuations.
 
     from ittybitty.widget import Playground
     Playground()                         # in JupyterLab, on Kaggle; `ittybitty playground` serves it as a page
@@ -8,7 +8,7 @@ One module for each idea, the page and its server last:
     seeds        five short pieces of our own, and what an upload becomes
     models       the models that can be chosen: shipped ones and run folders
     next_token   what the sliders do to the probabilities of what comes next
-    takes        one take: generated in a thread, stopped, kept
+    takes        a take, which is one continuation: its request, its generation in a thread, its files
     kept         takes as text, which the browser keeps while the page is reloaded
     roll         the piano roll as HTML
     pictures     chart, player and lines of text as HTML

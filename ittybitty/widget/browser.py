@@ -1,7 +1,7 @@
 """The page's style sheet and script, and the messages between kernel and browser that are not those of a control.
 
-The script (page.js) is not fetched: it is part of the page as text, and the style element's load event runs it. Where
-scripts are forbidden, what page.js adds is missing and the rest works.
+The script (page.js) is part of the page as text, and the load event of the style element runs it. Where scripts are
+forbidden, the page works without what page.js adds.
 
     browser -> kernel    a ping every few seconds, the first as soon as the page is drawn; takes kept over a reload
     kernel -> browser    an answer to each ping, without which the page says that its server is gone; each new take, to keep

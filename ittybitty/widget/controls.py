@@ -72,13 +72,19 @@ class Controls(widgets.VBox):
             usual.temperature,
             (0.1, 2.0),
             0.01,
-            "low is careful, high is daring",
+            "lower is more predictable, higher is more varied",
             ".2f",
         )
         self.top_k = _slider(
-            widgets.IntSlider, "Top-k", usual.top_k, (0, 500), 1, "only the k likeliest; 0 for all", "d"
+            widgets.IntSlider,
+            "Top-k",
+            usual.top_k,
+            (0, 500),
+            1,
+            "draws from the k likeliest values only; 0 for all",
+            "d",
         )
-        hint = "only the likeliest that together have this probability; 1 for all"
+        hint = "draws from the likeliest values that together have this probability; 1 for all"
         self.top_p = _slider(widgets.FloatSlider, "Top-p", usual.top_p, (0.01, 1.0), 0.01, hint, ".2f")
 
     def _build_length(self) -> None:
@@ -86,7 +92,7 @@ class Controls(widgets.VBox):
         self.notes = _slider(widgets.IntSlider, "Notes", 200, NOTES, 10, "new notes", "d")
         self.seconds = _slider(widgets.IntSlider, "Seconds", 30, SECONDS, 5, "seconds of new music", "d")
         hint = "looks for a good end within some seconds of the length; clear it to cut the music off there"
-        self.closes = widgets.Checkbox(value=True, description="find an end there", tooltip=hint, indent=False)
+        self.closes = widgets.Checkbox(value=True, description="end the piece there", tooltip=hint, indent=False)
         self.closes.add_class("ib-closes")
         self.unit.observe(lambda _: self._show_length(), "value")
         self._show_length()
@@ -154,8 +160,8 @@ class Controls(widgets.VBox):
         said = ""
         if self._ending is not None:
             said = (
-                f"The seed ends in an ending from {self._ending:.1f} s on, and the new music begins before that. "
-                "Move “Begin at” to the right to go on after it."
+                f"The seed’s last chords, from {self._ending:.1f} s on, sound like the end of a piece, so the new music begins before them. "
+                "Move “Begin at” to the right to begin after them."
             )
         self.start_line.value = pictures.line(said)
 
@@ -185,7 +191,7 @@ class Controls(widgets.VBox):
         return self.choice.sampling.changed(**{name: getattr(self, name).value for name in SAMPLING})
 
     def request(self, seed: Performance) -> Request:
-        """The take that these values ask for after `seed`, which ends where they say; ConfigError for one that cannot be."""
+        """The request for a take after `seed`, which is cut where new music begins; ConfigError for values that do not go together."""
         in_notes = self.unit.value == "notes"
         return Request(
             model=self.choice.name,

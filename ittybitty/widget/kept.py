@@ -1,4 +1,4 @@
-"""Takes as text, so that the browser can keep them and a reloaded page has them again.
+"""Writes takes as text and reads them, so that the browser can keep them while the page is reloaded.
 
 A take is written as its request and three MIDI files: the seed, the new notes, and the file that is downloaded. The text
 comes back from a browser, so nothing in it is trusted: whatever is not a take is left out.

@@ -1,4 +1,4 @@
-"""The part of the page that needs neither a kernel nor widgets: style, heading and the picture of the first seed.
+"""What the page shows while its kernel starts: style, heading and the picture of the first seed, without widgets.
 
 The server sends it at once (serve.py). The page (page.py) begins with the same picture, so that nothing jumps.
 """
@@ -12,7 +12,7 @@ from . import pictures, seeds
 from .roll import roll
 
 INTRODUCTION = (
-    "Choose a seed, move a slider, press Generate: a small model goes on playing, and you watch, listen and keep it. "
+    "Choose a seed, move a slider, press Generate: a small model continues the seed. Watch, listen, and save what you like. "
     '<span class="ib-word-seed">Blue</span> is the seed, <span class="ib-word-new">orange</span> is new.'
 )
 HEADING = f"<h1>Itty Bitty playground</h1><p>{INTRODUCTION}</p>"

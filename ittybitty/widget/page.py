@@ -1,11 +1,11 @@
-"""The page: controls on the left; on the right a take as it grows, an earlier take beside it, and what would come next.
+"""The page of the playground: controls on the left; on the right the latest take, an earlier take, and what would come next.
 
 It is built of ipywidgets [1], so that JupyterLab, Kaggle and Voilà show the same. All pictures are HTML (pictures.py,
 roll.py), and what happens in the browser alone is page.js. Each page has its own models, takes and thread; in Voilà each tab
 has its own kernel too.
 
-The page is drawn without torch, which takes seconds to import. The model is loaded when the browser says that the page is
-drawn, or after a few seconds if no browser does.
+The page is drawn before torch is imported, which takes seconds. The model is loaded when the browser reports that the page is
+drawn, or after a few seconds without such a report.
 
 Two threads change the page's state, the kernel's and that of the current take, and only while they hold the lock. Reports
 of a job that is no longer the current one are ignored.
@@ -189,8 +189,8 @@ class Playground(widgets.VBox):
 
     def _show_seed(self) -> None:
         controls, seed = self.controls, self.seed
-        text = f"{count(len(seed), 'note')}, {seed.end:.0f} s; the model is given its end"
-        controls.seed_line.value = pictures.line(text if len(seed) else "the model begins by itself")
+        text = f"{count(len(seed), 'note')}, {seed.end:.0f} s; the model continues it"
+        controls.seed_line.value = pictures.line(text if len(seed) else "the model begins a piece of its own")
         controls.seed_roll.value = roll(seed) if len(seed) else ""
         controls.listen.layout.display = "" if len(seed) else "none"
         controls.listen_line.value = ""

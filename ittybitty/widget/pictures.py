@@ -1,6 +1,6 @@
 """The chart of what comes next, the player and lines of text, as HTML that fetches nothing.
 
-Colours and sizes are set in page.css, and page.js moves what moves. The piano roll has a module of its own (roll.py).
+Colours and sizes are set in page.css, and page.js does the animation. The piano roll has a module of its own (roll.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .next_token import NextToken, Offered
 
 ROWS = 12  # tokens in the chart of a model of tokens
 ROWS_OF_A_PART = 6  # values in the chart of each part of an event
-BEFORE_THE_SEAM = 2.0  # s of the seed that are heard before the new music, so that one hears what it follows
+BEFORE_THE_SEAM = 2.0  # s of the seed that are played before the new music, so that the listener hears what it follows
 
 
 def chart(offered: Offered, config: GenerationConfig) -> str:

@@ -3,8 +3,8 @@
 The pieces are written as notation (voices of note names and lengths), which `corpora.performer` plays with expressive timing,
 velocity and pedal, so that they resemble the performances that the models were trained on. They may be used freely.
 
-Of an uploaded file the seed is at most the last 30 seconds, moved to second 0: the page draws, plays and offers for download
-the same music.
+The seed from an uploaded file is its last 30 seconds at most, moved to second 0. The page draws this part, plays it, and puts it
+into the files for download.
 
 Left out: recording from a keyboard.
 """

@@ -1,4 +1,4 @@
-"""notebooks/playground.ipynb as a page: Voilà [1] on loopback, with a template that takes nothing from elsewhere.
+"""Serves notebooks/playground.ipynb as a web page: Voilà [1] on loopback, with a template that loads nothing from the network.
 
 Each browser tab has a kernel of its own, which ends with the tab, or ten minutes after the tab was last seen.
 

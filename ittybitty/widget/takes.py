@@ -1,4 +1,4 @@
-"""One take: what was asked for, how it is generated in a thread of its own, and what is kept of it.
+"""A take is one continuation: its request, its generation in a thread, and the files that are kept of it.
 
 A `Job` generates the music of one request and reports the notes as they come; its owner decides what is shown. It can be
 stopped at any time, and the notes that were generated until then are kept. An error becomes one line of text.
@@ -106,7 +106,7 @@ class Take:
 
 @dataclass(frozen=True)
 class Heard:
-    """What a job reports while it runs."""
+    """The report of a job while it runs: the notes so far and the time left."""
 
     notes: np.ndarray = field(repr=False)  # NOTE; all new notes so far
     share: float  # how much of the requested length is done

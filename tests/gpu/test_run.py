@@ -84,7 +84,7 @@ def test_a_parcel_that_cannot_be_written_does_not_end_the_training(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     seen(1, {})
     seen.close()
-    assert said == ["nothing was brought home: the disk is full"]
+    assert said == ["no result was written: the disk is full"]
 
 
 def test_what_a_training_brought_home_counts_where_the_last_step_is_ended(visit, tmp_path):
@@ -92,7 +92,7 @@ def test_what_a_training_brought_home_counts_where_the_last_step_is_ended(visit,
     visit.job["out"] = str(tmp_path / "out")
     visit.outcomes = [LATE]
     visit.take(plan.Step("home", 10), [])
-    with pytest.raises(OutputError, match="nothing was brought home; home: took longer"):
+    with pytest.raises(OutputError, match="no result was written; home: took longer"):
         visit.summary()
     parcel.write(runs, {}, tmp_path / "out")
     assert set(visit.summary()["files"]) == {"parcel.json", "weights-00001-of-00001.safetensors"}
@@ -123,4 +123,4 @@ def test_too_little_memory_makes_smaller_micro_batches_and_says_so(tmp_path, mon
         "micro_batch": 2,
     }
     assert asked == [1, 2, 4]
-    assert said == [f"hybrid: memory ended; micro-batches of {n} windows from here on" for n in (4, 2)]
+    assert said == [f"hybrid: the GPU's memory is full; micro-batches of {n} windows from here on" for n in (4, 2)]

@@ -497,7 +497,7 @@ def test_a_file_that_ends_in_an_ending_is_continued_from_before_it(tab, tmp_path
     piece = slowing(5)
     (tmp_path / "whole.mid").write_bytes(midi_bytes(piece))
     tab.set_input_files("#file", tmp_path / "whole.mid")
-    tab.wait_for_function("document.getElementById('status').textContent.includes('ends in an ending')")
+    tab.wait_for_function("document.getElementById('status').textContent.includes('sound like the end of a piece')")
     (take,) = make(tab, notes=10)
     old = [note for note in take["music"]["notes"] if not note[4]]
     assert 0 < len(old) < len(piece) and max(note[0] for note in old) < ending(piece)

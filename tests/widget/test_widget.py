@@ -662,7 +662,7 @@ def test_a_seed_that_ends_in_an_ending_is_continued_from_before_it_unless_told_o
     begins = find_ending(page._whole)
     assert begins is not None and page.controls.begins == begins  # exactly: no note before it is lost
     assert len(page.seed) == (page._whole.notes["onset"] < begins).sum() < len(page._whole)
-    assert f"ending from {begins:.1f} s on" in page.controls.start_line.value
+    assert f"last chords, from {begins:.1f} s on" in page.controls.start_line.value
     page.controls.start.value = page.controls.start.max
     assert len(page.request().seed) == len(page._whole)
     page.controls.seed.value = "Rag in F"

@@ -149,7 +149,7 @@ function tellParts() {
   const time = own(timeTemperature, timeTopP), expression = own(expressionTemperature, expressionTopP);
   const untouched = [timeTemperature, timeTopP, expressionTemperature, expressionTopP].every((value) => value === 1);
   const sentences = untouched
-    ? ["they hold for the keys only; times, lengths and loudness are drawn as the model gives them"]
+    ? ["they apply to the keys only; times, lengths and loudness are drawn from the model’s own probabilities"]
     : [time && `the time between notes is drawn with ${time}`, expression && `length and loudness of notes are drawn with ${expression}`].filter(Boolean);
   $("parts-line").hidden = !sentences.length;
   $("parts-line").textContent = `Until you change temperature or top-p, ${sentences.join(", and ")}.`;
@@ -208,7 +208,7 @@ async function readFile(file) {
     const piece = readMidi(bytes, file.name), { start, taken } = lastPart(piece), from = ending(piece);
     const part = taken.notes.length < piece.notes.length ? `the last ${endOf(taken).toFixed(0)} s of your own file` : "your own file";
     choose({ title: file.name, licence: `${part}; it stays on this device`, music: taken, begin: from === null ? null : from - start });
-    const words = from === null ? "" : " It ends in an ending; the new music begins before that, unless you move the slider to the right.";
+    const words = from === null ? "" : " Its last chords sound like the end of a piece, so the new music begins before them. Move the slider to the right to begin after them.";
     say(`${file.name} is the beginning now.${words}`);
   } catch (error) {
     complain(error);
@@ -303,7 +303,7 @@ function listen(take) {
 function goOn(take) {
   const notes = take.music.notes.map(({ isNew, ...note }) => note);
   choose({ title: take.title, licence: "a take of this page", music: music(notes, take.music.pedals) });
-  say(`${take.title} is the beginning now: “Continue it” goes on from its end.`);
+  say(`${take.title} is the beginning now: press “Continue it” to go on from its end.`);
   $("make").focus();
 }
 
@@ -380,7 +380,7 @@ async function copyLink() {
 
 /** What a link to a piece holds, and for whom. */
 function whatOf(piece) {
-  const holds = piece ? "It holds piece, settings and seed number." : "It holds settings and seed number, but not your own beginning: send that as MIDI.";
+  const holds = piece ? "It holds the piece, the settings and the seed number." : "It holds the settings and the seed number, but not your own beginning: send that as a MIDI file.";
   return location.protocol === "file:" ? `${holds} It leads to this file on this device; put the file on a web server to share it.` : holds;
 }
 
@@ -463,8 +463,8 @@ function about() {
   const licences = [...new Set(told.trained_on.map(({ licence }) => licence))].join(", ");
   $("about-model").textContent =
     `The model “${told.name}” has ${(told.parameters / 1e6).toFixed(1)} million parameters, in blocks ${told.model.pattern} ` +
-    `(M Mamba, F feed-forward, A sparse attention), rounded to 8 bits. ` +
-    (corpora ? `It was trained on ${corpora}; its weights carry that licence: ${licences}.` : "What it was trained on is not recorded, and so no licence of its weights is known.");
+    `(M Mamba, F feed-forward, A sparse attention). Its weights are rounded to 8 bits. ` +
+    (corpora ? `It was trained on ${corpora}; its weights carry that licence: ${licences}.` : "It is not recorded what it was trained on, so the licence of its weights is not known.");
 }
 
 for (const [i, { title }] of seeds.entries()) $("seed").append(new Option(title, i));

@@ -1,4 +1,4 @@
-// What is played: every key sounds; in "Call and response" the model answers, and what was recorded can become the beginning.
+// Handles what a person plays: every key sounds, in "Call and response" the model answers, and a recording can become the beginning.
 
 import { Duet } from "./duet.js";
 import { ComputerKeys, connectMidi, ScreenKeys } from "./keyboard.js";
@@ -9,7 +9,7 @@ const seconds = () => performance.now() / 1000;
 const INVITATIONS = {
   duet: "Play a phrase and pause: the model answers. Press a key to end its answer.",
   record: "Play; then press “Use as the beginning”.",
-  free: "Keys only sound.",
+  free: "Play: nothing is recorded, and the model does not answer.",
 };
 
 export class Hands {

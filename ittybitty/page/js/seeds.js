@@ -1,4 +1,4 @@
-// Where a piece ends in an ending, after which a model expects silence: seeds.py, with its names and its rule.
+// Finds the last chords that end a piece, after which a model expects silence. The rule and the names are those of seeds.py.
 
 import { endOf } from "./notes.js";
 

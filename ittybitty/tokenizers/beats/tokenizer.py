@@ -59,7 +59,7 @@ VARIANTS: dict[str, Settings] = {
 
 
 def shipped(name: str) -> Path:
-    """A file of the beat code that comes with the package: codebook.npz or velocity.safetensors."""
+    """A file of the beat encoding that comes with the package: codebook.npz or velocity.safetensors."""
     return paths.pretrained_dir() / "beats" / name
 
 
@@ -76,7 +76,7 @@ def _shipped_velocity():
 
 
 class BeatTokenizer(saved.Saved):
-    """The beat code. `codebook` and `velocity` (a VelocityVQ) replace the shipped ones."""
+    """The tokenizer of the beat encoding. `codebook` and `velocity` (a VelocityVQ) replace the shipped ones."""
 
     kind = "ittybitty beat tokenizer"
     pad_id, bos_id, eos_id = v.PAD, v.BOS, v.EOS

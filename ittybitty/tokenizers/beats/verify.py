@@ -1,4 +1,4 @@
-"""What the beat code keeps of a split's pieces and what it loses: the figures of `ittybitty beats verify`.
+"""What the beat encoding keeps of a split's pieces and what it loses: the figures of `ittybitty beats verify`.
 
     verify(pieces, codebook, velocity)  ->  {"cells", "exact_share_l1", …, "velocity_mae", "vocabulary"}
 

@@ -3,20 +3,20 @@
 An event is time, what, duration, velocity, in this order. At one instant notes come first and rise in pitch, so a key is
 never struck twice; then the pedal may move. It goes down only when it is up, and up only when it has been down for some time. A pedal movement has neither duration nor velocity.
 
-Silence is the time since the last note onset (since the beginning where there is none), whatever the pedal does meanwhile:
-what evaluation/ears/faults.py measures. `silent` counts it in ticks, as the sum of the times of events, and it stays below
+Limit on silence. Silence is the time since the last note onset (since the beginning where there is none), whatever the pedal
+does meanwhile; evaluation/ears/faults.py measures the same. `silent` counts it in ticks, as the sum of the times of events, and it stays below
 `longest` ticks (4 s times the ticks of a second):
 
-    at a time    allowed are the times t with silent + t < longest, from 0 on, or from 1 on where nothing more can happen
-                 at this instant; where that leaves none, the shortest of them is allowed alone
+    at a time    the times t with silent + t < longest are allowed, from 0 on, or from 1 on where nothing more can happen
+                 at this instant; where that leaves none, only the shortest of them is allowed
     at a what    the pedal may move only while silent + 1 < longest, so that a note can still follow it in time
 
 So a silence of sampled music stays below `longest`, however many pedal movements it holds. After a prompt whose own silence
 is longer already, a note follows one tick later at the latest.
 The end of the piece is allowed at every time.
 
-One key does not take over: a key may not be struck if it would then have more than `max_share` of the notes of the last
-15 s, its own strike among them, once these are ten or more. Where that leaves nothing that can happen, the rule is dropped.
+Limit on one key. A key may not be struck if it would then have more than `max_share` of the notes of the last
+15 s, its own strike among them, once these are ten or more. Where that leaves no event that can happen, the rule is not applied.
 In forty openings of MAESTRO no key of a pianist has more (evaluation/ears/faults.py measures it); models that repeat themselves do.
 
 Left out: all other musical taste. Any interval, duration and velocity is allowed.
