@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from ittybitty.evaluation.ears import faults
 from ittybitty.experiments.variance import difference
 
 from .factors import NOT_RUN, claims, grid, records, seed_move, shown
@@ -77,6 +78,7 @@ def numbers(results: Mapping) -> list[Number]:
         *_factors(results),
         *_scaling(results),
         *_claims(results),
+        *_numbers(f"ears_{NOTES}.json", _ears(results[f"ears_{NOTES}"])),
         *_numbers(f"two_sample_{MODEL}.json", _recognised("Remi", results[f"two_sample_{MODEL}"])),
         *_numbers(f"two_sample_{NOTES}.json", _recognised("Notes", results[f"two_sample_{NOTES}"])),
         *_numbers(f"two_sample_{NOTES}.json", _doubted(results[f"two_sample_{NOTES}"])),
@@ -256,6 +258,10 @@ def _published(results: Mapping) -> Iterator[Number]:
     yield Number("OrderBits", f"{results[counted]['order_bits_per_note_at_most']:.2f}", f"{counted}.json")
     best = min((row for row in published_rows(results) if "cite" in row), key=lambda row: row["bits_per_note"])
     yield Number("PublishedBest", f"{best['bits_per_note']:.1f}", "../published.yaml, performance_tokens_*.json")
+    ours = results["performance_notes-hybrid"]
+    values = (ours["bits_per_note_as_performance"], *ours["ci95"])
+    for bound, value in zip(("Bits", "Low", "High"), values):
+        yield Number(f"Performance{bound}", f"{value:.2f}", "performance_notes-hybrid.json")
     yield Number("PublishedBestNats", f"{best['nats_per_token']:.2f}", "../published.yaml")
 
 
@@ -316,6 +322,16 @@ def _claims(results: Mapping) -> Iterator[Number]:
     yield Number(
         "ClaimsTested", f"{sum(row['after'] is not None for row in rows)}", "factors_small_*.json, claims_*.json"
     )
+
+
+def _ears(result: Mapping) -> Iterator[tuple[str, str]]:
+    """Openings, how sure the share of matched ones is, and where the two faults begin."""
+    yield "EarsOpenings", f"{result['matching']['openings']}"
+    for bound, value in zip(("Low", "High"), result["matching"]["accuracy_ci95"]):
+        yield f"EarsMatched{bound}", percent(value)
+    yield "StuckShare", percent(faults.STUCK_SHARE)
+    yield "StuckSeconds", f"{faults.STUCK_SECONDS:.0f}"
+    yield "SilentSeconds", f"{faults.SILENCE:.0f}"
 
 
 def _recognised(name: str, result: Mapping) -> Iterator[tuple[str, str]]:
