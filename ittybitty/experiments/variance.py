@@ -4,7 +4,8 @@
     found["shares"]["encoding"]          # {"share": 0.81, "ci95": [0.78, 0.84]}
 
 A cell is one encoding, optimizer and architecture at its best rate; its value is the mean over its seeds. The analysis needs
-a complete block: of all cells that were run it takes the largest product of levels of the factors in which none is missing.
+a complete block, a product of levels of the factors in which no cell is missing: of all cells that were run, the one in which
+most factors have two levels or more, and of such blocks the largest.
 Total sum of squares = that of each factor + that of each pair + that of all three together. With one seed a cell, chance
 cannot be told from the interaction of all three, and is counted there.
 
@@ -49,14 +50,21 @@ def _at_best_rate(runs: Sequence[Mapping]) -> list[Mapping]:
 
 
 def block(present: Iterable[Cell]) -> list[list[str]]:
-    """Levels of each factor of the largest complete block; of equal ones the one with more levels of the later factors."""
+    """Levels of each factor of the complete block that compares most factors; of equal ones of the largest, and then of the one
+    with more levels of the later factors.
+    """
     present = set(present)
     levels = [sorted({cell[i] for cell in present}) for i in range(len(FACTORS))]
     chosen = [[list(some) for n in range(1, len(every) + 1) for some in combinations(every, n)] for every in levels]
     whole = [one for one in product(*chosen) if all(cell in present for cell in product(*one))]
     if not whole:
         return [[] for _ in FACTORS]
-    return list(max(whole, key=lambda one: (math.prod(map(len, one)), min(map(len, one)), tuple(map(len, one))[::-1])))
+
+    def worth(one: tuple[list[str], ...]) -> tuple:
+        sizes = tuple(map(len, one))
+        return sum(size > 1 for size in sizes), math.prod(sizes), min(sizes), sizes[::-1]
+
+    return list(max(whole, key=worth))
 
 
 def shares(values: np.ndarray) -> dict[str, float]:

@@ -131,7 +131,7 @@ def _spent(runs: Sequence[Mapping]) -> str:
 
 
 def shares_table(results: Mapping) -> str:
-    """Share of the variance of each factor and interaction of the largest complete block."""
+    """Share of the variance of each factor and interaction of the block that is analysed."""
     _, found = shown(results)
     lines = [r"\begin{tabular}{lrr}", r"\toprule", r"Factor & Levels & Share of the variance (95\,\%) \\", r"\midrule"]
     levels = found["levels"]

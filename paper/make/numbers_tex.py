@@ -300,6 +300,8 @@ COMPARED = (  # name in macros, two cells of the factorial, and what is said of 
     ("OptimizerRemi", ("remi", "adamw", "hybrid"), ("remi", "muon", "hybrid"), ""),
     ("Mamba", ("notes", "muon", "mamba"), ("notes", "muon", "hybrid"), "", "Low", "High"),
     ("Selection", ("notes", "muon", "ssm"), ("notes", "muon", "mamba"), "", "Low", "High"),
+    ("Llama", ("notes", "muon", "llama"), ("notes", "muon", "hybrid"), "", "Low", "High"),
+    ("Lstm", ("notes", "muon", "lstm"), ("notes", "muon", "hybrid"), "", "Low", "High"),
 )
 
 

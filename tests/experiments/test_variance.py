@@ -65,6 +65,13 @@ def test_seeds_widen_the_intervals():
     assert found["seeds"] == 2 and low < 2 < high and high - low > 0.1
 
 
+def test_a_block_of_two_factors_goes_before_a_longer_one_of_one_factor():
+    long = [("notes", "muon", name) for name in ("hybrid", "llama", "lstm", "mamba", "ssm")]
+    square = [(encoding, optimizer, "hybrid") for encoding in ("notes", "remi") for optimizer in ("adamw", "muon")]
+    assert variance.block(set(long + square)) == [["notes", "remi"], ["adamw", "muon"], ["hybrid"]]
+    assert variance.block(set(long)) == [["notes"], ["muon"], ["hybrid", "llama", "lstm", "mamba", "ssm"]]
+
+
 def test_a_missing_cell_leaves_the_largest_complete_block():
     runs = [one for one in factorial(lambda *cell: 16.0) if (one["encoding"], one["architecture"]) != ("remi", "mamba")]
     found = variance.analysis(runs, draws=5)
