@@ -60,7 +60,7 @@ def block(present: Iterable[Cell]) -> list[list[str]]:
     if not whole:
         return [[] for _ in FACTORS]
 
-    def worth(one: tuple[list[str], ...]) -> tuple:
+    def worth(one: Iterable[list[str]]) -> tuple:
         sizes = tuple(map(len, one))
         return sum(size > 1 for size in sizes), math.prod(sizes), min(sizes), sizes[::-1]
 
@@ -161,9 +161,12 @@ def difference(
 ) -> tuple[float, float, float]:
     """Bits per note that the runs of one cell need more than those of another, and the bounds of its 95% interval.
 
-    Means over seeds, on the pieces that all runs share. Pieces are drawn for both alike, seeds for each on its own.
+    Means over seeds, on the pieces that all runs share; NaN where there are none. Pieces are drawn for both alike, seeds for
+    each on its own.
     """
     names = sorted(set.intersection(*({piece["name"] for piece in run["per_piece"]} for run in (*first, *second))))
+    if not names:
+        return math.nan, math.nan, math.nan
     (ours, notes), (theirs, _) = bits_of(first, names), bits_of(second, names)
     random = np.random.default_rng(seed)
     found = []
