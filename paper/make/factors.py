@@ -198,12 +198,14 @@ def seed_move(results: Mapping) -> float:
 
 def claims(results: Mapping) -> list[dict]:
     """Each former claim with its two differences ("before", "after": value and interval, or None), seeds and verdict."""
-    seed, cells = seed_move(results), learnt(results)
+    widest, cells = seed_move(results), learnt(results)
     rows = []
     for text, kind, first, second in CLAIMS:
         before = _paired(results, first)
         runs = [cells.get(name, []) for name in second]
         after = variance.difference(runs[0], runs[1]) if all(runs) else None
+        # seeds of the two cells say how far chance moves them; a cell of one seed does not, so the widest spread stands in
+        seed = max(map(variance.moves, runs)) if min(map(len, runs)) > 1 else widest
         said = verdict(kind, before[0], after, seed) if before else "open"
         rows.append(
             {"claim": text, "before": before, "after": after, "seeds": [len(one) for one in runs], "verdict": said}

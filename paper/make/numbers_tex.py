@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ittybitty.evaluation.ears import faults
 from ittybitty.experiments.variance import difference
 
-from .factors import NOT_RUN, claims, grid, records, seed_move, shown
+from .factors import NOT_RUN, claims, grid, mean_bits, records, seed_move, shown
 from .published import published_rows
 from .results import (
     BEATS,
@@ -285,6 +285,9 @@ def _factors(results: Mapping) -> Iterator[Number]:
     full = results["recipes"]["factors"].rows
     yield Number("FactorsPlanned", f"{len(full)}", "../experiments/factors.yaml")
     yield Number("FactorsDone", f"{len(records(results, 'factors'))}", "factors_*.json")
+    means = [mean_bits(one) for cell, one in cells.items() if cell[:2] == ("notes", "muon") and one]
+    yield Number("FactorsArchitectures", f"{len(means)}", files)
+    yield Number("FactorsSpread", f"{max(means) - min(means):.2f}" if means else NOT_RUN, files)
     for name, first, second, *bounds in COMPARED:
         told = [cells.get(cell, []) for cell in (first, second)]
         names = ", ".join(f"{experiment}_{'-'.join(cell)}-*.json" for cell in (first, second))
