@@ -53,9 +53,8 @@ __all__ = [
 TOKENS_PER_SECOND = 400  # of music: more than any performance has; bounds a request in seconds
 MOST_TOKENS_PER_NOTE = 32  # more than any encoding needs, rests and pedal included; bounds a request in notes
 Progress = Callable[[int], None]  # called with the number of tokens drawn so far
-Listen = Callable[
-    [list[Note]], bool
-]  # called with the notes that each token completes; generation ends if it returns True
+# called with the notes that each token completes; generation ends if it returns True
+Listen = Callable[[list[Note]], bool]
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,8 @@ from ..tokenizers.protocol import ATTRIBUTES, Tokenizer
 
 CONTEXT, STRIDE = 1024, 512  # steps of the model (a step reads one id, or the four ids of an event), in every table
 CHUNK = 1024  # tokens that `unbroken_bits` reads at a time
-Scorer = Callable[
-    [torch.Tensor], torch.Tensor
-]  # ids (B, L) -> logits (B, L, V) of the id after each; a LanguageModel is one
+# ids (B, L) -> logits (B, L, V) of the id after each; a LanguageModel is one
+Scorer = Callable[[torch.Tensor], torch.Tensor]
 
 
 def spans(length: int, context: int, stride: int, grain: int = 1) -> list[tuple[int, int, int]]:

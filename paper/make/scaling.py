@@ -41,10 +41,8 @@ def enough(results: Mapping) -> bool:
 def asked(results: Mapping) -> dict[str, dict]:
     """{name: {"parameters", "notes", "measured"}} of what is promised: millions, and bits per note on the runs' pieces or None."""
     once, ends = pass_notes(results), results["trained"][NOTES]["ends"]
-    done, size = (
-        runs(results),
-        results[f"evaluate_{NOTES}"]["parameters"] / 1e6,
-    )  # every stage has the shipped model's size
+    done = runs(results)
+    size = results[f"evaluate_{NOTES}"]["parameters"] / 1e6  # every stage has the shipped model's size
     pieces = {piece["name"] for piece in done[0]["per_piece"]} if done else set()
     stages = (("First", FIRST_STAGE, ends[0]["epoch"]), ("Shipped", f"evaluate_{NOTES}", music_read(results)[0]))
     found = {}

@@ -11,12 +11,13 @@ from ittybitty import sampling, systems
 from ittybitty.config import GenerationConfig
 from ittybitty.evaluation.ears.faults import largest_share
 from ittybitty.generation import generate_tokens
-from ittybitty.models import native
+from ittybitty.models import decode_events, native
 from ittybitty.models.decode import PRECISIONS, decoder
 from ittybitty.models.decode_events import Choice, EventDecoder
 from ittybitty.models.parts import EOS, NONE, G
 from ittybitty.models.quantize import quantized
 from ittybitty.tokenizers import make_tokenizer
+from ittybitty.tokenizers.events import grammar as event_grammar
 from performances import random_performance
 
 pytestmark = pytest.mark.skipif(not native.status()[0], reason=f"no native code here: {native.status()[1]}")
@@ -207,6 +208,29 @@ def test_no_key_takes_over_however_likely_it_is():
     played = TOKENIZER.decode([*PROMPT, *ids])
     assert played.notes["onset"][-1] > 40
     assert 0.25 < largest_share(played) < 0.45  # above the limit of 0.3 where the music slows down after the strikes
+
+
+def test_notes_beyond_those_that_are_remembered_are_forgotten_alike():
+    """With a span of hours no note grows old: the oldest goes when there is no room, in C++ and in the grammar."""
+    assert decode_events.MOST_RECENT == event_grammar.MOST_RECENT
+    fast, grammar = decoder(model(spread=0.05)), TOKENIZER.grammar()
+    grammar.span, grammar.pedals = 10**9, False
+    note = [TOKENIZER.first_ids[0] + 5, TOKENIZER.first_ids[1] + 40, TOKENIZER.first_ids[2], TOKENIZER.first_ids[3]]
+    # the remembered notes are one key to a third, and are about to lose many of it
+    others = [[note[0], note[1] + 1 + i % 3, *note[2:]] for i in range(2 * event_grammar.MOST_RECENT // 3)]
+    prompt = [TOKENIZER.bos_id, *note * (event_grammar.MOST_RECENT // 3), *[id for one in others for id in one]]
+    rules, state = grammar.start(prompt), fast.init_state(1)
+    fast.prefill(np.array([prompt]), state)
+    choice = Choice(grammar.times, grammar.longest, grammar.span, grammar.max_share, False, False)
+    allowed = []
+    for event in islice(fast.events(state, rules, choice, sampling.Chance(0)), 300):
+        for id in event.ids:
+            allowed.append(grammar.mask(rules)[TOKENIZER.first_ids[1] + 40])
+            assert grammar.mask(rules)[id]
+            rules = grammar.advance(rules, id)
+    assert len(rules.recent) == event_grammar.MOST_RECENT
+    assert 40 in [key for _, key in rules.recent[-100:]]  # barred at first, struck again when the share had fallen
+    assert not any(allowed[: 4 * 50]) and any(allowed)
 
 
 def test_a_piece_may_end_and_nothing_comes_after():
