@@ -22,6 +22,8 @@ from .corpora import Corpus, Piece, open_corpus
 from .errors import UNREADABLE, CorpusError, OutputError, TokenizerError
 from .notes import Performance
 from .tokenizers import VARIANTS, Tokenizer, load_tokenizer, make_tokenizer
+from .tokenizers.events import VARIANTS as EVENT_VARIANTS
+from .tokenizers.events import EventTokenizer
 from .tokenizers.store import INDEX, TOKENIZER, TokenStore, tokenize_corpus
 
 
@@ -92,6 +94,11 @@ def train(
         else:
             preset = preset or "tiny"
             configs = systems.build(system, preset, changes)
+            if (
+                isinstance(tokenizer, EventTokenizer)
+                and tokenizer.variant != configs["data"].tokenizer in EVENT_VARIANTS
+            ):
+                tokenizer = None  # another grid: the weights are taken over class by class (models/events.py)
     store = tokenize(configs, data, progress=progress, tokenizer=tokenizer)
     if init_from is not None:
         _check_held_out(store)

@@ -6,9 +6,10 @@ from functools import partial
 
 import pytest
 
-from ittybitty import pipeline, systems
+from ittybitty import checkpoint, pipeline, systems
 from ittybitty.corpora import Corpus, Piece, open_corpus
 from ittybitty.errors import ConfigError, CorpusError, TokenizerError
+from ittybitty.tokenizers import make_tokenizer
 from ittybitty.tokenizers.store import INDEX
 from performances import random_performance
 from runs import Played
@@ -138,3 +139,27 @@ def test_fine_tuning_needs_a_piece_to_learn_from_and_one_held_out(splits, said, 
     with pytest.raises(CorpusError, match=said) as caught:
         pipeline.train(tmp_path / "run", data=mine, init_from="tiny", progress=False)
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def test_weights_start_a_run_on_a_finer_grid_of_events(tmp_path, monkeypatch):
+    monkeypatch.setenv("ITTYBITTY_CACHE", str(tmp_path / "cache"))
+    pieces = tuple(
+        Piece(f"piece {i}", "", "", split, source=partial(random_performance, i, notes=40))
+        for i, split in enumerate(["train", "validation"])
+    )
+    mine = Corpus(name="mine", licence="CC0", pieces=pieces)
+    own = checkpoint.read_config(checkpoint.find("tiny"))["configs"]["model"]
+    fine = make_tokenizer("notes-fine")
+    shape = {key: getattr(own, key) for key in ("d_model", "d_ff", "n_heads", "pattern")}
+    changes = {
+        **{f"model.{key}": value for key, value in shape.items()},
+        "data.tokenizer": "notes-fine",
+        "data.context": 64,
+        "model.events": fine.sizes,
+        "model.vocab_size": fine.vocab_size,
+        "train.steps": 1,
+    }
+    pipeline.train(tmp_path / "run", "notes-hybrid", "tiny", changes, mine, init_from="tiny", progress=False)
+    made = checkpoint.load(tmp_path / "run")
+    assert made.tokenizer.content_hash == fine.content_hash
+    assert [one["corpus"] for one in made.trained_on] == ["maestro", "mine"]

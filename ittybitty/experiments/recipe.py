@@ -256,8 +256,13 @@ def setting(row: Row, name: str, default: Any = dataclasses.MISSING) -> Any:
 
 
 def trained_before(row: Row, name: str, run_dir: Path) -> Path:
-    """The run folder that a setting such as `run: equal_music/mamba` names. CheckpointError says how to train a missing one."""
+    """The run folder that a setting such as `run: equal_music/mamba` names, or `from: tiny`, a shipped model.
+
+    CheckpointError says how to train a missing one.
+    """
     wanted = str(setting(row, name))
+    if "/" not in wanted:
+        return checkpoint.find(wanted)
     folder = run_dir.parents[1] / wanted
     if not (folder / checkpoint.MODEL).is_file():
         experiment, _, other = wanted.partition("/")

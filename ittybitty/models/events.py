@@ -21,8 +21,10 @@ Letters as in layers.py; G = 4 ids per event, T events.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -33,6 +35,32 @@ from .layers import Backbone
 from .lm import IGNORED, LanguageModel, _CrossEntropy
 from .parts import BOS, DURATION, KEYS, NONE, PAD, VELOCITY, WHAT, G, classes_of, ids_before_an_event, starts_of
 from .states import EventState
+
+
+def with_other_classes(
+    tensors: Mapping[str, torch.Tensor], ids: Sequence[int], sizes: Sequence[int], before: Sequence[int]
+) -> dict[str, torch.Tensor]:
+    """The weights of a model whose events had the classes `before`, for one whose events have `sizes`: a start for training.
+
+    `ids` (V,) names for each new id the old one that means nearest the same (EventTokenizer.nearest_ids). Rows of the embedding, of
+    the conditions and of the output matrices are copied. New classes that share an old one share its probability, by
+    a bias of -log of their number. The backbone and the inner matrices of the heads stay as they are.
+    """
+    old = torch.as_tensor(np.asarray(ids, np.int64))
+    found = dict(tensors)
+    found["embedding.weight"] = tensors["embedding.weight"][old]
+    for part, (start, first, count) in enumerate(zip(starts_of(sizes), starts_of(before), classes_of(sizes))):
+        rows = old[start : start + count] - first
+        kept = rows >= 0  # a class that the old model does not have
+        rows = rows.clamp(min=0)
+        shared = torch.bincount(rows[kept], minlength=classes_of(before)[part])[rows].clamp(min=1)
+        out = f"head.out.{part}"
+        bias = tensors[f"{out}.bias"].float()[rows] - shared.log()
+        found[f"{out}.weight"] = tensors[f"{out}.weight"][rows] * kept[:, None]
+        found[f"{out}.bias"] = torch.where(kept, bias, 0.0).to(tensors[f"{out}.bias"].dtype)
+        if part < VELOCITY:
+            found[f"head.condition.{part}.weight"] = tensors[f"head.condition.{part}.weight"][rows]
+    return found
 
 
 class EventHeads(nn.Module):

@@ -23,7 +23,10 @@ import torch
 
 from .. import checkpoint, devices, systems
 from ..errors import ConfigError, OutputError
+from ..models.events import with_other_classes
 from ..models.lm import LanguageModel
+from ..tokenizers import load_tokenizer
+from ..tokenizers.events import EventTokenizer
 from .allocator import keep_freed_memory
 from .learner import Learner
 from .log import Tally, TrainingLog
@@ -165,10 +168,16 @@ class _Trainer:
             self.log.say(f"{self.run_dir}: holds no run yet; starts at step 0")
 
     def _take_weights(self, origin: Path, header: Mapping) -> None:
+        tensors = checkpoint.read_weights(origin)
         if header["tokenizer_hash"] not in self.tokenizer.extends:
-            checkpoint.check_tokenizer(header["tokenizer_hash"], self.tokenizer, origin)
+            theirs, ours = load_tokenizer(origin), self.tokenizer
+            if isinstance(theirs, EventTokenizer) and isinstance(ours, EventTokenizer):
+                sizes = self.configs["model"].events, header["configs"]["model"].events
+                tensors = with_other_classes(tensors, ours.nearest_ids(theirs), *sizes)
+            else:
+                checkpoint.check_tokenizer(header["tokenizer_hash"], self.tokenizer, origin)
         self._learnt_before(header)
-        checkpoint.put_weights(self.model, checkpoint.read_weights(origin), origin)
+        checkpoint.put_weights(self.model, tensors, origin)
 
     def _resume(self, last: checkpoint.Last) -> None:
         check_same_run(self.start, last, self.system, self.configs, self.tokenizer, self.music)

@@ -12,6 +12,7 @@ from ittybitty.errors import ConfigError
 from ittybitty.generation import generate_tokens
 from ittybitty.models import IGNORED
 from ittybitty.models.decode import decoder
+from ittybitty.models.events import with_other_classes
 from ittybitty.tokenizers import PianoTokenizer, make_tokenizer
 from performances import random_performance
 
@@ -154,3 +155,24 @@ def test_parts_fall_back_on_what_all_are_drawn_with():
 def test_parts_of_their_own_need_a_model_that_writes_in_parts():
     with pytest.raises(ConfigError, match="leave them out here"):
         next(generate_tokens(None, PianoTokenizer(), [], GenerationConfig(time_top_p=1.0)))
+
+
+def test_weights_for_finer_classes_share_the_probability_of_the_old_ones():
+    """The old model's distribution, spread evenly over the new classes that mean nearest the same."""
+    torch.manual_seed(2)
+    coarse, fine = make_tokenizer("notes"), make_tokenizer("notes-performance")
+    old = systems.build_model(systems.build("notes-hybrid", "nano")).eval()
+    for p in old.parameters():
+        p.data.add_(0.05 * torch.randn_like(p))
+    changes = {"data.tokenizer": "notes-performance", "model.events": fine.sizes, "model.vocab_size": fine.vocab_size}
+    new = systems.build_model(systems.build("notes-hybrid", "nano", changes)).eval()
+    meant = fine.nearest_ids(coarse)
+    new.load_state_dict(with_other_classes(old.state_dict(), meant, fine.sizes, coarse.sizes))
+    ids = torch.from_numpy(fine.encode(random_performance(3, notes=20), eos=False).astype(np.int64))[None]
+    ours, theirs = new(ids).softmax(-1)[0], old(torch.from_numpy(meant)[ids]).softmax(-1)[0]
+    for place in range(4):  # the first event's time follows BOS
+        spread = torch.zeros_like(theirs[place]).index_add_(0, torch.from_numpy(meant), ours[place])
+        told = theirs[place] * (spread > 0)
+        assert torch.allclose(spread, told / told.sum(), atol=1e-5), place
+        twins = ours[place][meant == meant[int(ids[0, place + 1])]]
+        assert torch.allclose(twins, twins[:1].expand_as(twins))

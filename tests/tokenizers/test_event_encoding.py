@@ -201,3 +201,19 @@ def test_an_instant_at_which_nothing_more_can_happen_is_left(with_pedal):
         assert not grammar.mask(state)[first[0]] and grammar.mask(state)[first[0] + 1]
         state = grammar.advance(state, first[0] + 1)
         assert grammar.mask(state)[first[1] + 89]
+
+
+@pytest.mark.parametrize("other", VARIANTS)
+def test_nearest_ids_mean_nearly_the_same_music(tokenizer, other):
+    theirs = EventTokenizer(other)
+    music = random_performance(6)
+    ids = tokenizer.encode(music)
+    moved = tokenizer.nearest_ids(theirs)[ids]
+    assert words(theirs, moved)[0] == "BOS" and words(theirs, moved)[-1] == "EOS"
+    place = np.array([tokenizer.place(int(id)) for id in ids])
+    same = np.array([theirs.place(int(id)) for id in moved])
+    assert (same[place >= 0] == place[place >= 0]).mean() > 0.9  # a pedal that is not there becomes NONE
+    keys = [w for w in words(tokenizer, ids) if w.startswith("Pitch")]
+    assert [w for w in words(theirs, moved) if w.startswith("Pitch")] == keys
+    if other == tokenizer.variant:
+        assert (moved == ids).all()

@@ -24,6 +24,7 @@ from ...config import nearest
 from ...errors import ConfigError
 from ...notes import LOWEST_PITCH, Note, Performance
 from .. import saved
+from ..grid import closest
 from . import grid as event_grid
 from .grammar import EventGrammar
 from .grid import KEYS, PEDAL_DOWN, EventGrid, Events
@@ -146,6 +147,22 @@ class EventTokenizer(saved.Saved):
         """What it represents: pitch, time, duration, velocity, pedal or other."""
         kind = self.base_types(id)[0]
         return [{"Pedal": "pedal", "PedalOff": "pedal"}.get(kind, kind.lower() if id >= FIRST_TIME else "other")]
+
+    def nearest_ids(self, other: EventTokenizer) -> np.ndarray:
+        """(V,) for each id the one of `other` that says nearest the same: the same key, the closest time, duration, velocity.
+
+        Times are compared in seconds. A pedal movement that `other` does not have becomes its NONE.
+        """
+        ours, theirs = self.grid, other.grid
+        scale = theirs.ticks_per_second / ours.ticks_per_second
+        keys = np.arange(self.sizes[WHAT])
+        parts = (
+            closest(theirs.times, ours.times * scale),
+            np.where(keys < other.sizes[WHAT], keys, NONE - other.first_ids[WHAT]),
+            closest(theirs.lengths, ours.lengths * scale),
+            closest(theirs.loudness, ours.loudness),
+        )
+        return np.concatenate([np.arange(FIRST_TIME), *(first + part for first, part in zip(other.first_ids, parts))])
 
     # Performances and ids
 
