@@ -187,6 +187,8 @@ class GenerationConfig:
     time_top_p: float | None = None
     expression_temperature: float | None = None  # of durations and velocities
     expression_top_p: float | None = None
+    # notes-*: how firmly pace, register and loudness are held near those of the seed (tokenizers/events/hold.py); 0 is not at all
+    hold: float = 0.0
     seconds: float | None = None  # s of new music
     notes: int | None = None  # new notes
     repetition_penalty: float = 1.0  # Keskar et al. 2019 (CTRL), section 4.1; 1 is off, above 1 discourages repeats
@@ -209,6 +211,7 @@ class GenerationConfig:
                 for part in ("time", "expression")
                 for name, most in ((f"{part}_temperature", 10), (f"{part}_top_p", 1))
             },
+            "hold": (0 <= self.hold <= 100, "0 (off) to 100"),
             "seconds": (self.seconds is None or self.seconds > 0, "above 0"),
             "start": (self.start is None or 0 < self.start < math.inf, "a second above 0"),
             "notes": (self.notes is None or self.notes >= 1, "1 or more"),

@@ -45,6 +45,7 @@ class Begun:
     tokenizer: Tokenizer
     grammar: Rules
     rules: Any  # the grammar's state
+    seed: Any  # the grammar's state at the end of the prompt
     state: Any  # the model's
     logits: np.ndarray  # (V,) of the next id
     history: deque[int]  # the last ids
@@ -59,7 +60,7 @@ def begin(model: Player, tokenizer: Tokenizer, prompt_ids: Iterable[int]) -> Beg
     ids = [int(i) for i in prompt_ids] or [tokenizer.bos_id]
     grammar, state = tokenizer.grammar(), model.init_state(1)
     rules, logits = grammar.start(ids), _logits(model, np.array(ids), state, prompt=True)
-    return Begun(model, tokenizer, grammar, rules, state, logits, deque(ids, PENALTY_WINDOW))
+    return Begun(model, tokenizer, grammar, rules, rules, state, logits, deque(ids, PENALTY_WINDOW))
 
 
 def generate_tokens(
@@ -70,9 +71,9 @@ def generate_tokens(
     `model` is anything with init_state, prefill and step. Raises ConfigError for options that this encoding does not have,
     and CheckpointError for a model that has diverged.
     """
-    if config.by_part and tokenizer.ids_per_event == 1:
+    if (config.by_part or config.hold) and tokenizer.ids_per_event == 1:
         raise ConfigError(
-            "time_… and expression_… are for models that write a note in parts (notes-*): leave them out here"
+            "time_…, expression_… and hold are for models that write a note in parts (notes-*): leave them out here"
         )
     for id, _ in drawn(begin(model, tokenizer, prompt_ids), config):
         yield id
@@ -99,9 +100,23 @@ def _whole_events(begun: Begun, chance: sampling.Chance, config: GenerationConfi
     """The ids that `_single_ids` would draw, drawn event by event in native code."""
     grammar, model = begun.grammar, begun.model
     assert isinstance(grammar, EventGrammar) and isinstance(model, EventDecoder)  # `drawn` has asked
-    settings = zip(*(config.of_part(part) for part in range(G)))  # temperatures, top-k and top-p of the four
+    temperature, top_k, top_p = zip(*(config.of_part(part) for part in range(G)))
     limits = grammar.longest, grammar.span, grammar.max_share
-    choice = Choice(grammar.times, *limits, grammar.pedals, config.stop_at_end, *settings)
+    held = grammar.hold(begun.seed, config.hold)
+    choice = Choice(
+        grammar.times,
+        *limits,
+        grammar.pedals,
+        config.stop_at_end,
+        temperature,
+        top_k,
+        top_p,
+        pull=held.pull,
+        low=held.low,
+        high=held.high,
+        steps=grammar.steps,
+        loudness=grammar.loudness,
+    )
     for event in model.events(begun.state, begun.rules, choice, chance):
         for i, id in enumerate(event.ids):
             yield id, -np.inf if i else event.log_end
@@ -114,6 +129,8 @@ def _single_ids(
     grammar, end = begun.grammar, begun.tokenizer.eos_id
     rules, logits, history = begun.rules, begun.logits, begun.history
     in_parts = begun.tokenizer.ids_per_event > 1
+    events = grammar if isinstance(grammar, EventGrammar) and config.hold else None
+    held = events.hold(begun.seed, config.hold) if events else None
     while True:
         mask = grammar.mask(rules)
         log_end = sampling.log_probability(logits, end) if ends and mask[end] else -np.inf
@@ -121,6 +138,8 @@ def _single_ids(
             mask[end] = False
         if config.repetition_penalty != 1:
             logits = sampling.penalized(logits, np.array(history), config.repetition_penalty)
+        if events and held:
+            logits = events.tilted(logits, rules, held)
         id = int(sampling.draw(logits, chance(1)[0], *config.of_part(rules.place if in_parts else -1), mask))
         yield id, log_end
         rules = grammar.advance(rules, id)

@@ -99,6 +99,7 @@ _EVENT_SAMPLING = {  # keys are drawn without their unlikeliest tail, times, dur
     "top_k": 0,
     "top_p": 0.98,
     **dict.fromkeys(("time_temperature", "time_top_p", "expression_temperature", "expression_top_p"), 1.0),
+    "hold": 1.0,  # pace, register and loudness stay near the seed's
 }
 _NOTES_SIZES = {  # a nano model also reads shorter windows
     "model.d_model": (32, None, None, None, None),

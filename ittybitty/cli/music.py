@@ -122,6 +122,12 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
             f"--{part}-top-p", type=float, metavar="P", help=f"for systems notes-*: top-p for {what} only"
         )
     parser.add_argument(
+        "--hold",
+        type=float,
+        metavar="H",
+        help="for systems notes-*: how firmly notes per second, register and loudness are held near those of the seed, 0 for not at all (1)",
+    )
+    parser.add_argument(
         "--repetition-penalty",
         type=float,
         default=drawn.repetition_penalty,
@@ -235,6 +241,7 @@ def _choices(options: argparse.Namespace) -> dict:
         "time_top_p",
         "expression_temperature",
         "expression_top_p",
+        "hold",
         "repetition_penalty",
         "precision",
         "seconds",

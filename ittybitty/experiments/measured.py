@@ -7,6 +7,7 @@ experiment trained.
     music           music metrics of continuations, and what the grammar forbids
     endurance       music metrics along continuations of ten thousand tokens
     ears            whether continuations fit their openings, stay within what pianists play, get stuck or fall silent
+    drift           how far pianists move from the pace, register and loudness of their openings
     two-sample      whether a small classifier tells continuations from what pianists played
     memorisation    the longest run that continuations share with the training pieces
     complexity      time and memory of a mixer against length
@@ -86,6 +87,15 @@ def ears(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock
     from ..evaluation.ears import listen
 
     return listen(data=data, **_listened(row, run_dir))
+
+
+def drift(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
+    """How pianists go on after an opening."""
+    from ..evaluation.ears.drift import DriftPlan
+    from ..evaluation.ears.drift import drift as measure
+
+    chosen = {name: row.settings[name] for name in ("pieces", "opening", "notes", "window") if name in row.settings}
+    return measure(data, str(setting(row, "split", "train")), DriftPlan(**chosen))
 
 
 def two_sample(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> dict:
@@ -192,6 +202,7 @@ KINDS = {
     "music": music,
     "endurance": endurance,
     "ears": ears,
+    "drift": drift,
     "two-sample": two_sample,
     "memorisation": memorisation,
     "complexity": complexity,

@@ -52,6 +52,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # kind of experiment -> its settings an
         **_PLAYED,
     },
     "two-sample": {"opening": float, "seconds": float, **_PLAYED},
+    "drift": {"opening": float, "notes": int, "window": int, **_SCORED},
     "memorisation": {"seconds": float, **_PLAYED},
     "complexity": {"turns": int},
     "performance-tokens": {"split": str},

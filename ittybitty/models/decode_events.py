@@ -48,6 +48,10 @@ class PastRules(Protocol):
     def now(self) -> int: ...
     @property
     def recent(self) -> tuple[tuple[int, int], ...]: ...
+    @property
+    def notes(self) -> int: ...
+    @property
+    def means(self) -> tuple[float, float, float]: ...
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,13 @@ class Choice:
     temperature: Sequence[float] = (1.0,) * G
     top_k: Sequence[int] = (0,) * G
     top_p: Sequence[float] = (1.0,) * G
+    # What time between notes, key and velocity are held to (tokenizers/events/hold.py): the slope of the logits for each unit that
+    # the running mean lies below `low` or above `high`; 0 holds nothing.
+    pull: Sequence[float] = (0.0,) * 3
+    low: Sequence[float] = (0.0,) * 3
+    high: Sequence[float] = (0.0,) * 3
+    steps: Sequence[float] | np.ndarray = ()  # value of each class of time; needed where something is held
+    loudness: Sequence[float] = ()  # MIDI velocity of each class; the same
 
 
 class Drawn(NamedTuple):
@@ -86,6 +97,8 @@ class _Rules(ctypes.Structure):
         *[(n, ctypes.c_int64) for n in ("waited", "highest", "pedal", "fresh", "silent", "now", "oldest", "recent")],
         *[(n, ctypes.c_int64 * MOST_RECENT) for n in ("ticks", "keys")],
         ("counts", ctypes.c_int64 * KEYS),
+        ("notes", ctypes.c_int64),
+        ("means", ctypes.c_double * 3),
     ]
 
     @classmethod
@@ -96,6 +109,7 @@ class _Rules(ctypes.Structure):
         for i, (tick, key) in enumerate(past.recent):
             made.ticks[i], made.keys[i] = tick, key
             made.counts[key] += 1
+        made.notes, made.means = past.notes, (ctypes.c_double * 3)(*past.means)
         return made
 
 
@@ -107,6 +121,8 @@ class _Choice(ctypes.Structure):
         *[(n, ctypes.c_int64) for n in ("pedals", "end")],
         *[(n, ctypes.c_double * G) for n in ("temperature", "top_p")],
         ("top_k", ctypes.c_int64 * G),
+        *[(n, ctypes.c_double * 3) for n in ("pull", "low", "high")],
+        *[(n, ctypes.c_void_p) for n in ("steps", "loudness")],
     ]
 
 
@@ -266,8 +282,15 @@ class EventDecoder(Decoder):
         times = (ctypes.c_int64 * len(choice.times))(*choice.times)
         limits = choice.longest, choice.span, choice.max_share
         drawn = _Choice(ctypes.addressof(times), *limits, choice.pedals, choice.end)
-        for name in ("temperature", "top_p", "top_k"):
+        for name in ("temperature", "top_p", "top_k", "pull", "low", "high"):
             setattr(drawn, name, type(getattr(drawn, name))(*getattr(choice, name)))
+        tables = []  # kept until the last event is drawn
+        for name, size in (("steps", len(choice.times)), ("loudness", self.classes[VELOCITY])):
+            given = getattr(choice, name)
+            tables.append(np.array(given if len(given) else [0] * size, np.float64))
+            if tables[-1].shape != (size,):
+                raise ValueError(f"{name} has {len(given)} values: give one for each of the {size} classes")
+            setattr(drawn, name, tables[-1].ctypes.data)
         state.told = state.h = like(state.h, np.array(numpy_of(state.h), np.float32))  # this one is written to
         while True:
             for row in chances(AHEAD * G).reshape(AHEAD, G):

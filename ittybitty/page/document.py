@@ -10,7 +10,8 @@ from ..errors import CheckpointError
 from ..generation import Piano
 from ..models.events import EventModel
 from ..models.hybrid import Stack
-from ..tokenizers.events import EventTokenizer
+from ..notes import LOWEST_PITCH
+from ..tokenizers.events import EventTokenizer, hold
 
 LETTERS = "MFA"  # the blocks that js/model.js knows
 SHAPE = (
@@ -61,6 +62,7 @@ def document(piano: Piano, index: dict) -> dict:
             "timeTopP": sampling.time_top_p,
             "expressionTemperature": sampling.expression_temperature,
             "expressionTopP": sampling.expression_top_p,
+            "hold": sampling.hold,
         },
     }
 
@@ -85,6 +87,14 @@ def tokenizer_tables(tokenizer: EventTokenizer) -> dict:
         **{
             name: getattr(tokenizer.grammar(), name) for name in ("longest", "span", "max_share")
         },  # limits of the grammar
+        "hold": {
+            "habits": [list(habit) for habit in hold.PIANISTS],
+            "horizon": hold.HORIZON,
+            "fewest": hold.FEWEST,
+            "shortest": hold.SHORTEST,
+            "strength": hold.STRENGTH,
+            "lowest_pitch": LOWEST_PITCH,
+        },
         "sizes": list(tokenizer.sizes),
         "vocab_size": tokenizer.vocab_size,
     }

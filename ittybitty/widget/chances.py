@@ -16,7 +16,7 @@ import ipywidgets as widgets
 from ..config import GenerationConfig
 from ..errors import IttyBittyError
 from ..notes import Performance
-from . import next_token, pictures
+from . import background, next_token, pictures
 from .models import Choice
 from .takes import leave_a_core
 
@@ -56,8 +56,12 @@ class Chances(widgets.VBox):
             self._offered = self._answered = None
             self.shown.value = pictures.line(f"Asking {choice.name} …")
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="playground next token", daemon=True)
-                self._thread.start()
+                self._thread = background.started(self._run, "playground next token", self._forget)
+
+    def _forget(self) -> None:
+        """Asks no more models."""
+        with self._lock:
+            self._wanted = None
 
     def _is_wanted(self, question: Question | None) -> bool:
         """Whether this question is the latest. Seeds are compared by identity: two uploads may have one name."""

@@ -26,7 +26,7 @@ DESCRIBED = {"description_width": "104px"}
 MIDI_FILES = ".mid,.midi,.kar,.rmi"
 BEGIN_STEP = 0.1  # s between two places at which new music may begin
 DRAWN = 10_000  # random seed numbers are below this; any other number can be typed
-SAMPLING = ("temperature", "top_k", "top_p")  # the sliders that are fields of GenerationConfig
+SAMPLING = ("temperature", "top_k", "top_p", "hold")  # the sliders that are fields of GenerationConfig
 
 
 class Controls(widgets.VBox):
@@ -86,6 +86,9 @@ class Controls(widgets.VBox):
         )
         hint = "draws from the likeliest values that together have this probability; 1 for all"
         self.top_p = _slider(widgets.FloatSlider, "Top-p", usual.top_p, (0.01, 1.0), 0.01, hint, ".2f")
+        hint = "how firmly pace, register and loudness stay near those of the seed; 0 for not at all"
+        self.hold = _slider(widgets.FloatSlider, "Hold to seed", usual.hold, (0.0, 4.0), 0.1, hint, ".1f")
+        self._show_hold()
 
     def _build_length(self) -> None:
         self.unit = widgets.ToggleButtons(options=["notes", "seconds"], description="Length in", **_look())
@@ -119,7 +122,16 @@ class Controls(widgets.VBox):
     def _rows_of_the_take(self) -> list[widgets.Widget]:
         number = _row(self.number, self.fresh)
         number.add_class("ib-number")
-        sliders = [self.temperature, self.top_k, self.top_p, self.unit, self.notes, self.seconds, self.closes]
+        sliders = [
+            self.temperature,
+            self.top_k,
+            self.top_p,
+            self.hold,
+            self.unit,
+            self.notes,
+            self.seconds,
+            self.closes,
+        ]
         return [*sliders, number, _row(self.generate, self.stop)]
 
     # ------------------------------------------------------------------ what happens among the controls
@@ -145,6 +157,11 @@ class Controls(widgets.VBox):
             slider = getattr(self, name)
             if slider.value == getattr(before.sampling, name):
                 slider.value = getattr(self.choice.sampling, name)
+        self._show_hold()
+
+    def _show_hold(self) -> None:
+        """Models of tokens cannot be held: their systems have none set."""
+        self.hold.layout.display = "" if self.choice.sampling.hold else "none"
 
     def show_beginning(self, seed: Performance) -> None:
         """Offers the places at which new music can begin in a newly chosen seed: before its ending if it has one, else its end."""
@@ -187,8 +204,13 @@ class Controls(widgets.VBox):
 
     @property
     def sampling(self) -> GenerationConfig:
-        """The chosen model's own settings, with temperature, top-k and top-p as the sliders stand."""
-        return self.choice.sampling.changed(**{name: getattr(self, name).value for name in SAMPLING})
+        """The chosen model's own settings, with temperature, top-k, top-p and hold as the sliders stand."""
+        return self.choice.sampling.changed(**self._drawn)
+
+    @property
+    def _drawn(self) -> dict:
+        """Values of the sliders of SAMPLING that the chosen model has."""
+        return {name: getattr(self, name).value for name in SAMPLING if name != "hold" or self.choice.sampling.hold}
 
     def request(self, seed: Performance) -> Request:
         """The request for a take after `seed`, which is cut where new music begins; ConfigError for values that do not go together."""
@@ -203,7 +225,7 @@ class Controls(widgets.VBox):
             seconds=None if in_notes else float(self.seconds.value),
             start=self.begins,
             ending=self.closes.value and not in_notes,
-            **{name: getattr(self, name).value for name in SAMPLING},
+            **self._drawn,
         )
 
     def say(self, trouble: str) -> None:

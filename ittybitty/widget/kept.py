@@ -16,7 +16,19 @@ from ..notes import Performance
 from .models import Choice
 from .takes import Request, Take
 
-SETTINGS = ("model", "seed_name", "temperature", "top_k", "top_p", "number", "notes", "seconds", "start", "ending")
+SETTINGS = (
+    "model",
+    "seed_name",
+    "temperature",
+    "top_k",
+    "top_p",
+    "hold",
+    "number",
+    "notes",
+    "seconds",
+    "start",
+    "ending",
+)
 MOST = 10**6  # takes: a larger number cannot come from a page
 LARGEST = 2**24  # characters: a longer text is not read
 
@@ -50,7 +62,8 @@ def read(text: str, choices: list[Choice]) -> list[Take]:
 def _take(document: dict, choices: list[Choice]) -> Take | None:
     try:
         number, stopped = document["take"], document["stopped"]
-        settings = {name: document[name] for name in SETTINGS}
+        settings = {name: document[name] for name in SETTINGS if name != "hold"}
+        settings["hold"] = float(document.get("hold", 0.0))  # takes from before it was there had none
         model, named = settings["model"], settings["seed_name"]
         if not (type(number) is type(settings["number"]) is int and type(stopped) is bool and 0 < number < MOST):
             return None

@@ -20,6 +20,7 @@ from ..config import GenerationConfig
 from ..errors import ConfigError, IttyBittyError, OutputError
 from ..midi import midi_bytes
 from ..notes import NOTE, Note, Performance
+from . import background
 
 NOTES = (50, 2000)  # the least and the most new notes that can be asked for
 SECONDS = (5, 300)  # s of new music
@@ -37,6 +38,7 @@ class Request:
     temperature: float = 0.8
     top_k: int = 50
     top_p: float = 0.95
+    hold: float = 0.0
     number: int = 1
     notes: int | None = 200
     seconds: float | None = None
@@ -49,7 +51,12 @@ class Request:
                 raise ConfigError(f"length: {value:g} {name} is out of range; give {low} to {high:,}")
         if (self.notes is None) == (self.seconds is None):
             raise ConfigError("length: give it in notes or in seconds")
-        GenerationConfig(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, start=self.start)
+        GenerationConfig(**self.drawn, start=self.start)
+
+    @property
+    def drawn(self) -> dict:
+        """How ids are drawn, as fields of GenerationConfig."""
+        return {name: getattr(self, name) for name in ("temperature", "top_k", "top_p", "hold")}
 
     @property
     def words(self) -> tuple[tuple[str, str], ...]:
@@ -59,10 +66,11 @@ class Request:
             if self.notes
             else f"{self.seconds:g} s {'and an end' if self.ending else 'cut off'}"
         )
+        held = (("hold", f"{self.hold:.1f}"),) if self.hold else ()
         begin = () if self.start is None else (("from", f"{self.start:.1f} s on"),)
         return (
             ("", self.model), ("", self.seed_name), *begin, ("temperature", f"{self.temperature:.2f}"), ("top-k", f"{self.top_k or 'off'}"),
-            ("top-p", f"{self.top_p:.2f}"), ("", length), ("seed number", f"{self.number}"),
+            ("top-p", f"{self.top_p:.2f}"), *held, ("", length), ("seed number", f"{self.number}"),
         )  # fmt: skip  # pairs side by side
 
 
@@ -144,10 +152,10 @@ class Job:
         self._load, self._grow, self._end = load, grow, end
         self.cut = False  # whether a stop request ended the music before it was complete
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="playground take", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> Job:
-        self._thread.start()
+        self._thread = background.started(self._run, "playground take", self.stop)
         return self
 
     def stop(self) -> None:
@@ -160,7 +168,8 @@ class Job:
 
     def join(self, seconds: float | None = None) -> None:
         """Waits until the thread has ended, or for at most so many seconds."""
-        self._thread.join(seconds)
+        if self._thread:
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         try:
@@ -194,9 +203,9 @@ class Job:
             self.cut = self.stopped and not (asked.notes and len(notes) >= asked.notes)
             return self.stopped
 
-        drawn = dict(temperature=asked.temperature, top_k=asked.top_k, top_p=asked.top_p, seed=asked.number)
         length = dict(seconds=asked.seconds, notes=asked.notes, ending=asked.ending)
-        return piano.continue_(asked.seed, listen=listen, **length, **drawn)
+        drawn = asked.drawn if piano.sampling.hold else {**asked.drawn, "hold": 0.0}  # the model may have been replaced
+        return piano.continue_(asked.seed, listen=listen, seed=asked.number, **length, **drawn)
 
 
 def keep(job: Job, number: int) -> Take | None:

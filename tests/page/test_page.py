@@ -47,6 +47,7 @@ MODELS = {
 }
 GREEDY, FREE = dict(temperature=1.0, top_k=1), dict(temperature=1.1, top_k=40, top_p=0.97)
 BY_PART = dict(FREE, time_temperature=0.8, time_top_p=0.9, expression_temperature=1.3, expression_top_p=0.99)
+HELD = dict(FREE, hold=30.0)  # so firmly that it changes what is drawn
 NAMES = {  # of GenerationConfig -> of the page
     "temperature": "temperature",
     "top_k": "topK",
@@ -55,6 +56,7 @@ NAMES = {  # of GenerationConfig -> of the page
     "time_top_p": "timeTopP",
     "expression_temperature": "expressionTemperature",
     "expression_top_p": "expressionTopP",
+    "hold": "hold",
 }
 
 TAKES = {  # of each model: music to go on from, seed number, how to draw, notes
@@ -65,6 +67,7 @@ TAKES = {  # of each model: music to go on from, seed number, how to draw, notes
         (8, 4, FREE, 64),
         (9, 2**31 + 5, FREE, 64),
         (8, 4, BY_PART, 64),
+        (8, 4, HELD, 64),
     ),
     "mamba": ((5, 1, GREEDY, 256), (8, 4, FREE, 32)),
     "alibi": ((6, 2, FREE, 32),),

@@ -1,5 +1,7 @@
 """The encoding of events: grid, order at one instant, pedal, long silences, grammar, augmentation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -119,13 +121,17 @@ def test_a_key_may_not_be_struck_beyond_its_share_of_the_last_fifteen_seconds(to
 def test_the_share_of_a_key_gives_way_where_nothing_else_can_happen(tokenizer):
     """Above the last key but one there is the last key alone, and the pedal has just gone down."""
     first, grammar = tokenizer.first_ids, tokenizer.grammar()
-    note = lambda time, key: [first[0] + time, first[1] + key, first[2], first[3]]  # noqa: E731
-    prompt = [BOS, *[id for at in range(30) for id in note(5, 87)]]
+
+    def note(first, time, key):
+        return [first[0] + time, first[1] + key, first[2], first[3]]
+
+    prompt = [BOS, *note(first, 5, 87) * 30]
     barred = grammar.mask(grammar.start([*prompt, first[0] + 5]))
     assert not barred[first[1] + 87] and barred[first[1] + 86]
-    no_pedal = EventTokenizer(EventGrid(pedal=False)).grammar()
-    alone = no_pedal.start([*prompt, *note(5, 86), first[0]])
-    assert no_pedal.mask(alone)[no_pedal._first[1] + 87]
+    other = EventTokenizer(replace(tokenizer.grid, pedal=False))
+    no_pedal, first = other.grammar(), other.first_ids
+    alone = no_pedal.start([BOS, *note(first, 5, 87) * 30, *note(first, 5, 86), first[0]])
+    assert no_pedal.mask(alone)[first[1] + 87]
 
 
 def test_no_limit_of_silence_allows_every_time(tokenizer):

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from dataclasses import replace
@@ -26,7 +27,7 @@ from ittybitty.models import PianoHybridModel
 from ittybitty.notes import NOTE, Performance
 from ittybitty.seeds import ending as find_ending
 from ittybitty.tokenizers import VARIANTS, PianoTokenizer, make_tokenizer
-from ittybitty.widget import kept, models, next_token, opening, pictures, roll, seeds, serve
+from ittybitty.widget import background, kept, models, next_token, opening, pictures, roll, seeds, serve
 from ittybitty.widget.next_token import NextToken
 from ittybitty.widget.takes import Job, Request, keep
 
@@ -869,3 +870,28 @@ def test_the_template_names_no_other_place():
     for file in (*serve.SHARE.rglob("*"), serve.SHARE.with_name("page.css")):
         if file.is_file():
             assert "//" not in file.read_text(encoding="utf-8").replace("*//", "")
+
+
+def test_a_process_ends_cleanly_while_a_take_is_made():
+    """A thread inside PyTorch at the end of the interpreter aborted the process."""
+    script = """
+        import threading, time
+        from ittybitty.widget import background
+        stop, inside = threading.Event(), threading.Event()
+        def take():
+            import torch
+            while not stop.is_set():
+                torch.randn(64, 64) @ torch.randn(64, 64)
+                inside.set()
+            time.sleep(0.2)
+            print("ended")
+        background.started(take, "take", stop.set)
+        assert inside.wait(60)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
+
+
+def test_a_thread_that_has_ended_is_forgotten():
+    background.started(lambda: None, "take").join(10)
+    assert background._running == {}

@@ -5,6 +5,7 @@
     matching.py     how often a fixed distance on features finds the opening that a continuation belongs to
     endurance.py    windows of a long continuation that lie outside what pianists play
     faults.py       one key played over and over, and silences
+    drift.py        how far pianists move from the pace, register and loudness of their openings
     measure.py      the three of a model or of the pianists, on held-out pieces -> one record
     rolls.py        openings with both continuations as piano rolls on one page, for eyes
 

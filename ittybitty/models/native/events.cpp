@@ -26,6 +26,8 @@ struct Rules {  // what the past of a piece forbids: EventState of tokenizers/ev
     int64_t oldest, recent;                          // a ring of the notes of the last `span` ticks: where it begins, how many
     int64_t ticks[MOST_RECENT], keys[MOST_RECENT];
     int64_t counts[KEYS];                            // of each key among them
+    int64_t notes;                                   // so far
+    double means[3];                                 // of the last notes: ticks from note to note, key, MIDI velocity
 };
 
 struct Choice {
@@ -37,7 +39,11 @@ struct Choice {
     int64_t end;           // may the piece end?
     double temperature[G], top_p[G];
     int64_t top_k[G];
+    double pull[3], low[3], high[3];  // what the piece is held to, in the order of Rules::means (tokenizers/events/hold.py)
+    const double *steps, *loudness;   // value of each class of time, and of velocity
 };
+
+constexpr double HORIZON = 200, SHORTEST = 1.0 / 64;  // as in hold.py
 
 // told (batch, D) -> logits (batch, classes); the threads have met at the end.
 inline void predict(const Head& k, const float* told, float* logits, Scratch s, int64_t batch, int64_t D) {
@@ -67,6 +73,27 @@ inline void read(const Block* blocks, int64_t count, const float* embedding, con
     normalize(s.x, norm, s.normed, batch, D);
 #pragma omp single
     std::memcpy(h, s.normed, batch * D * sizeof(float));
+}
+
+// A running mean after one more value.
+inline void move(Rules& rules, int at, double value) {
+    rules.means[at] += (value - rules.means[at]) / std::min((double)std::max<int64_t>(rules.notes, 1), HORIZON);
+}
+
+// Tilts the logits of a part towards what the piece is held to: Hold.slopes and EventGrammar.tilted. The end and the pedal stay.
+inline void tilt(const Rules& rules, const Choice& c, int part, int64_t classes, float* logits) {
+    if (part == DURATION) return;
+    const int at = part == TIME ? 0 : part == WHAT ? 1 : 2;
+    if (!(c.pull[at] > 0)) return;
+    const double mean = rules.means[at], now = at ? mean : std::log2(std::max(mean, SHORTEST));
+    const double slope = -c.pull[at] * (now - std::min(std::max(now, c.low[at]), c.high[at]));
+    if (slope == 0) return;
+    const int64_t first = part == TIME, count = part == WHAT ? KEYS : classes - first;
+    const double centre = part == TIME ? std::log2(1 + mean) : mean;
+    for (int64_t k = 0; k < count; k++) {
+        const double value = part == TIME ? c.steps[k] : part == WHAT ? (double)k : c.loudness[k];
+        logits[first + k] = (float)((double)logits[first + k] + slope * (value - centre));
+    }
 }
 
 // Forgets the oldest recent note.
@@ -107,12 +134,17 @@ inline void follow(Rules& rules, const Choice& c, int part, int64_t drawn) {
     } else if (part == WHAT) {
         rules.highest = drawn < KEYS ? drawn : KEYS;
         if (drawn < KEYS) {
+            rules.notes++;
+            move(rules, 0, rules.silent);
+            move(rules, 1, drawn);
             rules.silent = 0;
             if (rules.recent == MOST_RECENT) forget(rules);
             const int64_t at = (rules.oldest + rules.recent++) % MOST_RECENT;
             rules.ticks[at] = rules.now, rules.keys[at] = drawn;
             rules.counts[drawn]++;
         } else rules.pedal = rules.fresh = drawn == KEYS;
+    } else if (part == VELOCITY) {
+        move(rules, 2, c.loudness[drawn]);
     }
 }
 
@@ -213,6 +245,7 @@ int64_t event_draw(const Block* blocks, int64_t count, const float* embedding, c
             {
                 if (part == TIME) *log_end = log_first(logits, k.out.rows);
                 allow(*rules, *choice, part, k.out.rows, allowed);
+                tilt(*rules, *choice, part, k.out.rows, logits);
                 const int64_t drawn = draw(logits, allowed, choice->temperature[part], choice->top_k[part], choice->top_p[part], chances[part]);
                 if (drawn < 0) written = drawn;
                 else {

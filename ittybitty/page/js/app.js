@@ -27,7 +27,7 @@ const STORE = `ittybitty ${told.name}`, STORED_SEED = `${STORE} beginning`;
 const NARROW = matchMedia("(max-width: 860px)"); // as in page.css
 const CORPORA = { maestro: "MAESTRO v3.0.0", asap: "ASAP", embedded: "works in the public domain" };
 const DRAWN = 10000; // seed numbers that the page draws are below this; any other can be typed
-const SLIDERS = ["temperature", "topK", "topP", "notes"];
+const SLIDERS = ["temperature", "topK", "topP", "hold", "notes"];
 const MOST_CHOICES = Math.max(...told.tokenizer.sizes); // ids that are ever drawn from at once: a larger top-k changes nothing
 
 const seeds = told.seeds.map(({ title, licence, ...rows }) => ({ title, licence, music: unpack(rows) }));
@@ -131,10 +131,11 @@ function setSettings(values) {
     $("number").value = values.seed;
     $("fresh").checked = false;
   }
-  const { temperature, topK, topP, notes } = settings();
+  const { temperature, topK, topP, hold, notes } = settings();
   $("temperature-value").textContent = temperature ? temperature.toFixed(2) : "0 (greedy)";
   $("topK-value").textContent = topK || "off";
   $("topP-value").textContent = topP < 1 ? topP.toFixed(2) : "off";
+  $("hold-value").textContent = hold ? hold.toFixed(1) : "off";
   $("notes-value").textContent = notes;
 }
 

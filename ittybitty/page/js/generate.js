@@ -96,10 +96,11 @@ export class Listener {
 export function* generateIds(model, tokenizer, { state, logits }, promptIds, grammar, options) {
   const random = generator(options.seed ?? 0);
   let rules = grammar.start(promptIds);
+  const held = grammar.hold(rules, options.hold ?? 0);
   for (;;) {
     const mask = grammar.mask(rules);
     mask[EOS] = 0;
-    const id = sample(logits, mask, random, ofPart(rules.place, options));
+    const id = sample(grammar.tilted(logits, rules, held), mask, random, ofPart(rules.place, options));
     yield id;
     rules = grammar.advance(rules, id);
     logits = model.step(id, state);
@@ -125,7 +126,8 @@ export class Reading {
 export class Continuation {
   /**
    * `options`: notes (how many), temperature, topK, topP, seed, promptSeconds, promptTokens; and timeTemperature, timeTopP,
-   * expressionTemperature, expressionTopP where a part of an event is drawn in a way of its own.
+   * expressionTemperature, expressionTopP where a part of an event is drawn in a way of its own; and hold, how firmly pace,
+   * register and loudness are held near those of the seed (0: not at all).
    */
   constructor({ model, tokenizer, grammar, listener }, seed, options) {
     check(seed, options);
@@ -188,6 +190,7 @@ function check({ notes }, options) {
     notes: [options.notes >= 1, "1 or more"],
     temperature: [options.temperature === undefined || (options.temperature >= 0 && options.temperature <= 10), "0 (greedy) to 10"],
     topK: [options.topK === undefined || options.topK >= 0, "0 (off) or more"],
+    hold: [options.hold === undefined || (options.hold >= 0 && options.hold <= 100), "0 (off) to 100"],
     topP: [options.topP === undefined || (options.topP > 0 && options.topP <= 1), "above 0, at most 1 (1 is off)"],
   };
   for (const [name, [good, hint]] of Object.entries(rules)) {

@@ -1,11 +1,12 @@
-// Which id may come next: tokenizers/events/grammar.py, with its names. States are plain objects that are never changed.
+// Which id may come next, and how its logits are tilted: tokenizers/events/grammar.py, with its names. States are plain objects that are never changed.
 
+import { moved, near, slope } from "./hold.js";
 import { BOS, DURATION, EOS, KEYS, NONE, TIME, VELOCITY, WHAT } from "./model.js";
 
 const BEGIN = -1, END = 4;
 const NO_KEY = -1, EVERY_KEY = KEYS; // the highest key struck at this instant; EVERY_KEY: no more notes here
 const PEDAL_DOWN = KEYS, PEDAL_UP = KEYS + 1;
-const NOTHING = { place: BEGIN, waited: false, highest: NO_KEY, pedal: false, fresh: false, isNote: false, silent: 0, now: 0, recent: [] };
+const NOTHING = { place: BEGIN, waited: false, highest: NO_KEY, pedal: false, fresh: false, isNote: false, silent: 0, now: 0, recent: [], notes: 0, means: [0, 0, 0] };
 const FEWEST = 10; // notes among which a key's share counts, at least
 
 export class EventGrammar {
@@ -13,8 +14,9 @@ export class EventGrammar {
    * `longest`: ticks that a silence, the time since the last note onset, stays below; `max_share`: of the notes of the last
    * `span` ticks that one key may have. Both limits stand with the tokenizer's tables.
    */
-  constructor(tokenizer, { longest, span, max_share }) {
-    const { first_ids, sizes, vocab_size, times } = tokenizer;
+  constructor(tokenizer, { longest, span, max_share, hold, ticks_per_second }) {
+    const { first_ids, sizes, vocab_size, times, loudness } = tokenizer;
+    Object.assign(this, { loudness, figures: hold, rate: ticks_per_second, steps: times.map((time) => Math.log2(1 + time)) });
     Object.assign(this, { first: first_ids, sizes, size: vocab_size, times, longest, span, maxShare: max_share });
     this.pedals = sizes[WHAT] > KEYS;
   }
@@ -52,6 +54,23 @@ export class EventGrammar {
     return (key) => notes >= FEWEST && counts[key] > this.maxShare * notes;
   }
 
+  /** What music is held to that begins after `state`; null for nothing. */
+  hold(state, strength) {
+    return near(state.means, state.notes, strength, this.rate, this.figures);
+  }
+
+  /** Logits (V,) of the next id, tilted towards what the piece is held to. */
+  tilted(logits, state, held) {
+    const at = { [TIME]: 0, [WHAT]: 1, [VELOCITY]: 2 }[state.place];
+    if (!held || at === undefined || (state.place === VELOCITY && !state.isNote)) return logits;
+    const steep = slope(held, state.means, at, this.figures), mean = state.means[at], start = this.first[state.place];
+    if (!steep) return logits;
+    const changed = Float32Array.from(logits), centre = at ? mean : Math.log2(1 + mean);
+    const values = at === 0 ? this.steps : at === 1 ? Array.from({ length: KEYS }, (_, key) => key) : this.loudness;
+    values.forEach((value, i) => (changed[start + i] = logits[start + i] + steep * (value - centre)));
+    return changed;
+  }
+
   /** May the pedal move now? */
   movable(state) {
     return this.pedals && state.silent + 1 < this.longest && !(state.pedal && state.fresh && !state.waited);
@@ -70,7 +89,9 @@ export class EventGrammar {
       const what = id - first[WHAT];
       if (what < KEYS) {
         const recent = [...state.recent.filter(([tick]) => tick > state.now - this.span), [state.now, what]];
-        return { ...state, place: DURATION, isNote: true, highest: what, silent: 0, recent };
+        const notes = state.notes + 1;
+        const means = moved(moved(state.means, 0, state.silent, notes, this.figures), 1, what, notes, this.figures);
+        return { ...state, place: DURATION, isNote: true, highest: what, silent: 0, recent, notes, means };
       }
       const down = what === PEDAL_DOWN;
       return { ...state, place: DURATION, isNote: false, pedal: down, fresh: down, highest: EVERY_KEY };
@@ -78,7 +99,11 @@ export class EventGrammar {
     if (id === NONE ? state.place === DURATION : id >= first[DURATION] && id < first[VELOCITY]) {
       return { ...state, place: VELOCITY };
     }
-    if (id === NONE ? state.place === VELOCITY : id >= first[VELOCITY]) return { ...state, place: TIME, waited: false };
+    if (id >= first[VELOCITY]) {
+      const means = moved(state.means, 2, this.loudness[id - first[VELOCITY]], Math.max(state.notes, 1), this.figures);
+      return { ...state, place: TIME, waited: false, means };
+    }
+    if (id === NONE && state.place === VELOCITY) return { ...state, place: TIME, waited: false };
     return state; // padding
   }
 }

@@ -54,7 +54,7 @@ export function loadSeed(name) {
   }
 }
 
-const NUMBERS = { temperature: [0, 2], topK: [0, Infinity], topP: [0.01, 1], notes: [10, 1000], seed: [0, 2 ** 31 - 1], from: [0, Infinity] };
+const NUMBERS = { temperature: [0, 2], topK: [0, Infinity], topP: [0.01, 1], hold: [0, 4], notes: [10, 1000], seed: [0, 2 ** 31 - 1], from: [0, Infinity] };
 
 /** "#piece=…&seed=7&temperature=0.9": the settings that give the same take again. */
 export function linkOf(piece, settings) {

@@ -32,7 +32,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..protocol import GrammarBase
+from . import hold
 from .grid import KEYS, PEDAL_DOWN, PEDAL_UP
+from .hold import Hold
 
 if TYPE_CHECKING:
     from .tokenizer import EventTokenizer
@@ -60,6 +62,12 @@ class EventState:
     recent: tuple[
         tuple[int, int], ...
     ] = ()  # (tick, key) of the notes of the last 15 s before the last note, oldest first
+    notes: int = 0  # so far
+    means: tuple[float, float, float] = (
+        0.0,
+        0.0,
+        0.0,
+    )  # of the last notes: ticks from note to note, key, MIDI velocity
 
 
 class EventGrammar(GrammarBase):
@@ -76,6 +84,9 @@ class EventGrammar(GrammarBase):
     def __init__(self, tokenizer: EventTokenizer, max_silence: float | None = 4.0, max_share: float | None = 0.28):
         self._first, self._sizes, self._size = tokenizer.first_ids, tokenizer.sizes, tokenizer.vocab_size
         self.times: list[int] = tokenizer.grid.times.tolist()  # ticks of each class, rising from 0
+        self.loudness: list[int] = tokenizer.grid.loudness.tolist()  # MIDI velocity of each class
+        self.steps = hold.steps(self.times)  # the same, as what is tilted
+        self._rate = tokenizer.grid.ticks_per_second
         seconds = max_silence if max_silence is not None else NO_LIMIT
         self.longest = math.ceil(seconds * tokenizer.grid.ticks_per_second)
         self.span = round(SHARE_SECONDS * tokenizer.grid.ticks_per_second)
@@ -112,6 +123,23 @@ class EventGrammar(GrammarBase):
                 allowed[NONE] = True
         return allowed
 
+    def hold(self, state: EventState, strength: float) -> Hold:
+        """What music is held to that begins after `state` (hold.py)."""
+        return Hold.near(state.means, state.notes, strength, self._rate)
+
+    def tilted(self, logits: np.ndarray, state: EventState, held: Hold) -> np.ndarray:
+        """Logits (V,) of the next id, tilted towards what the piece is held to."""
+        part = {TIME: 0, WHAT: 1, VELOCITY: 2}.get(state.place)
+        slope = 0.0 if part is None else held.slopes(state.means)[part]
+        if part is None or slope == 0 or (state.place == VELOCITY and not state.is_note):
+            return logits
+        mean = state.means[part]
+        values = (self.steps - math.log2(1 + mean), np.arange(KEYS) - mean, np.array(self.loudness) - mean)[part]
+        start = self._first[state.place]
+        changed = logits.copy()
+        changed[start : start + len(values)] = logits[start : start + len(values)].astype(np.float64) + slope * values
+        return changed
+
     def _movable(self, state: EventState) -> bool:
         """May the pedal move now?"""
         in_time = state.silent + 1 < self.longest
@@ -144,12 +172,17 @@ class EventGrammar(GrammarBase):
         if first[WHAT] <= id < first[DURATION]:
             what = id - first[WHAT]
             if what < KEYS:
-                recent = self._with(state, what)
+                recent, notes = self._with(state, what), state.notes + 1
+                means = hold.moved(hold.moved(state.means, 0, state.silent, notes), 1, what, notes)
+                state = replace(state, notes=notes, means=means)
                 return replace(state, place=DURATION, is_note=True, highest=what, silent=0, recent=recent)
             down = what == PEDAL_DOWN
             return replace(state, place=DURATION, is_note=False, pedal=down, fresh=down, highest=EVERY_KEY)
         if first[DURATION] <= id < first[VELOCITY] or (id == NONE and state.place == DURATION):
             return replace(state, place=VELOCITY)
-        if id >= first[VELOCITY] or (id == NONE and state.place == VELOCITY):
+        if id >= first[VELOCITY]:
+            means = hold.moved(state.means, 2, self.loudness[id - first[VELOCITY]], max(state.notes, 1))
+            return replace(state, place=TIME, waited=False, means=means)
+        if id == NONE and state.place == VELOCITY:
             return replace(state, place=TIME, waited=False)
         return state  # padding
