@@ -14,6 +14,7 @@ from pathlib import Path
 from .. import evaluation, pipeline, systems
 from ..corpora import Corpus, Piece, open_corpus
 from ..evaluation.performance import as_performance
+from ..train.log import read_log
 from ..train.windows import Windows
 from .recipe import Clock, Recipe, Row, setting, trained_before
 
@@ -59,7 +60,15 @@ def trained(row: Row, data: str | Path | None, run_dir: Path, clock: Clock) -> d
         "seed": systems.build(name, preset, changes)["train"].seed,
         "passes": summary["epoch"],
         "hours": summary["seconds"] / 3600,
+        **_learning_curve(run_dir),
     }
+
+
+def _learning_curve(run_dir: Path) -> dict:
+    """{"curve": what each validation of the training found}, where there was more than the last one."""
+    kept = ("step", "tokens", "seconds", "validation_nll", "bits_per_note")
+    found = [record for record in read_log(run_dir / "log.jsonl") if "validation_nll" in record]
+    return {"curve": [{key: record.get(key) for key in kept} for record in found]} if len(found) > 1 else {}
 
 
 def steps_of(passes: float, configs: Mapping, data: str | Path | None) -> int:

@@ -78,6 +78,16 @@ def test_a_changed_recipe_does_not_take_the_former_training_for_its_own(recipe_f
     assert row["state"] == "recorded" and result["pieces"] == 1 and result["training"]["steps"] == 4
 
 
+def test_a_row_records_what_its_validations_found(recipe_file, places, maestro_folder):
+    often = {**SMALL, "train.validate_every": 2}
+    recipe = recipe_file(kind="compare", steps=4, set=often, rows={"mamba": {}})
+    experiments.run(recipe, maestro_folder, **places)
+    training = json.loads((places["results"] / "small_mamba.json").read_text())["training"]
+    assert [one["step"] for one in training["curve"]] == [2, 4]
+    assert training["curve"][-1]["validation_nll"] == training["validation_nll"]
+    assert training["curve"][0]["tokens"] * 2 == training["curve"][1]["tokens"] == training["tokens"]
+
+
 def test_an_interrupted_experiment_resumes_where_it_stopped(recipe_file, places, maestro_folder, monkeypatch):
     recipe = recipe_file(kind="compare", steps=6, set=SMALL, rows={"mamba": {}, "hybrid": {}})
     train = pipeline.train
