@@ -85,7 +85,7 @@ def test_a_row_records_what_its_validations_found(recipe_file, places, maestro_f
     training = json.loads((places["results"] / "small_mamba.json").read_text())["training"]
     assert [one["step"] for one in training["curve"]] == [2, 4]
     assert training["curve"][-1]["validation_nll"] == training["validation_nll"]
-    assert training["curve"][0]["tokens"] * 2 == training["curve"][1]["tokens"] == training["tokens"]
+    assert 0 < training["curve"][0]["tokens"] < training["curve"][1]["tokens"] == training["tokens"]
 
 
 def test_an_interrupted_experiment_resumes_where_it_stopped(recipe_file, places, maestro_folder, monkeypatch):
