@@ -161,7 +161,7 @@ def listen(
 
 
 def _settings(usual, changed: dict) -> dict:
-    names = [key for key in asdict(usual) if key.endswith(("temperature", "top_k", "top_p")) or key in changed]
+    names = [key for key in asdict(usual) if key.endswith(("temperature", "top_k", "top_p", "hold")) or key in changed]
     return {key: changed.get(key, getattr(usual, key)) for key in names}
 
 
