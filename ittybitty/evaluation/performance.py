@@ -47,6 +47,7 @@ from .results import data_hash, header
 
 VARIANT = "notes-performance"  # the encoding with this information
 STEPS_PER_SECOND = 100
+PARTS = ("time", "pitch", "duration", "velocity")
 LONGEST_SHIFT = 100  # steps of one time-shift event
 VELOCITY_BIN = 4  # MIDI velocities of one class: 1 … 4, 5 … 8, …
 
@@ -160,7 +161,8 @@ def score(model: LanguageModel, tokenizer: EventTokenizer, piece: Piece) -> dict
     original = read_piece(piece)
     ids, left_open = exact_ids(tokenizer, original)
     began = time.perf_counter()
-    bits = float(piece_bits(model, ids, CONTEXT, STRIDE).sum())
+    spent = piece_bits(model, ids, CONTEXT, STRIDE)  # of ids[1:]
+    bits = float(spent.sum())
     counts = token_count(original)
     return {
         "name": piece.name,
@@ -170,6 +172,9 @@ def score(model: LanguageModel, tokenizer: EventTokenizer, piece: Piece) -> dict
         "merged_notes": counts["note_on"] - (len(ids) - 2) // tokenizer.ids_per_event,
         "bits": bits + left_open,
         "open_bits": left_open,
+        "bits_by_part": {
+            name: float(spent[part :: tokenizer.ids_per_event].sum()) for part, name in enumerate(PARTS)
+        },  # with the end of the piece, whose place is that of a time
         "performance_tokens": counts["tokens"],
         "model_seconds": time.perf_counter() - began,
     }
@@ -216,6 +221,9 @@ def summary(rows: list[dict]) -> dict:
         "open_bits_per_note": float(left.sum() / notes.sum()),
         "performance_tokens_per_note": float(tokens.sum() / notes.sum()),
         "nats_per_performance_token": float(bits.sum() * math.log(2) / tokens.sum()),
+        "bits_per_note_by_part": {
+            name: sum(row["bits_by_part"][name] for row in rows) / float(notes.sum()) for name in PARTS
+        },
         "pieces": len(rows),
         "notes": int(notes.sum()),
         "merged_notes": int(sum(row["merged_notes"] for row in rows)),

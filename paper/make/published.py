@@ -36,9 +36,9 @@ def published_rows(results: Mapping) -> list[dict]:
             "ours": True,
         }
         if row:
-            passes = row["training"]["passes"]
+            origin, passes = row["settings"].get("from"), _passes(row["training"]["passes"])
             ours |= {
-                "model": f"{name}, ours, {passes:.0f} pass{'es' if round(passes) != 1 else ''}",
+                "model": f"{origin}, ours, trained on for {passes}" if origin else f"{name}, ours, {passes}",
                 "window": f"{row['context']:,} events",
                 "nats_per_token": row["nats_per_performance_token"],
                 "bits_per_note": row["bits_per_note_as_performance"],
@@ -46,6 +46,10 @@ def published_rows(results: Mapping) -> list[dict]:
             }
         rows.append(ours)
     return rows
+
+
+def _passes(passes: float) -> str:
+    return f"{passes:.2g} pass{'' if f'{passes:.2g}' == '1' else 'es'}"
 
 
 def published_markdown(results: Mapping) -> str:

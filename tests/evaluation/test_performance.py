@@ -166,7 +166,12 @@ def test_a_uniform_model_pays_for_every_id_and_for_what_is_open():
     )
     paid = (20 * 4 + 1) * math.log2(tokenizer.vocab_size) + 20
     assert row["bits"] == pytest.approx(paid) and row["open_bits"] == pytest.approx(20) and row["notes"] == 20
+    each = math.log2(tokenizer.vocab_size)
+    assert row["bits_by_part"] == pytest.approx(
+        {"time": 21 * each, "pitch": 20 * each, "duration": 20 * each, "velocity": 20 * each}
+    )
     figures = encoding.summary([row])
+    assert sum(figures["bits_per_note_by_part"].values()) + figures["open_bits_per_note"] == pytest.approx(paid / 20)
     assert figures["bits_per_note_as_performance"] == pytest.approx(paid / 20)
     nats = figures["nats_per_performance_token"]
     assert encoding.bits_per_note(nats, figures["performance_tokens_per_note"]) == pytest.approx(paid / 20)
