@@ -36,7 +36,7 @@ def published_rows(results: Mapping) -> list[dict]:
             "ours": True,
         }
         if row:
-            origin, passes = row["settings"].get("from"), _passes(row["training"]["passes"])
+            origin, passes = row.get("settings", {}).get("from"), _passes(row["training"]["passes"])
             ours |= {
                 "model": f"{origin}, ours, trained on for {passes}" if origin else f"{name}, ours, {passes}",
                 "window": f"{row['context']:,} events",

@@ -191,7 +191,7 @@ def run(tmp_path_factory):
 
 
 def recipe_settings() -> dict:
-    [row] = experiments.read_recipe("performance").rows
+    row, *_ = experiments.read_recipe("performance").rows
     return {
         key: value
         for key, value in row.settings["set"].items()
