@@ -13,12 +13,14 @@ PIANISTS = "pianists"
 NAMES = {  # row of the recipe -> its name in a table
     PIANISTS: "pianists, what they really played",
     NOTES: "{}, one step per note",
+    f"{NOTES}-not-held": "{}, not held to the seed",
     MODEL: "{}",
     f"{MODEL}-published": "{}, sampled as published",
 }
 SHORT = {
     PIANISTS: "the pianists",
-    NOTES: NAMES[NOTES],
+    NOTES: "{}, notes",
+    f"{NOTES}-not-held": "{}, not held",
     f"{MODEL}-published": "{}, as published",
 }  # for the paper's narrow column
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ittybitty.evaluation.ears import faults
 from ittybitty.experiments.variance import difference
+from ittybitty.tokenizers.events import hold
 
 from .factors import NOT_RUN, claims, grid, mean_bits, records, seed_move, shown
 from .published import published_rows
@@ -79,6 +80,8 @@ def numbers(results: Mapping) -> list[Number]:
         *_scaling(results),
         *_claims(results),
         *_numbers(f"ears_{NOTES}.json", _ears(results[f"ears_{NOTES}"])),
+        Number("DriftPieces", f"{results['drift_pianists']['pieces']}", "drift_pianists.json"),
+        Number("HoldHorizon", f"{hold.HORIZON}", "../../ittybitty/tokenizers/events/hold.py"),
         *_numbers(f"two_sample_{MODEL}.json", _recognised("Remi", results[f"two_sample_{MODEL}"])),
         *_numbers(f"two_sample_{NOTES}.json", _recognised("Notes", results[f"two_sample_{NOTES}"])),
         *_numbers(f"two_sample_{NOTES}.json", _doubted(results[f"two_sample_{NOTES}"])),

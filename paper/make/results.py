@@ -56,6 +56,7 @@ NEEDED = (
     *(f"position_{name}" for name in (NOTES, MODEL)),
     f"memorisation_{MODEL}",
     *(f"two_sample_{name}" for name in (NOTES, MODEL)),
+    "drift_pianists",
     *(f"{kind}_{MODEL}{drawn}" for kind in ("endurance", "music") for drawn in ("", "-untruncated", "-wider")),
     *BEATS,
     "overfit_synthetic",
