@@ -5,8 +5,8 @@
     paper/experiments/*.yaml    the rows of each experiment; one that was not run is marked as such
     pretrained/<name>/          configuration and log of the model that ships, and in results/runs/ of the one that does not
         -> paper/numbers.tex    one macro per number, with the file that it came from (numbers_tex.py)
-        -> paper/tables/*.tex   (tables_tex.py, ears.py, published.py, factors.py)
-        -> paper/figures/factors.pdf, scaling.pdf (factors.py, scaling.py)
+        -> paper/tables/*.tex   (tables_tex.py, ears.py, published.py, factors.py, passes.py, scaling.py)
+        -> paper/figures/factors.pdf, scaling.pdf, passes.pdf (factors.py, scaling.py, passes.py)
         -> README.md            its table of results (readme_md.py)
 
 main.tex holds no measured digit of its own (tests/test_paper.py). The installed package does not hold this folder:
@@ -24,6 +24,7 @@ from ittybitty.paths import atomic_path
 from .factors import claims, factors_figure, learnt, shown, verdict
 from .figures import save
 from .numbers_tex import Number, macros, numbers
+from .passes import passes_figure
 from .published import published_rows
 from .readme_md import fill, readme_blocks, readme_table, write_readme
 from .results import (
@@ -87,7 +88,7 @@ __all__ = [
 
 
 def write(results: Mapping, folder: str | Path) -> list[Path]:
-    """Writes numbers.tex, tables/*.tex and the figures of the factorial and of the power law below `folder`; returns their paths."""
+    """Writes numbers.tex, tables/*.tex and the figures of the factorial, the power law and the passes below `folder`; returns their paths."""
     texts = {"numbers.tex": macros(results)} | {f"tables/{name}.tex": text for name, text in tables(results).items()}
     for name, text in texts.items():
         with atomic_path(Path(folder) / name) as temporary:
@@ -96,7 +97,7 @@ def write(results: Mapping, folder: str | Path) -> list[Path]:
 
     (Path(folder) / "figures").mkdir(exist_ok=True)
     drawn = []
-    for name, draw in (("factors", factors_figure), ("scaling", scaling_figure)):
+    for name, draw in (("factors", factors_figure), ("scaling", scaling_figure), ("passes", passes_figure)):
         figure = draw(results)
         drawn += save(figure, Path(folder) / "figures" / name)
         plt.close(figure)  # a notebook would show it

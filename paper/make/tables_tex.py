@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from .ears import ears_table
 from .factors import claims_table, factors_table, shares_table
+from .passes import passes_table
 from .published import published_table
 from .results import (
     MIXERS,
@@ -44,6 +45,7 @@ def tables(results: Mapping) -> dict[str, str]:
         "two_sample": two_sample_table(results),
         "copied": copied_table(results),
         "scaling": scaling_table(results),
+        "passes": passes_table(results),
     }
 
 
