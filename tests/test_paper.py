@@ -253,6 +253,28 @@ def test_a_power_law_is_shown_with_what_it_promises_or_said_to_be_missing(result
     )
 
 
+@pytest.mark.slow
+def test_architectures_after_a_pass_are_compared_on_the_same_pieces(results):
+    none = {key: value for key, value in results.items() if not key.startswith("passes_")}
+    assert paper.tables(none)["passes"].count("not run") == len(results["recipes"]["passes"].rows)
+
+    def run(bits: float) -> dict:
+        return {
+            "parameters": 2.9e6,
+            "tokens_per_note": 4.0,
+            "bits_per_note": bits,
+            "ci95": [bits - 0.2, bits + 0.2],
+            "training": {"tokens": 20e6, "hours": 0.25},
+            "per_piece": [{"name": f"p{i}", "notes": 100, "bits": 100 * (bits + i)} for i in range(5)],
+        }
+
+    told = {**none, "passes_hybrid": run(12.0), "passes_ssm": run(12.5)}
+    assert r"\texttt{ssm} & 2.90 & 12.50 (12.30--12.70) & 0.50 (0.50 to 0.50) & 15" in paper.tables(told)["passes"]
+    said = {number.name: number.text for number in paper.numbers(told)}
+    assert (said["PassesArchitectures"], said["PassesNotes"], said["PassesSpread"]) == ("2", "5.0 million", "0.50")
+    assert said["PassesSsmLow"] == "0.50" and said["PassesLlama"] == "not run"
+
+
 def test_what_the_text_says_in_words_of_its_main_numbers_holds(results):
     """Abstract and conclusions: architectures differ by less than half a bit after a pass, encoding and optimizer together by more."""
     base = results["evaluate_tiny-remi"]

@@ -130,7 +130,7 @@ def test_notes_are_those_of_python_in_8_bits(tab, piano):
     found = tab.evaluate(
         "([notes, how]) => ittybitty.continue(notes, how)", [as_objects(SEED), {"notes": 256, "temperature": 0}]
     )
-    how = GenerationConfig(max_new_tokens=4096, notes=256, top_k=1, temperature=1.0, precision="int8", seed=1)
+    how = GenerationConfig(max_new_tokens=4096, notes=256, top_k=1, temperature=1.0, precision="int8", seed=1, hold=1.0)
     made = continuation(piano.model, piano.tokenizer, SEED, piano.data, how).new
     assert np.allclose([[*note.values()] for note in found], made.notes.tolist(), atol=1e-9)
 
