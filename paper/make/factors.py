@@ -196,6 +196,14 @@ def seed_move(results: Mapping) -> float:
     return max([*moves, abs(moved[0]) if moved else 0.0])
 
 
+def difference(first: Sequence[Mapping], second: Sequence[Mapping]) -> tuple[float, float, float]:
+    """Bits per note that one cell needs more than another, with its interval: the same draws whichever is asked for first."""
+    if _cell(first[0]) <= _cell(second[0]):
+        return variance.difference(first, second)
+    value, low, high = variance.difference(second, first)
+    return -value, -high, -low
+
+
 def claims(results: Mapping) -> list[dict]:
     """Each former claim with its two differences ("before", "after": value and interval, or None), seeds and verdict."""
     widest, cells = seed_move(results), learnt(results)
@@ -203,7 +211,7 @@ def claims(results: Mapping) -> list[dict]:
     for text, kind, first, second in CLAIMS:
         before = _paired(results, first)
         runs = [cells.get(name, []) for name in second]
-        after = variance.difference(runs[0], runs[1]) if all(runs) else None
+        after = difference(runs[0], runs[1]) if all(runs) else None
         # seeds of the two cells say how far chance moves them; a cell of one seed does not, so the widest spread stands in
         seed = max(map(variance.moves, runs)) if min(map(len, runs)) > 1 else widest
         said = verdict(kind, before[0], after, seed) if before else "open"

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ittybitty.evaluation.ears import faults
-from ittybitty.experiments.variance import difference
 from ittybitty.tokenizers.events import hold
 
-from .factors import NOT_RUN, claims, grid, mean_bits, records, seed_move, shown
+from .factors import NOT_RUN, claims, difference, grid, mean_bits, records, seed_move, shown
 from .passes import passes_numbers
 from .published import published_rows
 from .results import (
