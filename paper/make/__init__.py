@@ -6,7 +6,7 @@
     pretrained/<name>/          configuration and log of the model that ships, and in results/runs/ of the one that does not
         -> paper/numbers.tex    one macro per number, with the file that it came from (numbers_tex.py)
         -> paper/tables/*.tex   (tables_tex.py, ears.py, published.py, factors.py, passes.py, scaling.py)
-        -> paper/figures/factors.pdf, scaling.pdf, passes.pdf (factors.py, scaling.py, passes.py)
+        -> paper/figures/factors.pdf, passes.pdf (factors.py, passes.py)
         -> README.md            its table of results (readme_md.py)
 
 main.tex holds no measured digit of its own (tests/test_paper.py). The installed package does not hold this folder:
@@ -47,7 +47,6 @@ from .results import (
     settings,
     uniform_bits,
 )
-from .scaling import scaling_figure
 from .tables_tex import systems, tables
 
 __all__ = [
@@ -88,7 +87,7 @@ __all__ = [
 
 
 def write(results: Mapping, folder: str | Path) -> list[Path]:
-    """Writes numbers.tex, tables/*.tex and the figures of the factorial, the power law and the passes below `folder`; returns their paths."""
+    """Writes numbers.tex, tables/*.tex and the figures of the factorial and of the passes below `folder`; returns their paths."""
     texts = {"numbers.tex": macros(results)} | {f"tables/{name}.tex": text for name, text in tables(results).items()}
     for name, text in texts.items():
         with atomic_path(Path(folder) / name) as temporary:
@@ -97,7 +96,7 @@ def write(results: Mapping, folder: str | Path) -> list[Path]:
 
     (Path(folder) / "figures").mkdir(exist_ok=True)
     drawn = []
-    for name, draw in (("factors", factors_figure), ("scaling", scaling_figure), ("passes", passes_figure)):
+    for name, draw in (("factors", factors_figure), ("passes", passes_figure)):
         figure = draw(results)
         drawn += save(figure, Path(folder) / "figures" / name)
         plt.close(figure)  # a notebook would show it

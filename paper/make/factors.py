@@ -130,28 +130,6 @@ def _spent(runs: Sequence[Mapping]) -> str:
     return f"{sum(run['training']['processor_seconds'] for run in runs) / len(runs):.0f}"
 
 
-def shares_table(results: Mapping) -> str:
-    """Share of the variance of each factor and interaction of the block that is analysed."""
-    _, found = shown(results)
-    lines = [r"\begin{tabular}{lrr}", r"\toprule", r"Factor & Levels & Share of the variance (95\,\%) \\", r"\midrule"]
-    levels = found["levels"]
-    for name in FACTORS:
-        count = len(levels[name])
-        said = _share(found["shares"].get(name)) if count > 1 else "one level" if count else NOT_RUN
-        lines.append(rf"{name} & {count} & {said} \\")
-    for name, share in found["shares"].items():
-        parts = name.split(" x ")
-        if len(parts) > 1 and all(len(levels[part]) > 1 for part in parts):
-            lines.append(" & ".join([r" $\times$ ".join(parts), "", _share(share)]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def _share(share: Mapping | None) -> str:
-    if share is None:
-        return "no block of two factors"
-    return "{:.1f}\\,\\% ({:.1f}--{:.1f})".format(*(100 * value for value in (share["share"], *share["ci95"])))
-
-
 CLAIMS = (  # what was said, whether it is of an order or of no difference, REMI's two results, and two cells where models have learnt
     ("Mamba alone is ahead of the hybrid", "order", ("all_rows_hybrid", "all_rows_mamba"), ("notes-muon-hybrid", "notes-muon-mamba")),
     ("Mamba alone is ahead of a Transformer", "order", ("all_rows_llama-512", "all_rows_mamba"), ("notes-muon-llama", "notes-muon-mamba")),

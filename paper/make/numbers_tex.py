@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ittybitty.evaluation.ears import faults
+from ittybitty.experiments.factors import FACTORS
 from ittybitty.tokenizers.events import hold
 
 from .factors import NOT_RUN, claims, difference, grid, mean_bits, records, seed_move, shown
@@ -293,9 +294,22 @@ def _factors(results: Mapping) -> Iterator[Number]:
     full = results["recipes"]["factors"].rows
     yield Number("FactorsPlanned", f"{len(full)}", "../experiments/factors.yaml")
     yield Number("FactorsDone", f"{len(records(results, 'factors'))}", "factors_*.json")
-    means = [mean_bits(one) for cell, one in cells.items() if cell[:2] == ("notes", "muon") and one]
-    yield Number("FactorsArchitectures", f"{len(means)}", files)
-    yield Number("FactorsSpread", f"{max(means) - min(means):.2f}" if means else NOT_RUN, files)
+    highest = max(row.settings["rate"] for row in recipe.rows if row.settings["rate"] != "best")
+    yield Number("FactorsEdge", f"{sum(bool(one) and one[0]['rate'] == highest for one in cells.values())}", files)
+    for name, pair in SPREADS.items():
+        means = [mean_bits(one) for cell, one in cells.items() if cell[:2] == pair and one]
+        if not name:
+            yield Number("FactorsArchitectures", f"{len(means)}", files)
+        yield Number(
+            f"FactorsSpread{name}",
+            f"{max(means) - min(means):.1f}" if name else f"{max(means) - min(means):.2f}",
+            files,
+        )
+    yield from _shares("Share", found, files)
+    timed = shown(results, timed=True)[1]
+    yield from _shares("Timed", timed, files)
+    yield Number("TimedCells", f"{timed['cells_in_block'] if timed['shares'] else 0}", files)
+    yield Number("TimedSeconds", f"{max(row.settings.get('seconds', 0) for row in recipe.rows):.0f}", source)
     for name, first, second, *bounds in COMPARED:
         told = [cells.get(cell, []) for cell in (first, second)]
         names = ", ".join(f"{experiment}_{'-'.join(cell)}-*.json" for cell in (first, second))
@@ -304,6 +318,14 @@ def _factors(results: Mapping) -> Iterator[Number]:
             yield Number(f"Factors{name}{bound}", f"{value:.2f}" if value == value else NOT_RUN, names)
 
 
+def _shares(name: str, found: Mapping, files: str) -> Iterator[Number]:
+    """The share of the variance that each factor explains, in percent."""
+    for factor in FACTORS:
+        share = found["shares"].get(factor)
+        yield Number(f"{name}{factor.title()}", percent(share["share"]) if share else NOT_RUN, files)
+
+
+SPREADS = {"": ("notes", "muon"), "Adamw": ("notes", "adamw"), "Remi": ("remi", "muon"), "RemiAdamw": ("remi", "adamw")}
 COMPARED = (  # name in macros, two cells of the factorial, and what is said of how much more the first needs: itself, its bounds
     ("Encoding", ("remi", "muon", "hybrid"), ("notes", "muon", "hybrid"), "", "Low", "High"),
     ("EncodingAdamw", ("remi", "adamw", "hybrid"), ("notes", "adamw", "hybrid"), ""),

@@ -1,6 +1,6 @@
-"""Generates the table and the figure of the architectures after a whole pass, from `ittybitty experiment passes`.
+"""Generates the numbers and the figure of the architectures after a whole pass, from `ittybitty experiment passes`.
 
-The curves are those of training's own validation windows; the table's bits are those of whole validation pieces.
+The curves are those of training's own validation windows; the bits of the text are those of whole validation pieces.
 """
 
 from __future__ import annotations
@@ -30,27 +30,6 @@ def done(results: Mapping) -> dict[str, Mapping]:
     return {name: row for name, row in rows_of(results, "passes").items() if row}
 
 
-def passes_table(results: Mapping) -> str:
-    """Bits per note of every architecture with its interval, what it needs more than the hybrid, and its minutes."""
-    lines = [r"\begin{tabular}{lrrrr}", r"\toprule"]
-    lines += [r" & Parameters & Bits per note & More than & \\"]
-    lines += [rf"Architecture & (millions) & (95\,\%) & \texttt{{{FIRST}}} & Minutes \\", r"\midrule"]
-    found = done(results)
-    for name in rows_of(results, "passes"):
-        row = found.get(name)
-        if row is None:
-            lines.append(rf"\texttt{{{name}}} & {NOT_RUN} & & & \\")
-            continue
-        more = "--"
-        if name != FIRST and FIRST in found:
-            more = "{:.2f} ({:.2f} to {:.2f})".format(*paired(row, found[FIRST]))
-        bits = "{:.2f} ({:.2f}--{:.2f})".format(row["bits_per_note"], *row["ci95"])
-        lines.append(
-            rf"\texttt{{{name}}} & {row['parameters'] / 1e6:.2f} & {bits} & {more} & {60 * row['training']['hours']:.0f} \\"
-        )
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
 def passes_numbers(results: Mapping) -> Iterator[tuple[str, str]]:
     """How many architectures were trained for a pass, on how many notes, and how far apart they lie."""
     found = done(results)
@@ -58,6 +37,7 @@ def passes_numbers(results: Mapping) -> Iterator[tuple[str, str]]:
     yield "PassesArchitectures", f"{len(found)}"
     yield "PassesNotes", f"{_notes(found[FIRST]) / 1e6:.1f} million" if FIRST in found else NOT_RUN
     yield "PassesSpread", f"{max(bits) - min(bits):.2f}" if bits else NOT_RUN
+    yield "PassesHybrid", f"{found[FIRST]['bits_per_note']:.2f}" if FIRST in found else NOT_RUN
     for name in ("llama", "mamba", "lstm", "ssm"):
         values = paired(found[name], found[FIRST]) if {name, FIRST} <= found.keys() else None
         for bound, i in (("", 0), ("Low", 1), ("High", 2)):

@@ -1,6 +1,6 @@
-"""The power law of `ittybitty experiment scaling`: its figure, and what it promises beside what was measured.
+"""The power law of `ittybitty experiment scaling`: what it predicts beside what was measured.
 
-The fit is ittybitty/experiments/scaling.py's. Promises are for the shipped model at the end of its first stage and as it
+The fit is ittybitty/experiments/scaling.py's. Predictions are for the shipped model at the end of its first stage and as it
 ships, whose bits were measured, and for `small`, the published size, after ten passes.
 """
 
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
-from ittybitty import plots
 from ittybitty.experiments import scaling
 
 from .results import NOTES, music_read, on_pieces, rows_of
@@ -19,7 +17,6 @@ EXPERIMENT = "scaling"
 FAR = (25.6, 10.0)  # million parameters and passes of the published size
 FIRST_STAGE = "evaluate_tiny-stage-1"
 TITLES = {"First": "first stage", "Shipped": "shipped model", "Small": "published size"}
-CURVE = 60  # points of a drawn line
 LEAST = 6  # runs for a fit of five unknowns
 
 
@@ -75,7 +72,7 @@ def law(results: Mapping) -> dict:
 
 def scaling_table(results: Mapping) -> str:
     """What the law promises beside what was measured on the same pieces."""
-    lines = [r"\begin{tabular}{lrrrr}", r"\toprule", r" & Parameters & & Promised & \\"]
+    lines = [r"\begin{tabular}{lrrrr}", r"\toprule", r" & Parameters & & Predicted & \\"]
     lines += [r" & (millions) & Passes & (95\,\%) & Measured \\", r"\midrule"]
     promises = law(results)["predictions"] if enough(results) else None
     for i, (name, one) in enumerate(asked(results).items()):
@@ -85,33 +82,3 @@ def scaling_table(results: Mapping) -> str:
         passes = one["notes"] / pass_notes(results)
         lines.append(f"{TITLES[name]} & {one['parameters']:.1f} & {passes:.1f} & {promise} & {measured}" + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def scaling_figure(results: Mapping) -> Any:
-    """Bits per note against notes of training, a curve a size, with the fitted law and what was measured far beyond it."""
-    import matplotlib.pyplot as plt
-    import numpy as np
-
-    wanted = asked(results)
-    colors = (plots.SKY, plots.BLUE, plots.GREEN, plots.VERMILION)
-    with plots.style(columns=1, height=2.3):
-        figure, axes = plt.subplots()
-        axes.set(xlabel="notes read in training", ylabel="bits per note")
-        law_of = law(results)["law"] if enough(results) else None
-        done = points(results)
-        far = [(one["notes"], one["measured"]) for one in wanted.values() if one["measured"]]
-        begin = min((notes for _, notes, _ in done), default=0.1)
-        along = np.geomspace(begin, 1.2 * max(notes for notes, _ in [*far, (2 * begin, 0.0)]), CURVE)
-        for size, color in zip(sorted({size for size, _, _ in done}), colors):
-            of_size = [(notes, bits) for other, notes, bits in done if other == size]
-            axes.plot(*zip(*of_size), "o", color=color, markersize=4, label=f"{size:.1f}M parameters")
-            if law_of:
-                bits = [scaling.predict(law_of, size, notes) for notes in along]
-                axes.plot(along, bits, color=color, linewidth=0.8)
-        if far:
-            axes.plot(*zip(*far), "D", color="#333333", markersize=4, label="shipped model, stages")
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda notes, _: f"{notes:g}M")
-        if done:
-            axes.legend(fontsize=6.5)
-    return figure

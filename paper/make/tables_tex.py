@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from .ears import ears_table
-from .factors import claims_table, factors_table, shares_table
-from .passes import passes_table
+from .factors import claims_table, factors_table
 from .published import published_table
 from .results import (
     MIXERS,
@@ -18,14 +17,12 @@ from .results import (
     common_pieces,
     music_read,
     on_pieces,
-    paired,
     rows_of,
 )
 from .scaling import scaling_table
 
 EVERYTHING = ("pitch", "onset", "duration", "velocity", "pedal")  # what an encoding may keep
 NOT_RUN = "not run"
-BASE = "all_rows_hybrid"  # what ablations are compared with
 SHIPPED = f"evaluate_{MODEL}"
 
 
@@ -36,16 +33,13 @@ def tables(results: Mapping) -> dict[str, str]:
         "complexity": complexity_table(results["complexity_mixers"]),
         "leak": leak_table([results[f"leak_{protocol}"] for protocol in PROTOCOLS]),
         "systems": systems_table(results),
-        "ablations": ablations_table(results),
         "ears": ears_table(results),
         "published": published_table(results),
         "factors": factors_table(results),
-        "shares": shares_table(results),
         "claims": claims_table(results),
         "two_sample": two_sample_table(results),
         "copied": copied_table(results),
         "scaling": scaling_table(results),
-        "passes": passes_table(results),
     }
 
 
@@ -175,35 +169,6 @@ def _lost(keeps: Iterable[str]) -> str:
 
 def _bits(bits: float, interval: Iterable[float]) -> str:
     return "{:.2f} ({:.2f}--{:.2f})".format(bits, *interval)
-
-
-def _more(result: Mapping | None, base: Mapping) -> str:
-    """Difference of two rows in bits per note on the same pieces, with its interval."""
-    return "${:+.2f}$ (${:+.2f}$ to ${:+.2f}$)".format(*paired(result, base)) if result else NOT_RUN
-
-
-ABLATIONS = {
-    ("attention", "hybrid-no-attention"): "no attention",
-    ("attention", "hybrid-attention-only"): "attention in place of Mamba",
-    ("attention", "hybrid-no-bias"): "attention without a bias",
-    ("attention", "hybrid-alibi"): "fixed slopes for a bias",
-    ("all_rows", "hybrid-cfc"): "CfC in place of feed-forward",
-    ("all_rows", "mamba"): "Mamba alone",
-    ("all_rows", "ssm"): "Mamba alone, not selective",
-    ("collapse", "no-scaling"): "no logit scaling",
-    ("collapse", "no-smoothing"): "no label smoothing",
-    ("collapse", "neither"): "neither of the two",
-}
-
-
-def ablations_table(results: Mapping) -> str:
-    """The hybrid with one thing changed at a time."""
-    base, body = results[BASE], []
-    for (experiment, row), what in ABLATIONS.items():
-        result = rows_of(results, experiment)[row]
-        body.append([what, f"{result['bits_per_note']:.2f}" if result else "--", _more(result, base)])
-    head = [["The hybrid, but", "Bits", "more than the hybrid"]]
-    return _tabular("lrr", head, [["as it is", f"{base['bits_per_note']:.2f}", "--"], r"\midrule", *body])
 
 
 def two_sample_table(results: Mapping) -> str:
