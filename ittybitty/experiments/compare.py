@@ -3,7 +3,8 @@
 `passes: 0.1` trains each row on a tenth of an epoch of its own windows, drawn at random from all pieces: about the same
 number of notes for every tokenizer. `steps: 400` gives all rows the same number of tokens instead. `training_pieces: 96`
 uses only 96 of the training pieces, evenly spaced; `from: experiment/row` starts from the weights of that row. With
-`as: performance` a row is measured at the information of Magenta's performance encoding (evaluation/performance.py).
+`as: performance` a row is measured at the information of Magenta's performance encoding (evaluation/performance.py);
+`context: 512` evaluates in windows of 512 tokens or events, for models that cannot read more than they were trained on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from .. import evaluation, pipeline, systems
 from ..corpora import Corpus, Piece, open_corpus
+from ..evaluation.likelihood import CONTEXT
 from ..evaluation.performance import as_performance
 from ..train.log import read_log
 from ..train.windows import Windows
@@ -25,10 +27,12 @@ def run(recipe: Recipe, row: Row, data: str | Path | None, run_dir: Path, clock:
     training = trained(row, data, run_dir, clock)
     if training is None:
         return None
-    measure = as_performance if setting(row, "as", "") == "performance" else evaluation.evaluate
-    measured = measure(
-        run_dir, data, str(setting(row, "split", "validation")), limit=int(setting(row, "pieces", 0)) or None
-    )
+    split, limit = str(setting(row, "split", "validation")), int(setting(row, "pieces", 0)) or None
+    if setting(row, "as", "") == "performance":
+        measured = as_performance(run_dir, data, split, limit=limit)
+    else:
+        context = int(setting(row, "context", CONTEXT))
+        measured = evaluation.evaluate(run_dir, data, split, limit=limit, context=context)
     return {**slim(measured), "training": training}
 
 

@@ -33,7 +33,10 @@ from ..errors import CheckpointError, ConfigError, OutputError
 COMMON = {"question", "kind", "rows"}
 _TRAINED = {"system": str, "preset": str, "set": dict}
 _SCORED = {"split": str, "pieces": int}  # what a model is evaluated on: a change does not need a new training
-_MEASURE = {"as": str}  # how it is evaluated: "performance", or nothing for bits per note
+_MEASURE = {
+    "as": str,
+    "context": int,
+}  # how it is evaluated: as "performance", or bits per note, in windows of so many tokens or events
 _PLAYED = {"model": str, "run": str, "seed": int, "sampling": dict, **_SCORED}
 SETTINGS: dict[str, dict[str, Any]] = {  # kind of experiment -> its settings and their types
     "compare": {"passes": float, "steps": int, "training_pieces": int, "from": str, **_MEASURE, **_TRAINED, **_SCORED},

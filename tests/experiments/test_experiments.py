@@ -88,6 +88,18 @@ def test_a_row_records_what_its_validations_found(recipe_file, places, maestro_f
     assert 0 < training["curve"][0]["tokens"] < training["curve"][1]["tokens"] == training["tokens"]
 
 
+def test_a_row_may_be_evaluated_in_shorter_windows_without_a_new_training(recipe_file, places, maestro_folder):
+    usual, short = (
+        recipe_file(kind="compare", steps=2, set=SMALL, rows={"mamba": {}}, **how) for how in ({}, {"context": 16})
+    )
+    experiments.run(usual, maestro_folder, **places)
+    first = json.loads((places["results"] / "small_mamba.json").read_text())
+    [row] = experiments.run(short, maestro_folder, **places)
+    second = json.loads((places["results"] / "small_mamba.json").read_text())
+    assert row["state"] == "recorded" and (first["context"], second["context"]) == (1024, 16)
+    assert first["weights_hash"] == second["weights_hash"] and first["bits_per_note"] != second["bits_per_note"]
+
+
 def test_an_interrupted_experiment_resumes_where_it_stopped(recipe_file, places, maestro_folder, monkeypatch):
     recipe = recipe_file(kind="compare", steps=6, set=SMALL, rows={"mamba": {}, "hybrid": {}})
     train = pipeline.train
