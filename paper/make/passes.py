@@ -38,7 +38,7 @@ def passes_numbers(results: Mapping) -> Iterator[tuple[str, str]]:
     yield "PassesNotes", f"{_notes(found[FIRST]) / 1e6:.1f} million" if FIRST in found else NOT_RUN
     yield "PassesSpread", f"{max(bits) - min(bits):.2f}" if bits else NOT_RUN
     yield "PassesHybrid", f"{found[FIRST]['bits_per_note']:.2f}" if FIRST in found else NOT_RUN
-    for name in ("llama", "mamba", "lstm", "ssm"):
+    for name in ("llama", "mamba", "lstm"):
         values = paired(found[name], found[FIRST]) if {name, FIRST} <= found.keys() else None
         for bound, i in (("", 0), ("Low", 1), ("High", 2)):
             yield f"Passes{name.title()}{bound}", f"{values[i]:.2f}" if values else NOT_RUN
