@@ -257,7 +257,7 @@ def test_a_power_law_is_shown_with_what_it_promises_or_said_to_be_missing(result
 def test_architectures_after_a_pass_are_compared_on_the_same_pieces(results):
     none = {key: value for key, value in results.items() if not key.startswith("passes_")}
     said = {number.name: number.text for number in paper.numbers(none)}
-    assert said["PassesArchitectures"] == "0" and said["PassesHybrid"] == said["PassesLstm"] == "not run"
+    assert said["PassesArchitectures"] == "0" and said["PassesHybrid"] == said["PassesMamba"] == "not run"
 
     def run(bits: float) -> dict:
         return {
@@ -269,10 +269,10 @@ def test_architectures_after_a_pass_are_compared_on_the_same_pieces(results):
             "per_piece": [{"name": f"p{i}", "notes": 100, "bits": 100 * (bits + i)} for i in range(5)],
         }
 
-    told = {**none, "passes_hybrid": run(12.0), "passes_lstm": run(12.5)}
+    told = {**none, "passes_hybrid": run(12.0), "passes_mamba": run(12.5)}
     said = {number.name: number.text for number in paper.numbers(told)}
-    assert (said["PassesArchitectures"], said["PassesNotes"], said["PassesSpread"]) == ("2", "5.0 million", "0.50")
-    assert said["PassesLstmLow"] == "0.50" and said["PassesLlama"] == "not run"
+    assert (said["PassesArchitectures"], said["PassesNotes"]) == ("2", "5.0 million")
+    assert said["PassesMambaLow"] == "0.50" and said["PassesLlama"] == "not run"
 
 
 def test_what_the_text_says_in_words_of_its_main_numbers_holds(results):

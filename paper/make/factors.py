@@ -231,7 +231,7 @@ def factors_figure(results: Mapping) -> Any:
     analyses = {name: one for name, one in analyses.items() if one["shares"]}
     names = [name for name in found["shares"] if all(len(found["levels"][part]) > 1 for part in name.split(" x "))]
     panels = 2 if names else 1
-    with plots.style(columns=1, height=3.8 if names else 2.2):
+    with plots.style(columns=1, height=3.5 if names else 2.2):
         figure, axes = plt.subplots(panels, 1, height_ratios=(3, 2)[:panels], squeeze=False)
         above, below = axes[0, 0], axes[-1, 0]
         for (encoding, optimizer, architecture), runs in cells.items():

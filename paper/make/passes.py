@@ -31,14 +31,12 @@ def done(results: Mapping) -> dict[str, Mapping]:
 
 
 def passes_numbers(results: Mapping) -> Iterator[tuple[str, str]]:
-    """How many architectures were trained for a pass, on how many notes, and how far apart they lie."""
+    """How many architectures were trained for a pass, on how many notes, and what they need more than the hybrid."""
     found = done(results)
-    bits = [row["bits_per_note"] for row in found.values()]
     yield "PassesArchitectures", f"{len(found)}"
     yield "PassesNotes", f"{_notes(found[FIRST]) / 1e6:.1f} million" if FIRST in found else NOT_RUN
-    yield "PassesSpread", f"{max(bits) - min(bits):.2f}" if bits else NOT_RUN
     yield "PassesHybrid", f"{found[FIRST]['bits_per_note']:.2f}" if FIRST in found else NOT_RUN
-    for name in ("llama", "mamba", "lstm"):
+    for name in ("llama", "mamba"):
         values = paired(found[name], found[FIRST]) if {name, FIRST} <= found.keys() else None
         for bound, i in (("", 0), ("Low", 1), ("High", 2)):
             yield f"Passes{name.title()}{bound}", f"{values[i]:.2f}" if values else NOT_RUN
