@@ -178,15 +178,13 @@ def two_sample_table(results: Mapping) -> str:
         if row is None:
             body.append([rf"\texttt{{{name}}}", NOT_RUN])
             continue
-        groups = sorted(row["by_group"].items(), key=lambda pair: -pair[1]["accuracy"])
-        most = f"{groups[0][0].replace('_', ' ')} ({percent_of(groups[0][1])})"
         control = percent_of(row["control"]) if row["control"] else "--"
-        body.append([rf"\texttt{{{name}}}", _percents(row), _percents(row["fit"]), control, most])
+        body.append([rf"\texttt{{{name}}}", _percents(row), _percents(row["fit"]), control])
     head = [
-        ["", "Alone", "With opening", "Control", "Told most by"],
-        ["Model", r"(\%, 95\,\%)", r"(\%, 95\,\%)", r"(\%)", r"(\%)"],
+        ["", "Alone", "With opening", "Control"],
+        ["Model", r"(\%, 95\,\%)", r"(\%, 95\,\%)", r"(\%)"],
     ]
-    return _tabular("lrrrl", head, body)
+    return _tabular("lrrr", head, body)
 
 
 def percent_of(found: Mapping) -> str:
