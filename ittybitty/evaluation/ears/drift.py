@@ -1,8 +1,8 @@
 """How pianists go on after the opening of a piece, in pace, register and loudness: the figures of tokenizers/events/hold.py.
 
-For each quantity: the regression of its mean in later windows on its mean in the opening, the margin that half of these
-windows keep around the regression, and its standard deviation over the notes of a piece. A piece counts once, however many
-windows it has.
+For each quantity: the regression of its mean in later windows on its mean in the opening, in which a piece counts once however
+many windows it has; the margin that half of all windows keep around the regression; and its standard deviation over the
+notes of a piece.
 
     pace        notes a second from the first onset to the last, log2
     register    MIDI number
