@@ -200,11 +200,36 @@ def test_the_factorial_shows_what_was_run_and_says_what_was_not(results):
     numbers = {number.name: number.text for number in paper.numbers({**none, **run})}
     assert (numbers["FactorsRun"], numbers["FactorsCells"], numbers["FactorsEncoding"]) == ("24", "30", "2.00")
     assert numbers["ShareEncoding"] == r"100\,\%"
+    assert numbers["LargerEncoding"] == "not run"
     assert paper.tables(none)["factors"].count("not run") == 30
     without_a_try = {key: value for key, value in run.items() if not key.endswith("notes-muon-hybrid-r4-s0")}
     assert paper.tables({**none, **without_a_try})["factors"].count("not run") == 7, (
         "a cell counts when every rate was tried"
     )
+
+
+@pytest.mark.slow
+def test_the_larger_factorial_is_set_beside_the_same_cells_of_the_smaller(results):
+    none = {key: value for key, value in results.items() if not key.startswith(("factors_", "factors_small_"))}
+    small, large = (results["recipes"][name].rows for name in ("factors_small", "factors"))
+
+    def bits(settings: dict) -> float:
+        return {"lstm": 30, "llama": 17}.get(settings["architecture"], 16) - 2 * (settings["optimizer"] == "muon")
+
+    run = {
+        f"factors_small_{row.name}": factor_result(row.settings, bits(row.settings))
+        for row in small
+        if row.settings["rate"] != "best"
+    }
+    run |= {
+        f"factors_{row.name}": factor_result(row.settings, bits(row.settings))
+        for row in large
+        if row.settings["rate"] != "best" and row.settings["architecture"] != "llama"
+    }
+    said = {number.name: number.text for number in paper.numbers({**none, **run})}
+    assert (said["LargerCells"], said["LargerRuns"]) == ("8", "24")
+    assert said["LargerOptimizer"] == said["LikeOptimizer"] == r"100\,\%", "LSTM and LLaMA are no part of either"
+    assert said["ShareOptimizer"] != r"100\,\%"
 
 
 def test_a_claim_stands_falls_or_is_open_by_its_second_result(results):
@@ -272,7 +297,10 @@ def test_architectures_after_a_pass_are_compared_on_the_same_pieces(results):
     told = {**none, "passes_hybrid": run(12.0), "passes_mamba": run(12.5)}
     said = {number.name: number.text for number in paper.numbers(told)}
     assert (said["PassesArchitectures"], said["PassesNotes"]) == ("2", "5.0 million")
-    assert said["PassesMambaLow"] == "0.50" and said["PassesLlama"] == "not run"
+    assert said["PassesMambaLow"] == "0.50" and said["PassesLlama"] == said["PassesSeedMoves"] == "not run"
+    said = {number.name: number.text for number in paper.numbers({**told, "passes_hybrid-1": run(12.2)})}
+    assert (said["PassesArchitectures"], said["PassesHybrid"], said["PassesMamba"]) == ("2", "12.10", "0.40")
+    assert (said["PassesMambaLow"], said["PassesMambaHigh"], said["PassesSeedMoves"]) == ("0.30", "0.50", "0.20")
 
 
 def test_what_the_text_says_in_words_of_its_main_numbers_holds(results):

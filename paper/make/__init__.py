@@ -21,9 +21,10 @@ from pathlib import Path
 
 from ittybitty.paths import atomic_path
 
-from .factors import claims, factors_figure, learnt, shown, verdict
+from .factors import analysed, claims, factors_figure, grid, learnt, verdict
 from .figures import save
-from .numbers_tex import Number, macros, numbers
+from .number import Number
+from .numbers_tex import macros, numbers
 from .passes import passes_figure
 from .published import published_rows
 from .readme_md import fill, readme_blocks, readme_table, write_readme
@@ -57,11 +58,13 @@ __all__ = [
     "PROTOCOLS",
     "WHOLE",
     "Number",
+    "analysed",
     "beats",
     "claims",
     "common_pieces",
     "extremes",
     "fill",
+    "grid",
     "learnt",
     "macros",
     "music_read",
@@ -76,7 +79,6 @@ __all__ = [
     "readme_table",
     "rows_of",
     "settings",
-    "shown",
     "systems",
     "tables",
     "uniform_bits",

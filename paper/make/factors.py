@@ -7,7 +7,7 @@ ittybitty/experiments/variance.py's. Cells that were not run are shown as not ru
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ittybitty import plots
@@ -16,8 +16,9 @@ from ittybitty.experiments.factors import FACTORS
 
 from .results import paired, rows_of
 
-EXPERIMENTS = ("factors", "factors_small")  # the first that has a complete block of two levels is shown
-CLAIMED = "claims"  # further cells in the setting of factors_small
+SHOWN = "factors_small"  # in table and figure
+LARGER = "factors"  # some of its cells at three times the size
+CLAIMED = "claims"  # further cells in the setting of the factorial that is shown
 NOT_RUN = "not run"
 OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon"}
 SEED = ("seeds_mamba-1", "all_rows_mamba")  # the two whose difference says how far a seed may move a row
@@ -32,10 +33,12 @@ def records(results: Mapping, experiment: str) -> list[dict]:
     return [row for row in rows_of(results, experiment).values() if row]
 
 
-def shown(results: Mapping, timed: bool = False) -> tuple[str, dict]:
-    """The experiment that table and figure show, and its analysis at equal music, or `timed` at equal processor time."""
-    found = [(name, _analysis(_complete(results, name, timed), timed)) for name in EXPERIMENTS]
-    return next(((name, one) for name, one in found if one["shares"]), found[-1])
+def analysed(
+    results: Mapping, experiment: str = SHOWN, timed: bool = False, like: Collection[Cell] | None = None
+) -> dict:
+    """The analysis of a factorial at equal music, or `timed` at equal processor time; of all its cells, or those that are `like` some."""
+    found = cells_of(results, experiment, timed)
+    return _analysis([run for cell, runs in found.items() if like is None or cell in like for run in runs], timed)
 
 
 _KNOWN: dict[str, dict] = {}  # tables, numbers and the figure ask for the same analysis
@@ -49,14 +52,11 @@ def _analysis(runs: list[Mapping], timed: bool = False) -> dict:
     return _KNOWN[key]
 
 
-def _complete(results: Mapping, experiment: str, timed: bool) -> list[Mapping]:
-    """The runs that count: those of cells which tried every rate, at the best of them."""
-    return [run for runs in cells_of(results, experiment, timed).values() for run in runs]
-
-
-def cells_of(results: Mapping, experiment: str, timed: bool = False) -> dict[Cell, list[Mapping]]:
+def cells_of(results: Mapping, experiment: str = SHOWN, timed: bool = False) -> dict[Cell, list[Mapping]]:
     """{cell: its runs at its best rate}, of the cells that were run at every rate of the recipe."""
     runs = records(results, experiment)
+    if not runs:
+        return {}
     tried: dict[Cell, set[float]] = {}
     for run in runs:
         if "seconds" not in run["settings"]:
@@ -70,7 +70,7 @@ def _cell(run: Mapping) -> Cell:
     return run["encoding"], run["optimizer"], run["architecture"]
 
 
-def grid(results: Mapping, experiment: str) -> dict[Cell, list[Mapping]]:
+def grid(results: Mapping, experiment: str = SHOWN) -> dict[Cell, list[Mapping]]:
     """{cell of the recipe: its runs at its best rate, [] where not every rate was tried}."""
     found = cells_of(results, experiment)
     return {cell: list(found.get(cell, ())) for cell in _planned(results, experiment)}
@@ -92,11 +92,10 @@ def mean_bits(runs: Sequence[Mapping]) -> float:
 
 def factors_table(results: Mapping) -> str:
     """Bits per note of every cell with its rate and seeds, then its processor time; a row an architecture."""
-    experiment, _ = shown(results)
-    cells = grid(results, experiment)
+    cells = grid(results)
     encodings, architectures = (list(dict.fromkeys(cell[i] for cell in cells)) for i in (0, 2))
     heads = [(encoding, optimizer) for encoding in encodings for optimizer in OPTIMIZERS]
-    timed = cells_of(results, experiment, timed=True)
+    timed = cells_of(results, timed=True)
     lines = [rf"\begin{{tabular}}{{l{'r' * len(heads)}}}", r"\toprule"]
     lines.append(" & ".join(["", *(rf"\multicolumn{{2}}{{c}}{{\texttt{{{name}}}}}" for name in encodings)]) + r" \\")
     lines.append(" & ".join(["Architecture", *(OPTIMIZERS[optimizer] for _, optimizer in heads)]) + r" \\")
@@ -162,7 +161,7 @@ def verdict(kind: str, before: float, after: tuple[float, float, float] | None, 
 
 def learnt(results: Mapping) -> dict[str, list[Mapping]]:
     """{name of a cell: its runs at its best rate} of factors_small and claims."""
-    names = (EXPERIMENTS[-1], CLAIMED)
+    names = (SHOWN, CLAIMED)
     found = [cells_of(results, name) for name in names if name in results["recipes"]]
     return {"-".join(cell): list(runs) for one in found for cell, runs in one.items()}
 
@@ -223,11 +222,11 @@ def factors_figure(results: Mapping) -> Any:
     """Bits per note of every cell that was run, and below, where a complete block allows it, what each factor explains."""
     import matplotlib.pyplot as plt
 
-    experiment, found = shown(results)
-    cells = {cell: runs for cell, runs in grid(results, experiment).items() if runs}
-    encodings, architectures = (list(dict.fromkeys(cell[i] for cell in grid(results, experiment))) for i in (0, 2))
+    found = analysed(results)
+    cells = {cell: runs for cell, runs in grid(results).items() if runs}
+    encodings, architectures = (list(dict.fromkeys(cell[i] for cell in grid(results))) for i in (0, 2))
     colors = dict(zip(encodings, (plots.BLUE, plots.VERMILION, plots.GREEN)))
-    analyses = {"equal music": found, "equal time": shown(results, timed=True)[1]}
+    analyses = {"equal music": found, "equal time": analysed(results, timed=True)}
     analyses = {name: one for name, one in analyses.items() if one["shares"]}
     names = [name for name in found["shares"] if all(len(found["levels"][part]) > 1 for part in name.split(" x "))]
     panels = 2 if names else 1

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from ittybitty.evaluation.ears import faults
-from ittybitty.experiments.factors import FACTORS
 from ittybitty.tokenizers.events import hold
 
-from .factors import NOT_RUN, claims, difference, grid, mean_bits, records, seed_move, shown
+from .factors import claims
+from .factors_numbers import factors_numbers, larger_numbers
+from .number import Number, percent
 from .passes import passes_numbers
 from .published import published_rows
 from .results import (
@@ -47,15 +47,6 @@ DIFFERENCES = {  # macro and its decimals -> two results, and how far the bits o
 }
 
 
-@dataclass(frozen=True)
-class Number:
-    """One macro: its name after \\val, the text it stands for, and the file that text was made from."""
-
-    name: str
-    text: str
-    source: str
-
-
 def numbers(results: Mapping) -> list[Number]:
     """Every number of the text, in the order of the paper."""
     trained = results["trained"]
@@ -77,7 +68,8 @@ def numbers(results: Mapping) -> list[Number]:
         *_whole(results),
         *_notes(results),
         *_published(results),
-        *_factors(results),
+        *factors_numbers(results),
+        *larger_numbers(results),
         *_scaling(results),
         *_claims(results),
         *_numbers(f"ears_{NOTES}.json", _ears(results[f"ears_{NOTES}"])),
@@ -274,74 +266,6 @@ def _published(results: Mapping) -> Iterator[Number]:
     yield Number("PublishedBestNats", f"{best['nats_per_token']:.2f}", "../published.yaml")
 
 
-def _factors(results: Mapping) -> Iterator[Number]:
-    """The size of the factorial that is shown, how many of its cells were run, and what the text compares in it."""
-    experiment, found = shown(results)
-    cells, runs = grid(results, experiment), records(results, experiment)
-    recipe = results["recipes"][experiment]
-    source, files = f"../experiments/{experiment}.yaml", f"{experiment}_*.json"
-    settings = recipe.rows[0].settings
-    yield Number("FactorsCells", f"{len(cells)}", source)
-    yield Number("FactorsPasses", percent(settings["passes"]), source)
-    yield Number("FactorsPieces", f"{settings['pieces']}", source)
-    yield Number("FactorsTries", f"{len({row.settings['rate'] for row in recipe.rows} - {'best'})}", source)
-    yield Number("FactorsRun", f"{sum(bool(one) for one in cells.values())}", files)
-    yield Number("FactorsRuns", f"{len(runs)}", files)
-    yield Number("FactorsBlock", f"{found['cells_in_block']}", files)
-    yield Number("FactorsSeedMoves", f"{seed_move(results):.2f}", f"{files}, claims_*.json")
-    sizes = [run["parameters"] for run in runs]
-    yield Number("FactorsParameters", f"{sum(sizes) / max(1, len(sizes)) / 1e6:.1f} million", files)
-    full = results["recipes"]["factors"].rows
-    yield Number("FactorsPlanned", f"{len(full)}", "../experiments/factors.yaml")
-    yield Number("FactorsDone", f"{len(records(results, 'factors'))}", "factors_*.json")
-    highest = max(row.settings["rate"] for row in recipe.rows if row.settings["rate"] != "best")
-    yield Number("FactorsEdge", f"{sum(bool(one) and one[0]['rate'] == highest for one in cells.values())}", files)
-    for name, pair in SPREADS.items():
-        means = [mean_bits(one) for cell, one in cells.items() if cell[:2] == pair and one]
-        if not name:
-            yield Number("FactorsArchitectures", f"{len(means)}", files)
-        yield Number(
-            f"FactorsSpread{name}",
-            f"{max(means) - min(means):.1f}" if name else f"{max(means) - min(means):.2f}",
-            files,
-        )
-    yield from _shares("Share", found, files)
-    timed = shown(results, timed=True)[1]
-    yield from _shares("Timed", timed, files)
-    yield Number("TimedCells", f"{timed['cells_in_block'] if timed['shares'] else 0}", files)
-    yield Number("TimedSeconds", f"{max(row.settings.get('seconds', 0) for row in recipe.rows):.0f}", source)
-    for name, first, second, *bounds in COMPARED:
-        told = [cells.get(cell, []) for cell in (first, second)]
-        names = ", ".join(f"{experiment}_{'-'.join(cell)}-*.json" for cell in (first, second))
-        values = difference(told[0], told[1]) if all(told) else (math.nan,) * 3
-        for bound, value in zip(bounds, values):
-            yield Number(f"Factors{name}{bound}", f"{value:.2f}" if value == value else NOT_RUN, names)
-
-
-def _shares(name: str, found: Mapping, files: str) -> Iterator[Number]:
-    """The share of the variance that each factor explains, in percent."""
-    for factor in FACTORS:
-        share = found["shares"].get(factor)
-        yield Number(f"{name}{factor.title()}", percent(share["share"]) if share else NOT_RUN, files)
-
-
-SPREADS = {"": ("notes", "muon"), "Adamw": ("notes", "adamw"), "Remi": ("remi", "muon"), "RemiAdamw": ("remi", "adamw")}
-COMPARED = (  # name in macros, two cells of the factorial, and what is said of how much more the first needs: itself, its bounds
-    ("Encoding", ("remi", "muon", "hybrid"), ("notes", "muon", "hybrid"), "", "Low", "High"),
-    ("EncodingAdamw", ("remi", "adamw", "hybrid"), ("notes", "adamw", "hybrid"), ""),
-    ("Optimizer", ("notes", "adamw", "hybrid"), ("notes", "muon", "hybrid"), "", "Low", "High"),
-    ("OptimizerRemi", ("remi", "adamw", "hybrid"), ("remi", "muon", "hybrid"), ""),
-    ("Merging", ("remi", "muon", "hybrid"), ("remi-unmerged", "muon", "hybrid"), "", "Low", "High"),
-    ("MergingAdamw", ("remi", "adamw", "hybrid"), ("remi-unmerged", "adamw", "hybrid"), ""),
-    ("Steps", ("remi-unmerged", "muon", "hybrid"), ("notes", "muon", "hybrid"), "", "Low", "High"),
-    ("StepsAdamw", ("remi-unmerged", "adamw", "hybrid"), ("notes", "adamw", "hybrid"), ""),
-    ("Mamba", ("notes", "muon", "mamba"), ("notes", "muon", "hybrid"), "", "Low", "High"),
-    ("Selection", ("notes", "muon", "ssm"), ("notes", "muon", "mamba"), "", "Low", "High"),
-    ("Llama", ("notes", "muon", "llama"), ("notes", "muon", "hybrid"), "", "Low", "High"),
-    ("Lstm", ("notes", "muon", "lstm"), ("notes", "muon", "hybrid"), "", "Low", "High"),
-)
-
-
 def _scaling(results: Mapping) -> Iterator[Number]:
     """The runs behind the power law and, where there are enough of them, its exponents."""
     files, done, rows = "scaling_*.json", points(results), results["recipes"]["scaling"].rows
@@ -408,11 +332,6 @@ def _leak(result: Mapping) -> Iterator[tuple[str, str]]:
     yield "LeakContext", f"{settings['set']['data.context']}"
     yield "LeakStride", f"{settings['set']['data.stride']}"
     yield "LeakCopies", f"{settings['set']['data.copies']}"
-
-
-def percent(share: float, places: int = 0) -> str:
-    """A share as LaTeX."""
-    return f"{100 * share:.{places}f}\\,\\%"
 
 
 def _tenth(result: Mapping, pieces: Iterable[str]) -> Iterator[tuple[str, str]]:

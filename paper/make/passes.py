@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ittybitty import plots
+from ittybitty.experiments import variance
 
-from .results import paired, rows_of
+from .factors import mean_bits
+from .results import rows_of
 
 NOT_RUN = "not run"
 FIRST = "hybrid"  # what the others are compared with
@@ -23,23 +25,33 @@ COLORS = {
 }
 
 
-def done(results: Mapping) -> dict[str, Mapping]:
-    """{architecture: its record}, of those that were trained."""
-    if "passes" not in results["recipes"]:
-        return {}
-    return {name: row for name, row in rows_of(results, "passes").items() if row}
+def done(results: Mapping) -> dict[str, list[Mapping]]:
+    """{architecture: its records, one a seed}, of those that were trained."""
+    found: dict[str, list[Mapping]] = {}
+    if "passes" in results["recipes"]:
+        for name, row in rows_of(results, "passes").items():
+            if row:
+                found.setdefault(name.partition("-")[0], []).append(row)
+    return found
 
 
 def passes_numbers(results: Mapping) -> Iterator[tuple[str, str]]:
-    """How many architectures were trained for a pass, on how many notes, and what they need more than the hybrid."""
+    """How many architectures were trained for a pass, on how many notes, and what they need more than the hybrid.
+
+    Means over seeds; intervals over pieces, and seeds where an architecture has several.
+    """
     found = done(results)
+    first = found.get(FIRST)
     yield "PassesArchitectures", f"{len(found)}"
-    yield "PassesNotes", f"{_notes(found[FIRST]) / 1e6:.1f} million" if FIRST in found else NOT_RUN
-    yield "PassesHybrid", f"{found[FIRST]['bits_per_note']:.2f}" if FIRST in found else NOT_RUN
-    for name in ("llama", "mamba"):
-        values = paired(found[name], found[FIRST]) if {name, FIRST} <= found.keys() else None
-        for bound, i in (("", 0), ("Low", 1), ("High", 2)):
-            yield f"Passes{name.title()}{bound}", f"{values[i]:.2f}" if values else NOT_RUN
+    yield "PassesNotes", f"{_notes(first[0]) / 1e6:.1f} million" if first else NOT_RUN
+    yield "PassesHybrid", f"{mean_bits(first):.2f}" if first else NOT_RUN
+    for name in COLORS:
+        if name != FIRST:
+            values = variance.difference(found[name], first) if first and name in found else None
+            for bound, i in (("", 0), ("Low", 1), ("High", 2)):
+                yield f"Passes{name.title()}{bound}", f"{values[i]:.2f}" if values else NOT_RUN
+    several = [runs for runs in found.values() if len(runs) > 1]
+    yield "PassesSeedMoves", f"{max(map(variance.moves, several)):.2f}" if several else NOT_RUN
 
 
 def _notes(row: Mapping) -> float:
@@ -53,12 +65,13 @@ def passes_figure(results: Mapping) -> Any:
 
     with plots.style(columns=1, height=2.1):
         figure, (left, right) = plt.subplots(1, 2, sharey=True)
-        for name, row in done(results).items():
-            curve = row["training"]["curve"]
-            bits = [one["bits_per_note"] for one in curve]
-            per_note = row["tokens_per_note"] * 1e6
-            left.plot([one["tokens"] / per_note for one in curve], bits, color=COLORS[name], label=name)
-            right.plot([one["seconds"] / 60 for one in curve], bits, color=COLORS[name])
+        for name, runs in done(results).items():
+            for row, label in zip(runs, (name, *[None] * len(runs))):
+                curve = row["training"]["curve"]
+                bits = [one["bits_per_note"] for one in curve]
+                per_note = row["tokens_per_note"] * 1e6
+                left.plot([one["tokens"] / per_note for one in curve], bits, color=COLORS[name], label=label)
+                right.plot([one["seconds"] / 60 for one in curve], bits, color=COLORS[name])
         left.set(xlabel="notes read (millions)", ylabel="bits per note")
         right.set(xlabel="minutes of one core")
         if done(results):
