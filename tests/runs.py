@@ -20,7 +20,7 @@ from ittybitty.config import preset
 from ittybitty.corpora import Corpus
 from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance, transpose
-from ittybitty.tokenizers import PianoTokenizer
+from ittybitty.tokenizers import PianoTokenizer, make_tokenizer
 from ittybitty.tokenizers.store import TokenStore, tokenize_corpus
 from ittybitty.train import loop
 
@@ -37,12 +37,12 @@ class Played:
         return self.performance
 
 
-def small_store(folder, performance: Performance, validation: bool = True) -> TokenStore:
+def small_store(folder, performance: Performance, validation: bool = True, encoding: str = "remi") -> TokenStore:
     """Eight transpositions of a performance as tokens, two of them held out."""
     splits = ["train"] * 6 + ["validation" if validation else "train"] * 2
     pieces = [Played(f"piece {i}", split, transpose(performance, i - 4)) for i, split in enumerate(splits)]
     corpus = Corpus(name="test", licence="CC0", pieces=tuple(pieces))
-    return tokenize_corpus(corpus, PianoTokenizer(), folder, workers=1, progress=False)
+    return tokenize_corpus(corpus, make_tokenizer(encoding), folder, workers=1, progress=False)
 
 
 def small_configs(**changes) -> dict:

@@ -155,8 +155,9 @@ class _Trainer:
         last = checkpoint.newest(self.run_dir)
         if last is not None:
             self._resume(last)
-        elif self.start.origin is not None and self.start.origins is not None:
-            self._take_weights(self.start.origin, self.start.origins)
+        other_grid = False
+        if last is None and self.start.origin is not None and self.start.origins is not None:
+            other_grid = self._take_weights(self.start.origin, self.start.origins)
         self.saved = last is not None
         if self.group.main and last is None:
             self.tokenizer.save(self.run_dir / "tokenizer.json")
@@ -166,10 +167,16 @@ class _Trainer:
             self.log.say(f"{self.run_dir}: goes on from step {self.step} of {self.config.steps}")
         elif self.start.resume:
             self.log.say(f"{self.run_dir}: holds no run yet; starts at step 0")
+        if other_grid:
+            self.log.say(
+                f"{self.start.origin}: its events are of another grid; each class starts from the nearest one of it"
+            )
 
-    def _take_weights(self, origin: Path, header: Mapping) -> None:
+    def _take_weights(self, origin: Path, header: Mapping) -> bool:
+        """Load the weights of the origin. Returns whether their classes were replaced, since its events are of another grid."""
         tensors = checkpoint.read_weights(origin)
-        if header["tokenizer_hash"] not in self.tokenizer.extends:
+        other_grid = header["tokenizer_hash"] not in self.tokenizer.extends
+        if other_grid:
             theirs, ours = load_tokenizer(origin), self.tokenizer
             if isinstance(theirs, EventTokenizer) and isinstance(ours, EventTokenizer):
                 sizes = self.configs["model"].events, header["configs"]["model"].events
@@ -178,6 +185,7 @@ class _Trainer:
                 checkpoint.check_tokenizer(header["tokenizer_hash"], self.tokenizer, origin)
         self._learnt_before(header)
         checkpoint.put_weights(self.model, tensors, origin)
+        return other_grid
 
     def _resume(self, last: checkpoint.Last) -> None:
         check_same_run(self.start, last, self.system, self.configs, self.tokenizer, self.music)

@@ -15,17 +15,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ittybitty import checkpoint
+from ittybitty import checkpoint, systems
 from ittybitty.config import TrainConfig
 from ittybitty.errors import CheckpointError, ConfigError, OutputError
 from ittybitty.export import export
 from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance
+from ittybitty.tokenizers import make_tokenizer
 from ittybitty.train import loop, parallel
 from ittybitty.train.log import TrainingLog, read_log
 from ittybitty.train.optimizer import Autocast, learning_rate, parameter_groups, precision
 from ittybitty.train.stop import KAGGLE_HOURS, StopSignals, budget
-from runs import processes, small_configs, small_store, train_group, train_process
+from runs import processes, random_notes, small_configs, small_store, train_group, train_process
 
 pytestmark = pytest.mark.slow
 
@@ -401,6 +402,21 @@ def test_what_starts_from_a_run_without_a_record_has_none(store, straight, tmp_p
     (tmp_path / "older" / "config.json").write_text(json.dumps(header))
     train(store, tmp_path / "run", {"train.steps": 1}, init_from=tmp_path / "older")
     assert checkpoint.load(tmp_path / "run").trained_on is None
+
+
+def test_weights_of_another_grid_of_events_are_said_to_be_taken_over(tmp_path, capsys):
+    def trained(encoding: str, **options) -> str:
+        grid = make_tokenizer(encoding)
+        stored = small_store(tmp_path / "tokens" / encoding, random_notes(), encoding=encoding)
+        changes = {"data.tokenizer": encoding, "model.events": grid.sizes, "model.vocab_size": grid.vocab_size}
+        configs = systems.build("notes-hybrid", "nano", {**changes, "train.steps": 1, "train.batch_size": 1})
+        loop.train("notes-hybrid", configs, stored, tmp_path / encoding, **options)
+        return capsys.readouterr().err
+
+    assert "grid" not in trained("notes")
+    origin = tmp_path / "notes"
+    said = f"{origin}: its events are of another grid; each class starts from the nearest one of it"
+    assert said in trained("notes-performance", init_from=origin)
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(store, straight):
