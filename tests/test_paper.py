@@ -228,8 +228,10 @@ def test_the_larger_factorial_is_set_beside_the_same_cells_of_the_smaller(result
     }
     said = {number.name: number.text for number in paper.numbers({**none, **run})}
     assert (said["LargerCells"], said["LargerRuns"]) == ("8", "24")
-    assert said["LargerOptimizer"] == said["LikeOptimizer"] == r"100\,\%", "LSTM and LLaMA are no part of either"
-    assert said["ShareOptimizer"] != r"100\,\%"
+    names = ("Optimizer", "Architecture")
+    assert [said[f"Larger{name}"] for name in names] == [said[f"Like{name}"] for name in names] == ["2.0", "0.0"]
+    assert said["ChangeArchitecture"] == "1.0", "LSTM and LLaMA, which are no part of either"
+    assert said["ShareOptimizer"] != said["WithoutOptimizer"] != r"100\,\%"
 
 
 def test_a_claim_stands_falls_or_is_open_by_its_second_result(results):

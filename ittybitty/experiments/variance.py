@@ -9,6 +9,9 @@ most factors have two levels or more, and of such blocks the largest.
 Total sum of squares = that of each factor + that of each pair + that of all three together. With one seed a cell, chance
 cannot be told from the interaction of all three, and is counted there.
 
+Sums of squares are ruled by the cells that lie far out, such as one that learns nothing. So the analysis also has the median of
+what a change of one factor alone changes, over all pairs of cells.
+
 Intervals are bootstrap intervals over pieces, drawn for all cells alike, because what makes a piece hard is no part of the
 comparison; where cells have several seeds, these are drawn too.
 
@@ -19,7 +22,7 @@ of equal processor time in place of equal music, one seed each.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations, product
 
 import numpy as np
@@ -89,6 +92,20 @@ def shares(values: np.ndarray) -> dict[str, float]:
     return found
 
 
+def changes(values: np.ndarray) -> dict[str, float]:
+    """Bits per note by which two cells differ that are alike but for one factor, the median over all such pairs of cells.
+
+    For values (a, b, c) of a complete block. A cell that has failed to learn moves a median little, and shares a lot.
+    """
+    found = {}
+    for axis, name in enumerate(FACTORS):
+        apart = [
+            np.abs(values.take(i, axis) - values.take(j, axis)) for i, j in combinations(range(values.shape[axis]), 2)
+        ]
+        found[name] = float(np.median(apart)) if apart else 0.0
+    return found
+
+
 def bits_of(runs: Sequence[Mapping], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Bits (seeds, pieces) and notes (pieces,) of the named pieces."""
     rows = [{piece["name"]: piece for piece in run["per_piece"]} for run in runs]
@@ -99,7 +116,8 @@ def bits_of(runs: Sequence[Mapping], names: Sequence[str]) -> tuple[np.ndarray, 
 def analysis(records: Sequence[Mapping], draws: int = DRAWS, seed: int = 0, timed: bool = False) -> dict:
     """Shares of variance with 95% intervals, means of levels and differences between them, for the largest complete block.
 
-    {"levels", "cells", "shares", "means", "seeds"}; "shares" is {} where fewer than two factors have two levels.
+    {"levels", "cells_run", "cells_in_block", "seeds", "shares", "changes", "means"}; "shares", "changes" and "means" are {}
+    where fewer than two factors have two levels.
     """
     every = cells(records, timed)
     levels = block(every)
@@ -110,6 +128,7 @@ def analysis(records: Sequence[Mapping], draws: int = DRAWS, seed: int = 0, time
         "cells_in_block": len(inside),
         "seeds": min((len(every[cell]) for cell in inside), default=0),
         "shares": {},
+        "changes": {},
         "means": {},
     }
     if sum(len(one) > 1 for one in levels) < 2:  # a factor alone explains everything: that says nothing
@@ -120,8 +139,8 @@ def analysis(records: Sequence[Mapping], draws: int = DRAWS, seed: int = 0, time
     random = np.random.default_rng(seed)
     drawn = [_values(spent, inside, shape, *_draw(random, spent, len(names))) for _ in range(draws)]
     values = _values(spent, inside, shape, None, None)
-    low_high = {key: np.percentile([shares(one)[key] for one in drawn], (2.5, 97.5)).tolist() for key in shares(values)}
-    result["shares"] = {key: {"share": value, "ci95": low_high[key]} for key, value in shares(values).items()}
+    result["shares"] = _with_intervals("share", shares, values, drawn)
+    result["changes"] = _with_intervals("bits_per_note", changes, values, drawn)
     for axis, name in enumerate(FACTORS):
         others = tuple(i for i in range(len(FACTORS)) if i != axis)
         means = values.mean(axis=others)
@@ -137,6 +156,13 @@ def analysis(records: Sequence[Mapping], draws: int = DRAWS, seed: int = 0, time
             for i, level in enumerate(levels[axis])
         }
     return result
+
+
+def _with_intervals(name: str, told: Callable, values: np.ndarray, drawn: Sequence[np.ndarray]) -> dict[str, dict]:
+    """What `told` says of the values, with the 95% interval of what it says of the drawn ones."""
+    every = [told(one) for one in drawn]
+    bounds = {key: np.percentile([one[key] for one in every], (2.5, 97.5)).tolist() for key in every[0]}
+    return {key: {name: value, "ci95": bounds[key]} for key, value in told(values).items()}
 
 
 def _draw(random: np.random.Generator, spent: Mapping, pieces: int) -> tuple[np.ndarray, dict[Cell, np.ndarray]]:

@@ -219,7 +219,7 @@ def claims_table(results: Mapping) -> str:
 
 
 def factors_figure(results: Mapping) -> Any:
-    """Bits per note of every cell that was run, and below, where a complete block allows it, what each factor explains."""
+    """Bits per note of every cell that was run, and below, where a complete block allows it, what each factor changes and explains."""
     import matplotlib.pyplot as plt
 
     found = analysed(results)
@@ -228,11 +228,10 @@ def factors_figure(results: Mapping) -> Any:
     colors = dict(zip(encodings, (plots.BLUE, plots.VERMILION, plots.GREEN)))
     analyses = {"equal music": found, "equal time": analysed(results, timed=True)}
     analyses = {name: one for name, one in analyses.items() if one["shares"]}
-    names = [name for name in found["shares"] if all(len(found["levels"][part]) > 1 for part in name.split(" x "))]
-    panels = 2 if names else 1
-    with plots.style(columns=1, height=3.5 if names else 2.2):
-        figure, axes = plt.subplots(panels, 1, height_ratios=(3, 2)[:panels], squeeze=False)
-        above, below = axes[0, 0], axes[-1, 0]
+    with plots.style(columns=1, height=3.9 if analyses else 2.2):
+        figure = plt.figure()
+        grids = figure.add_gridspec(2 if analyses else 1, 2, height_ratios=(3, 2)[: 2 if analyses else 1])
+        above = figure.add_subplot(grids[0, :])
         for (encoding, optimizer, architecture), runs in cells.items():
             face = HOLLOW.get(optimizer, colors[encoding])
             style = dict(marker="o", markersize=4.5, markerfacecolor=face, color=colors[encoding], linestyle="none")
@@ -247,23 +246,28 @@ def factors_figure(results: Mapping) -> Any:
         above.legend(
             fontsize=6.5, ncols=5, loc="lower center", bbox_to_anchor=(0.42, 1.0), columnspacing=0.8, handletextpad=0.1
         )
-        if not names:
-            return figure
-        height = 0.8 / len(analyses)
-        for k, (title, one) in enumerate(analyses.items()):
-            at = [i + (k - (len(analyses) - 1) / 2) * height for i in range(len(names))]
-            shares = [one["shares"].get(name, {"share": 0.0, "ci95": (0.0, 0.0)}) for name in names]
-            below.barh(
-                at, [100 * share["share"] for share in shares], height, color=(plots.SKY, plots.ORANGE)[k], label=title
-            )
-            for y, share in zip(at, shares):
-                below.plot([100 * bound for bound in share["ci95"]], [y, y], color="#333333", linewidth=1)
-        if len(analyses) > 1:
-            below.legend(fontsize=6.5, loc="lower right")
-        below.set_yticks(
-            range(len(names)),
-            [" × ".join(part[:4] for part in name.split(" x ")) if " x " in name else name for name in names],
-        )
-        below.tick_params(axis="y", labelsize=6.5)
-        below.set(xlabel="share of the variance (%)", xlim=(0, 100), ylim=(len(names) - 0.5, -0.5))
+        if analyses:
+            left, right = figure.add_subplot(grids[1, 0]), figure.add_subplot(grids[1, 1])
+            _bars(left, {name: one["changes"] for name, one in analyses.items()}, "bits_per_note", 1)
+            _bars(right, {name: one["shares"] for name, one in analyses.items()}, "share", 100)
+            left.set_xlabel("median change (bits)", fontsize=7)
+            right.set_xlabel("share of variance (%)", fontsize=7)
+            right.legend(fontsize=6, loc="lower right", handlelength=0.8, borderpad=0, labelspacing=0.2)
     return figure
+
+
+def _bars(axes: Any, analyses: Mapping[str, Mapping], key: str, scale: float) -> None:
+    """A bar for each factor, and for each interaction where there are some, with its interval; side by side for each analysis."""
+    names = list(next(iter(analyses.values())))
+    height = 0.8 / len(analyses)
+    for k, (title, one) in enumerate(analyses.items()):
+        at = [i + (k - (len(analyses) - 1) / 2) * height for i in range(len(names))]
+        told = [one.get(name, {key: 0.0, "ci95": (0.0, 0.0)}) for name in names]
+        values = [scale * each[key] for each in told]
+        axes.barh(at, values, height, color=(plots.SKY, plots.ORANGE)[k], label=title)
+        for y, each in zip(at, told):
+            axes.plot([scale * bound for bound in each["ci95"]], [y, y], color="#333333", linewidth=1)
+    labels = [" × ".join(part[:3] for part in name.split(" x ")) if " x " in name else name for name in names]
+    axes.set_yticks(range(len(names)), labels)
+    axes.tick_params(axis="y", labelsize=6.5)
+    axes.set(ylim=(len(names) - 0.5, -0.5))

@@ -12,6 +12,7 @@ from .factors import LARGER, NOT_RUN, SHOWN, analysed, difference, grid, mean_bi
 from .number import Number, percent
 
 SPREADS = {"": ("notes", "muon"), "Adamw": ("notes", "adamw"), "Remi": ("remi", "muon"), "RemiAdamw": ("remi", "adamw")}
+FAILED = "lstm"  # the architecture of the cell that has learnt least
 COMPARED = (  # name in macros, two cells of the factorial, and what is said of how much more the first needs: itself, its bounds
     ("Encoding", ("remi", "muon", "hybrid"), ("notes", "muon", "hybrid"), "", "Low", "High"),
     ("EncodingAdamw", ("remi", "adamw", "hybrid"), ("notes", "adamw", "hybrid"), ""),
@@ -57,8 +58,13 @@ def factors_numbers(results: Mapping) -> Iterator[Number]:
             files,
         )
     yield from _shares("Share", found, files)
+    kept = {cell for cell, one in cells.items() if one and cell[2] != FAILED}
+    yield from _shares("Without", analysed(results, like=kept), files)
+    yield Number("FailedBits", f"{max(map(mean_bits, filter(None, cells.values())), default=math.nan):.1f}", files)
+    yield from _changes("Change", found, files, bounds=True)
     timed = analysed(results, timed=True)
     yield from _shares("Timed", timed, files)
+    yield from _changes("TimedChange", timed, files)
     yield Number("TimedCells", f"{timed['cells_in_block'] if timed['shares'] else 0}", files)
     yield Number("TimedSeconds", f"{max(row.settings.get('seconds', 0) for row in recipe.rows):.0f}", source)
     for name, first, second, *bounds in COMPARED:
@@ -78,8 +84,8 @@ def larger_numbers(results: Mapping) -> Iterator[Number]:
     yield Number("LargerParameters", f"{sum(sizes) / max(1, len(sizes)) / 1e6:.1f} million", files)
     yield Number("LargerCells", f"{len(cells)}", files)
     yield Number("LargerRuns", f"{len(runs)}", files)
-    yield from _shares("Larger", found, files)
-    yield from _shares("Like", analysed(results, like=cells), f"{SHOWN}_*.json")
+    yield from _changes("Larger", found, files)
+    yield from _changes("Like", analysed(results, like=cells), f"{SHOWN}_*.json")
 
 
 def _shares(name: str, found: Mapping, files: str) -> Iterator[Number]:
@@ -87,3 +93,12 @@ def _shares(name: str, found: Mapping, files: str) -> Iterator[Number]:
     for factor in FACTORS:
         share = found["shares"].get(factor)
         yield Number(f"{name}{factor.title()}", percent(share["share"]) if share else NOT_RUN, files)
+
+
+def _changes(name: str, found: Mapping, files: str, bounds: bool = False) -> Iterator[Number]:
+    """Bits per note by which a change of one factor alone changes a result, the median over pairs of cells; with its interval."""
+    for factor in FACTORS:
+        change = found["changes"].get(factor)
+        told = {"": change["bits_per_note"], "Low": change["ci95"][0], "High": change["ci95"][1]} if change else {}
+        for bound in ("", "Low", "High") if bounds else ("",):
+            yield Number(f"{name}{factor.title()}{bound}", f"{told[bound]:.1f}" if told else NOT_RUN, files)

@@ -50,6 +50,20 @@ def test_an_interaction_is_told_from_the_factors():
     assert found["encoding x optimizer"]["share"] == pytest.approx(1) and found["encoding"]["share"] < 1e-9
 
 
+def test_the_typical_change_of_a_factor_is_hardly_moved_by_a_cell_that_has_not_learnt():
+    def bits(e, o, a):
+        return 16.0 - 2 * (e == "notes") - (o == "muon") - 0.25 * (a == "llama")
+
+    found = variance.analysis(factorial(bits), draws=20)["changes"]
+    assert [found[name]["bits_per_note"] for name in FACTORS] == pytest.approx([2, 1, 0.25])
+    assert found["encoding"]["ci95"] == pytest.approx([2, 2])
+    failed = ("remi", "adamw", "hybrid")
+    runs = factorial(lambda *cell: 30.0 if cell == failed else bits(*cell))
+    found = variance.analysis(runs, draws=20)
+    assert [found["changes"][name]["bits_per_note"] for name in FACTORS] == pytest.approx([2, 1, 0.25])
+    assert found["shares"]["encoding"]["share"] < 0.25
+
+
 def test_the_best_rate_of_a_cell_is_chosen_by_the_trainings_own_validation():
     runs = factorial(lambda *cell: 16.0)
     runs += [record(cell, 15.0, rate=2.0, nll=0.9) for cell in product(*LEVELS)]
