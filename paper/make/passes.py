@@ -16,6 +16,7 @@ from .results import rows_of
 
 NOT_RUN = "not run"
 FIRST = "hybrid"  # what the others are compared with
+LOW = "ssm-low"  # Mamba without selection, with the learning rates of the others
 COLORS = {
     "hybrid": plots.BLUE,
     "llama": plots.VERMILION,
@@ -26,12 +27,13 @@ COLORS = {
 
 
 def done(results: Mapping) -> dict[str, list[Mapping]]:
-    """{architecture: its records, one a seed}, of those that were trained."""
+    """{architecture, or one at other rates: its records, one a seed}, of those that were trained."""
     found: dict[str, list[Mapping]] = {}
     if "passes" in results["recipes"]:
         for name, row in rows_of(results, "passes").items():
             if row:
-                found.setdefault(name.partition("-")[0], []).append(row)
+                first, _, second = name.partition("-")
+                found.setdefault(first if second.isdigit() else name, []).append(row)
     return found
 
 
@@ -42,14 +44,14 @@ def passes_numbers(results: Mapping) -> Iterator[tuple[str, str]]:
     """
     found = done(results)
     first = found.get(FIRST)
-    yield "PassesArchitectures", f"{len(found)}"
+    yield "PassesArchitectures", f"{len(found.keys() & COLORS.keys())}"
     yield "PassesNotes", f"{_notes(first[0]) / 1e6:.1f} million" if first else NOT_RUN
     yield "PassesHybrid", f"{mean_bits(first):.2f}" if first else NOT_RUN
-    for name in COLORS:
+    for name in (*COLORS, LOW):
         if name != FIRST:
             values = variance.difference(found[name], first) if first and name in found else None
             for bound, i in (("", 0), ("Low", 1), ("High", 2)):
-                yield f"Passes{name.title()}{bound}", f"{values[i]:.2f}" if values else NOT_RUN
+                yield f"Passes{name.title().replace('-', '')}{bound}", f"{values[i]:.2f}" if values else NOT_RUN
     several = [runs for runs in found.values() if len(runs) > 1]
     yield "PassesSeedMoves", f"{max(map(variance.moves, several)):.2f}" if several else NOT_RUN
 
@@ -70,8 +72,9 @@ def passes_figure(results: Mapping) -> Any:
                 curve = row["training"]["curve"]
                 bits = [one["bits_per_note"] for one in curve]
                 per_note = row["tokens_per_note"] * 1e6
-                left.plot([one["tokens"] / per_note for one in curve], bits, color=COLORS[name], label=label)
-                right.plot([one["seconds"] / 60 for one in curve], bits, color=COLORS[name])
+                style = dict(color=COLORS[name.partition("-")[0]], linestyle="-" if name in COLORS else "--")
+                left.plot([one["tokens"] / per_note for one in curve], bits, label=label, **style)
+                right.plot([one["seconds"] / 60 for one in curve], bits, **style)
         left.set(xlabel="notes read (millions)", ylabel="bits per note")
         right.set(xlabel="minutes of one core")
         if done(results):
