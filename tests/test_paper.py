@@ -235,7 +235,7 @@ def test_the_larger_factorial_is_set_beside_the_same_cells_of_the_smaller(result
 
 
 def test_a_claim_stands_falls_or_is_open_by_its_second_result(results):
-    none = {key: value for key, value in results.items() if not key.startswith(("factors_small_", "claims_"))}
+    none = {key: value for key, value in results.items() if not key.startswith(("factors_small_", "claims_", "passes_"))}
     assert {row["verdict"] for row in paper.claims(none)} == {"open"}
     far, near, unsure = (0.4, 0.3, 0.5), (0.1, 0.05, 0.15), (0.4, -0.1, 0.9)
     assert (
@@ -297,12 +297,20 @@ def test_architectures_after_a_pass_are_compared_on_the_same_pieces(results):
         }
 
     told = {**none, "passes_hybrid": run(12.0), "passes_mamba": run(12.5)}
+    claimed = {row["claim"]: row for row in paper.claims(told)}
+    assert claimed["Mamba alone is ahead of the hybrid"]["whole"][0] == pytest.approx(-0.5)
     said = {number.name: number.text for number in paper.numbers(told)}
     assert (said["PassesArchitectures"], said["PassesNotes"]) == ("2", "5.0 million")
     assert said["PassesMambaLow"] == "0.50" and said["PassesLlama"] == said["PassesSeedMoves"] == "not run"
     said = {number.name: number.text for number in paper.numbers({**told, "passes_hybrid-1": run(12.2)})}
     assert (said["PassesArchitectures"], said["PassesHybrid"], said["PassesMamba"]) == ("2", "12.10", "0.40")
     assert (said["PassesMambaLow"], said["PassesMambaHigh"], said["PassesSeedMoves"]) == ("0.30", "0.50", "0.20")
+    slow, low = run(13.5), run(13.0)
+    two = {**told, "passes_hybrid-1": run(12.2), "passes_ssm": slow, "passes_ssm-low": low}
+    claimed = {row["claim"]: row for row in paper.claims(two)}
+    assert claimed["selection is worth nothing"]["whole"][0] == pytest.approx(0.5), "the better of two rates"
+    assert claimed["selection is worth nothing"]["verdict"] == "falls", "more than the seeds of the hybrid move"
+    assert claimed["Mamba alone is ahead of the hybrid"]["verdict"] == "turns round"
 
 
 def test_what_the_text_says_in_words_of_its_main_numbers_holds(results):

@@ -5,7 +5,7 @@
     paper/experiments/*.yaml    the rows of each experiment; one that was not run is marked as such
     pretrained/<name>/          configuration and log of the model that ships, and in results/runs/ of the one that does not
         -> paper/numbers.tex    one macro per number, with the file that it came from (numbers_tex.py)
-        -> paper/tables/*.tex   (tables_tex.py, ears.py, published.py, factors.py, passes.py, scaling.py)
+        -> paper/tables/*.tex   (tables_tex.py, ears.py, published.py, factors.py, claims.py, scaling.py)
         -> paper/figures/factors.pdf, passes.pdf (factors.py, passes.py)
         -> README.md            its table of results (readme_md.py)
 
@@ -21,7 +21,8 @@ from pathlib import Path
 
 from ittybitty.paths import atomic_path
 
-from .factors import analysed, claims, factors_figure, grid, learnt, verdict
+from .claims import claims, learnt, verdict
+from .factors import analysed, factors_figure, grid
 from .figures import save
 from .number import Number
 from .numbers_tex import macros, numbers

@@ -1,7 +1,7 @@
-"""Generates the table and the figure of the factorial, and the table of former claims with the results for and against them.
+"""Generates the table and the figure of the factorial.
 
-Records are those of `ittybitty experiment factors`, `factors_small` and `claims`; the analysis is
-ittybitty/experiments/variance.py's. Cells that were not run are shown as not run.
+Records are those of `ittybitty experiment factors` and `factors_small`; the analysis is ittybitty/experiments/variance.py's.
+Cells that were not run are shown as not run.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from ittybitty import plots
 from ittybitty.experiments import variance
 from ittybitty.experiments.factors import FACTORS
 
-from .results import paired, rows_of
+from .results import rows_of
 
 SHOWN = "factors_small"  # in table and figure
 LARGER = "factors"  # some of its cells at three times the size
-CLAIMED = "claims"  # further cells in the setting of the factorial that is shown
 NOT_RUN = "not run"
 OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon"}
-SEED = ("seeds_mamba-1", "all_rows_mamba")  # the two whose difference says how far a seed may move a row
 HOLLOW = {"adamw": "none"}
 Cell = tuple[str, str, str]
 
@@ -129,93 +127,12 @@ def _spent(runs: Sequence[Mapping]) -> str:
     return f"{sum(run['training']['processor_seconds'] for run in runs) / len(runs):.0f}"
 
 
-CLAIMS = (  # what was said, whether it is of an order or of no difference, REMI's two results, and two cells where models have learnt
-    ("Mamba alone is ahead of the hybrid", "order", ("all_rows_hybrid", "all_rows_mamba"), ("notes-muon-hybrid", "notes-muon-mamba")),
-    ("Mamba alone is ahead of a Transformer", "order", ("all_rows_llama-512", "all_rows_mamba"), ("notes-muon-llama", "notes-muon-mamba")),
-    ("selection is worth nothing", "nothing", ("all_rows_ssm", "all_rows_mamba"), ("notes-muon-ssm", "notes-muon-mamba")),
-    ("attention is worth nothing in the hybrid", "nothing", ("attention_hybrid-no-attention", "all_rows_hybrid"), ("notes-muon-no-attention", "notes-muon-hybrid")),
-    ("the bias of attention is worth nothing", "nothing", ("attention_hybrid-no-bias", "all_rows_hybrid"), ("notes-muon-no-bias", "notes-muon-hybrid")),
-    ("CfC is no better than feed-forward", "nothing", ("all_rows_hybrid-cfc", "all_rows_hybrid"), ("notes-muon-cfc", "notes-muon-hybrid")),
-    ("label smoothing costs bits", "order", ("all_rows_hybrid", "collapse_no-smoothing"), ("notes-muon-smoothing", "notes-muon-hybrid")),
-    ("fewer byte pairs are better", "order", ("all_rows_hybrid", "vocabulary_size_bpe-512"), ("remi-muon-hybrid", "remi-512-muon-hybrid")),
-)  # fmt: skip  # one claim a line
-
-
-def verdict(kind: str, before: float, after: tuple[float, float, float] | None, seed: float) -> str:
-    """Does a claim stand? `before` is a difference in bits per note, `after` one with its interval.
-
-    A difference counts where it is more than a seed may move and its interval does not hold 0. An order stands where
-    `after` counts and has the sign of `before`, and turns round where it has the other; that something is worth nothing
-    falls where `after` counts.
-    """
-    if after is None:
-        return "open"
-    value, low, high = after
-    counts = abs(value) > seed and low * high > 0
-    if kind == "nothing":
-        return "falls" if counts else "stands"
-    if not counts:
-        return "open"
-    return "stands" if value * before > 0 else "turns round"
-
-
-def learnt(results: Mapping) -> dict[str, list[Mapping]]:
-    """{name of a cell: its runs at its best rate} of factors_small and claims."""
-    names = (SHOWN, CLAIMED)
-    found = [cells_of(results, name) for name in names if name in results["recipes"]]
-    return {"-".join(cell): list(runs) for one in found for cell, runs in one.items()}
-
-
-def seed_move(results: Mapping) -> float:
-    """The most that a seed was seen to move a result: a cell where models have learnt, or a row on REMI tokens."""
-    moved = _paired(results, SEED)
-    moves = [variance.moves(runs) for runs in learnt(results).values()]
-    return max([*moves, abs(moved[0]) if moved else 0.0])
-
-
 def difference(first: Sequence[Mapping], second: Sequence[Mapping]) -> tuple[float, float, float]:
     """Bits per note that one cell needs more than another, with its interval: the same draws whichever is asked for first."""
     if _cell(first[0]) <= _cell(second[0]):
         return variance.difference(first, second)
     value, low, high = variance.difference(second, first)
     return -value, -high, -low
-
-
-def claims(results: Mapping) -> list[dict]:
-    """Each former claim with its two differences ("before", "after": value and interval, or None), seeds and verdict."""
-    widest, cells = seed_move(results), learnt(results)
-    rows = []
-    for text, kind, first, second in CLAIMS:
-        before = _paired(results, first)
-        runs = [cells.get(name, []) for name in second]
-        after = difference(runs[0], runs[1]) if all(runs) else None
-        # seeds of the two cells say how far chance moves them; a cell of one seed does not, so the widest spread stands in
-        seed = max(map(variance.moves, runs)) if min(map(len, runs)) > 1 else widest
-        said = verdict(kind, before[0], after, seed) if before else "open"
-        rows.append(
-            {"claim": text, "before": before, "after": after, "seeds": [len(one) for one in runs], "verdict": said}
-        )
-    return rows
-
-
-def _paired(results: Mapping, names: tuple[str, str] | None) -> tuple[float, float, float] | None:
-    """What the first needs more than the second, with its interval; None where one of them was not run."""
-    if names is None or not all(name in results for name in names):
-        return None
-    return paired(results[names[0]], results[names[1]])
-
-
-def claims_table(results: Mapping) -> str:
-    """Former claims, both differences, and what has become of them."""
-    columns = r">{\raggedright\arraybackslash}p{2.1cm}rrrl"
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-    lines += [r" & REMI, & notes, & & \\", r"Claim & AdamW & Muon & Seeds & Now \\", r"\midrule"]
-    for row in claims(results):
-        before = f"${row['before'][0]:+.2f}$" if row["before"] else NOT_RUN
-        after = "${:+.2f}$ (${:+.2f}$ to ${:+.2f}$)".format(*row["after"]) if row["after"] else NOT_RUN
-        seeds = ", ".join(map(str, row["seeds"])) if row["after"] else "--"
-        lines.append(rf"{row['claim']} & {before} & {after} & {seeds} & {row['verdict']} \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def factors_figure(results: Mapping) -> Any:

@@ -8,7 +8,8 @@ from itertools import product
 
 from ittybitty.experiments.factors import FACTORS
 
-from .factors import LARGER, NOT_RUN, SHOWN, analysed, difference, grid, mean_bits, records, seed_move
+from .claims import seed_move
+from .factors import LARGER, NOT_RUN, SHOWN, analysed, difference, grid, mean_bits, records
 from .number import Number, percent
 
 SPREADS = {"": ("notes", "muon"), "Adamw": ("notes", "adamw"), "Remi": ("remi", "muon"), "RemiAdamw": ("remi", "adamw")}

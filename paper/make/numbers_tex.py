@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ittybitty.evaluation.ears import faults
 from ittybitty.tokenizers.events import hold
 
-from .factors import claims
+from .claims import claims
 from .factors_numbers import factors_numbers, larger_numbers
 from .number import Number, percent
 from .passes import passes_numbers

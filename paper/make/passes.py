@@ -67,7 +67,8 @@ def passes_figure(results: Mapping) -> Any:
 
     with plots.style(columns=1, height=2.1):
         figure, (left, right) = plt.subplots(1, 2, sharey=True)
-        for name, runs in done(results).items():
+        drawn = {name: runs for name, runs in done(results).items() if name.partition("-")[0] in COLORS}
+        for name, runs in drawn.items():
             for row, label in zip(runs, (name, *[None] * len(runs))):
                 curve = row["training"]["curve"]
                 bits = [one["bits_per_note"] for one in curve]
@@ -77,6 +78,6 @@ def passes_figure(results: Mapping) -> Any:
                 right.plot([one["seconds"] / 60 for one in curve], bits, **style)
         left.set(xlabel="notes read (millions)", ylabel="bits per note")
         right.set(xlabel="minutes of one core")
-        if done(results):
+        if drawn:
             left.legend(fontsize=6.5)
     return figure

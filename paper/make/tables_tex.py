@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from .claims import claims_table
 from .ears import ears_table
-from .factors import claims_table, factors_table
+from .factors import factors_table
 from .published import published_table
 from .results import (
     MIXERS,
