@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from ittybitty.experiments import variance
 
-from .factors import NOT_RUN, SHOWN, cells_of, difference, mean_bits
-from .passes import LOW, done
+from .factors import NOT_RUN, SHOWN, cells_of, difference
+from .passes import best
 from .results import paired
 
 CLAIMED = "claims"  # further cells in the setting of the factorial that is shown
@@ -64,7 +64,7 @@ def claims(results: Mapping) -> list[dict]:
     """Each former claim with its differences: "before", "after" 3% of a pass on notes and after a "whole" one, each a value and
     its interval or None; "seeds" of the two cells, and the "verdict" by the longest training.
     """
-    widest, cells, passes = seed_move(results), learnt(results), after_a_pass(results)
+    widest, cells, passes = seed_move(results), learnt(results), best(results)
     rows = []
     for text, kind, first, second, *third in CLAIMS:
         before = _paired(results, first)
@@ -79,13 +79,6 @@ def claims(results: Mapping) -> list[dict]:
         seeds = [len(one) for one in runs]
         rows.append({"claim": text, "before": before, "after": after, "whole": whole, "seeds": seeds, "verdict": said})
     return rows
-
-
-def after_a_pass(results: Mapping) -> dict[str, list[Mapping]]:
-    """{architecture: its runs of a whole pass, one a seed}, Mamba without selection at the better of its two rates."""
-    found = done(results)
-    tries = [found.pop(name) for name in ("ssm", LOW) if name in found]
-    return {**found, **({"ssm": min(tries, key=mean_bits)} if tries else {})}
 
 
 def _paired(results: Mapping, names: tuple[str, str] | None) -> tuple[float, float, float] | None:
