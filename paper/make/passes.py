@@ -17,7 +17,7 @@ from .results import rows_of
 NOT_RUN = "not run"
 FIRST = "hybrid"  # what the others are compared with
 LOW = "-low"  # behind the name of one that was tried with the lower learning rates of the others as well
-CHANGED = ("no-attention", "cfc")  # the hybrid with a change
+CHANGED = ("no-attention", "cfc", "hybrid-adamw")  # the hybrid with a change
 COLORS = {
     "hybrid": plots.BLUE,
     "llama": plots.VERMILION,
@@ -79,13 +79,13 @@ def passes_figure(results: Mapping) -> Any:
 
     with plots.style(columns=1, height=2.1):
         figure, (left, right) = plt.subplots(1, 2, sharey=True)
-        drawn = {name: runs for name, runs in done(results).items() if name.removesuffix(LOW) in COLORS}
+        drawn = {name: runs for name, runs in done(results).items() if name.partition("-")[0] in COLORS}
         for name, runs in drawn.items():
             for row, label in zip(runs, (name, *[None] * len(runs))):
                 curve = row["training"]["curve"]
                 bits = [one["bits_per_note"] for one in curve]
                 per_note = row["tokens_per_note"] * 1e6
-                style = dict(color=COLORS[name.removesuffix(LOW)], linestyle="-" if name in COLORS else "--")
+                style = dict(color=COLORS[name.partition("-")[0]], linestyle="-" if name in COLORS else "--")
                 left.plot([one["tokens"] / per_note for one in curve], bits, label=label, **style)
                 right.plot([one["seconds"] / 60 for one in curve], bits, **style)
         left.set(xlabel="notes read (millions)", ylabel="bits per note")
