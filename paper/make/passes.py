@@ -17,7 +17,7 @@ from .results import rows_of
 NOT_RUN = "not run"
 FIRST = "hybrid"  # what the others are compared with
 LOW = "-low"  # behind the name of one that was tried with the lower learning rates of the others as well
-CHANGED = ("no-attention", "cfc", "hybrid-adamw")  # the hybrid with a change
+CHANGED = ("no-attention", "hybrid-adamw")  # the hybrid with a change that the text speaks of
 COLORS = {
     "hybrid": plots.BLUE,
     "llama": plots.VERMILION,
