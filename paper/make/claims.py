@@ -90,7 +90,7 @@ def _paired(results: Mapping, names: tuple[str, str] | None) -> tuple[float, flo
 
 def claims_table(results: Mapping) -> str:
     """Former claims, their differences, and what has become of them."""
-    columns = r">{\raggedright\arraybackslash}p{2.1cm}rrrl"
+    columns = r">{\raggedright\arraybackslash}p{1.7cm}rrr>{\raggedright\arraybackslash}p{0.85cm}"
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     lines += [r" & REMI, & notes, Muon & \multicolumn{1}{c}{a whole} & \\"]
     lines += [r"Claim & AdamW & & \multicolumn{1}{c}{pass} & Now \\", r"\midrule"]

@@ -89,7 +89,7 @@ def mean_bits(runs: Sequence[Mapping]) -> float:
 
 
 def factors_table(results: Mapping) -> str:
-    """Bits per note of every cell with its rate and seeds, then its processor time; a row an architecture."""
+    """Bits per note of every cell with its rate and seeds, then at equal processor time; a row an architecture."""
     cells = grid(results)
     encodings, architectures = (list(dict.fromkeys(cell[i] for cell in cells)) for i in (0, 2))
     heads = [(encoding, optimizer) for encoding in encodings for optimizer in OPTIMIZERS]
@@ -103,12 +103,6 @@ def factors_table(results: Mapping) -> str:
     if timed:
         texts = {cell: f"{mean_bits(runs):.2f}" for cell, runs in timed.items()}
         blocks.append(("bits per note at equal processor time", texts))
-    blocks.append(
-        (
-            "processor time of the training at equal music (s)",
-            {cell: _spent(runs) for cell, runs in cells.items() if runs},
-        )
-    )
     for title, texts in blocks:
         lines += [r"\midrule", rf"\multicolumn{{{1 + len(heads)}}}{{l}}{{\emph{{{title}}}}} \\"]
         for architecture in architectures:
@@ -121,10 +115,6 @@ def factors_table(results: Mapping) -> str:
 
 def _bits(runs: Sequence[Mapping]) -> str:
     return rf"{mean_bits(runs):.2f}; $\times${runs[0]['rate']:g}; {len(runs)}"
-
-
-def _spent(runs: Sequence[Mapping]) -> str:
-    return f"{sum(run['training']['processor_seconds'] for run in runs) / len(runs):.0f}"
 
 
 def difference(first: Sequence[Mapping], second: Sequence[Mapping]) -> tuple[float, float, float]:
@@ -145,7 +135,7 @@ def factors_figure(results: Mapping) -> Any:
     colors = dict(zip(encodings, (plots.BLUE, plots.VERMILION, plots.GREEN)))
     analyses = {"equal music": found, "equal time": analysed(results, timed=True)}
     analyses = {name: one for name, one in analyses.items() if one["shares"]}
-    with plots.style(columns=1, height=3.9 if analyses else 2.2):
+    with plots.style(columns=1, height=3.5 if analyses else 2.2):
         figure = plt.figure()
         grids = figure.add_gridspec(2 if analyses else 1, 2, height_ratios=(3, 2)[: 2 if analyses else 1])
         above = figure.add_subplot(grids[0, :])

@@ -64,7 +64,6 @@ def factors_numbers(results: Mapping) -> Iterator[Number]:
     yield Number("FailedBits", f"{max(map(mean_bits, filter(None, cells.values())), default=math.nan):.1f}", files)
     yield from _changes("Change", found, files, bounds=True)
     timed = analysed(results, timed=True)
-    yield from _shares("Timed", timed, files)
     yield from _changes("TimedChange", timed, files)
     yield Number("TimedCells", f"{timed['cells_in_block'] if timed['shares'] else 0}", files)
     yield Number("TimedSeconds", f"{max(row.settings.get('seconds', 0) for row in recipe.rows):.0f}", source)

@@ -170,7 +170,7 @@ def benchmarks(results: Mapping):
     import matplotlib.pyplot as plt
 
     lengths, rows = results["lengths"], results["mixers"]
-    with plots.style(columns=1, height=4.2):
+    with plots.style(columns=1, height=3.3):
         figure, (time, memory) = plt.subplots(2, 1, sharex=True)
         for name, row in rows.items():
             label, color, marker, line = NAMES[name]

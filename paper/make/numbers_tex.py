@@ -32,14 +32,8 @@ from .results import (
 from .scaling import LEAST, enough, law, points
 
 SPLITS = ("train", "validation", "test")
-RIVALS = {  # name in macros -> result
-    "Mamba": "all_rows_mamba",
-    "Hybrid": "all_rows_hybrid",
-    "Llama": "all_rows_llama-1024",
-}
 SMALL = "vocabulary_size_bpe-512"
 DIFFERENCES = {  # macro and its decimals -> two results, and how far the bits of one are from those of the other
-    ("HybridMore", 1): ("all_rows_hybrid", "all_rows_mamba"),
     ("ScalingMore", 1): ("collapse_no-scaling", "all_rows_hybrid"),
     ("SmoothingLess", 1): ("collapse_no-smoothing", "all_rows_hybrid"),
     ("SmallVocabularyLess", 2): (SMALL, "all_rows_hybrid"),
@@ -93,9 +87,6 @@ def numbers(results: Mapping) -> list[Number]:
         *_seeds(results),
         *_numbers(f"position_{MODEL}.json", _position(results[f"position_{MODEL}"])),
         *_numbers(f"position_{NOTES}.json", _longer_past(results[f"position_{NOTES}"])),
-        Number("EnduranceTokens", f"{results[f'endurance_{MODEL}']['tokens']:,}", f"endurance_{MODEL}.json"),
-        *_numbers(f"endurance_{MODEL}.json", _paces("Endurance", results[f"endurance_{MODEL}"])),
-        *_numbers(f"endurance_{MODEL}-untruncated.json", _paces("Free", results[f"endurance_{MODEL}-untruncated"])),
         *_numbers(f"memorisation_{MODEL}.json", _copied(results[f"memorisation_{MODEL}"])),
         *(number for name in BEATS for number in _numbers(f"{name}.json", _beat_model(name, results[name]))),
     ]
@@ -195,7 +186,7 @@ def _whole(results: Mapping) -> Iterator[Number]:
 
 
 def _notes(results: Mapping) -> Iterator[Number]:
-    """The model that takes one step per note, and rows of its kind after a tenth of the music."""
+    """The model that takes one step per note, and what shorter windows bring to a row of its kind."""
     name, base = f"evaluate_{NOTES}", WHOLE["Mamba"]
     result, (passes, minutes) = results[name], music_read(results)
     yield from _numbers(f"{name}.json", _notes_evaluation(result))
@@ -209,23 +200,11 @@ def _notes(results: Mapping) -> Iterator[Number]:
     longest = configs["data"].context // len(configs["model"].events)
     yield Number("NotesWindow", f"{longest:,}", f"pretrained/{NOTES}/config.json")
     yield from _held_out(results)
-    hybrid, mamba = "notes_notes-hybrid", "notes_notes-mamba"
-    for row, label in ((hybrid, "Hybrid"), (mamba, "Mamba")):
-        yield Number(f"NotesTenth{label}", f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
-    for bound, value in zip(("More", "Low", "High"), paired(results[mamba], results[hybrid])):
-        yield Number(f"NotesTenth{bound}", f"{value:.2f}", f"{mamba}.json, {hybrid}.json")
-    short = "notes_notes-mamba-short"
-    yield Number("NotesShort", f"{results[short]['bits_per_note']:.2f}", f"{short}.json")
+    mamba, short = "notes_notes-mamba", "notes_notes-mamba-short"
     for bound, value in zip(("Less", "Low", "High"), paired(results[mamba], results[short])):
         yield Number(f"NotesShort{bound}", f"{value:.2f}", f"{mamba}.json, {short}.json")
     steps = [results[row]["training"]["steps"] for row in (short, mamba)]
     yield Number("NotesShortTimes", f"{steps[0] / steps[1]:.0f}", f"{short}.json, {mamba}.json")
-    best = "notes_notes-hybrid-short"
-    yield Number("NotesShortHybrid", f"{results[best]['bits_per_note']:.2f}", f"{best}.json")
-    for bound, value in zip(("More", "MoreLow", "MoreHigh"), paired(results[short], results[best])):
-        yield Number(f"NotesShort{bound}", f"{value:.2f}", f"{short}.json, {best}.json")
-    remi = "all_rows_mamba"
-    yield Number("NotesTenthAhead", f"{paired(results[remi], results[mamba])[0]:.1f}", f"{remi}.json, {mamba}.json")
 
 
 def _held_out(results: Mapping) -> Iterator[Number]:
@@ -345,13 +324,13 @@ def _tenth(result: Mapping, pieces: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _rivals(results: Mapping) -> Iterator[Number]:
     """The comparison in words: what each needs, and what one needs more than another on the same pieces."""
-    for name, row in RIVALS.items():
-        yield Number(f"Tenth{name}", f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
+    late, soon = "all_rows_llama-1024", "all_rows_mamba"
+    yield Number("TenthLlama", f"{results[late]['bits_per_note']:.2f}", f"{late}.json")
     for (name, places), (row, base) in DIFFERENCES.items():
         more = abs(paired(results[row], results[base])[0])
         yield Number(name, f"{more:.{places}f}", f"{row}.json, {base}.json")
-    spent = [results[RIVALS[row]]["bits_per_note_by_attribute"]["time"] for row in ("Llama", "Mamba")]
-    yield Number("LlamaMoreTime", f"{spent[0] - spent[1]:.1f}", f"{RIVALS['Llama']}.json, {RIVALS['Mamba']}.json")
+    spent = [results[row]["bits_per_note_by_attribute"]["time"] for row in (late, soon)]
+    yield Number("LlamaMoreTime", f"{spent[0] - spent[1]:.1f}", f"{late}.json, {soon}.json")
     size = results[SMALL]["settings"]["set"]["model.vocab_size"]
     yield Number("SmallVocabulary", f"{size}", f"{SMALL}.json")
 
@@ -379,13 +358,6 @@ def _longer_past(result: Mapping) -> Iterator[tuple[str, str]]:
     yield "PositionNotesWindow", f"{result['windowed']['context']:,}"
     best = max(result["bins"], key=lambda one: one["windowed_bits_per_note"] - one["bits_per_note"])
     yield "PositionNotesGain", f"{best['windowed_bits_per_note'] - best['bits_per_note']:.3f}"
-
-
-def _paces(name: str, result: Mapping) -> Iterator[tuple[str, str]]:
-    """Of whole continuations the slowest and the fastest, in notes a second."""
-    paces = [row["notes"] / row["seconds"] for row in result["per_piece"]]
-    yield f"{name}Slowest", f"{min(paces):.0f}"
-    yield f"{name}Fastest", f"{max(paces):.0f}"
 
 
 def _copied(result: Mapping) -> Iterator[tuple[str, str]]:
