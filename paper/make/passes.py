@@ -77,7 +77,7 @@ def passes_figure(results: Mapping) -> Any:
     """Bits per note on training's validation windows against the notes and the minutes that each architecture took."""
     import matplotlib.pyplot as plt
 
-    with plots.style(columns=1, height=2.1):
+    with plots.style(columns=1, height=1.9):
         figure, (left, right) = plt.subplots(1, 2, sharey=True)
         drawn = {name: runs for name, runs in done(results).items() if name.partition("-")[0] in COLORS}
         for name, runs in drawn.items():
