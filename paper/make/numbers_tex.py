@@ -260,10 +260,12 @@ def _scaling(results: Mapping) -> Iterator[Number]:
 def _claims(results: Mapping) -> Iterator[Number]:
     """How many former claims there are, and how many of them have a second result."""
     rows = claims(results)
-    yield Number("ClaimsAll", f"{len(rows)}", "make/factors.py")
+    yield Number("ClaimsAll", f"{len(rows)}", "make/claims.py")
     yield Number(
         "ClaimsTested", f"{sum(row['after'] is not None for row in rows)}", "factors_small_*.json, claims_*.json"
     )
+    fallen = sum(row["verdict"] in ("falls", "turns round") for row in rows)
+    yield Number("ClaimsFallen", f"{fallen}", "factors_small_*.json, claims_*.json, passes_*.json")
 
 
 def _ears(result: Mapping) -> Iterator[tuple[str, str]]:

@@ -62,6 +62,9 @@ def passes_numbers(results: Mapping) -> Iterator[tuple[str, str]]:
             values = variance.difference(found[name], first) if first and name in found else None
             for bound, i in (("", 0), ("Low", 1), ("High", 2)):
                 yield f"Passes{name.title().replace('-', '')}{bound}", f"{values[i]:.2f}" if values else NOT_RUN
+    selection = variance.difference(found["ssm"], found["mamba"]) if {"ssm", "mamba"} <= found.keys() else None
+    for bound, i in (("", 0), ("Low", 1), ("High", 2)):
+        yield f"PassesSelection{bound}", f"{selection[i]:.2f}" if selection else NOT_RUN
     means = [mean_bits(found[name]) for name in COLORS if name in found]
     yield "PassesSpread", f"{max(means) - min(means):.1f}" if means else NOT_RUN
     several = [runs for runs in found.values() if len(runs) > 1]
