@@ -235,7 +235,9 @@ def test_the_larger_factorial_is_set_beside_the_same_cells_of_the_smaller(result
 
 
 def test_a_claim_stands_falls_or_is_open_by_its_second_result(results):
-    none = {key: value for key, value in results.items() if not key.startswith(("factors_small_", "claims_", "passes_"))}
+    none = {
+        key: value for key, value in results.items() if not key.startswith(("factors_small_", "claims_", "passes_"))
+    }
     assert {row["verdict"] for row in paper.claims(none)} == {"open"}
     far, near, unsure = (0.4, 0.3, 0.5), (0.1, 0.05, 0.15), (0.4, -0.1, 0.9)
     assert (
