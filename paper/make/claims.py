@@ -72,8 +72,8 @@ def claims(results: Mapping) -> list[dict]:
         after = difference(runs[0], runs[1]) if all(runs) else None
         # seeds of the two cells say how far chance moves them; a cell of one seed does not, so the widest spread stands in
         seed = max(map(variance.moves, runs)) if min(map(len, runs)) > 1 else widest
-        longer = [passes.get(name, []) for names in third for name in names]
-        whole = variance.difference(*longer) if longer and all(longer) else None
+        longer, shorter = ([passes.get(names[i], []) for names in third] for i in (0, 1))
+        whole = variance.difference(longer[0], shorter[0]) if third and longer[0] and shorter[0] else None
         moved = max((variance.moves(one) for one in passes.values() if len(one) > 1), default=widest)
         said = verdict(kind, before[0], *((whole, moved) if whole else (after, seed))) if before else "open"
         seeds = [len(one) for one in runs]

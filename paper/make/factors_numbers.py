@@ -49,6 +49,9 @@ def factors_numbers(results: Mapping) -> Iterator[Number]:
     yield Number("FactorsParameters", f"{sum(sizes) / max(1, len(sizes)) / 1e6:.1f} million", files)
     highest = max(row.settings["rate"] for row in recipe.rows if row.settings["rate"] != "best")
     yield Number("FactorsEdge", f"{sum(bool(one) and one[0]['rate'] == highest for one in cells.values())}", files)
+    adamw = [one for cell, one in cells.items() if one and cell[1] == "adamw"]
+    yield Number("FactorsEdgeAdamw", f"{sum(one[0]['rate'] == highest for one in adamw)}", files)
+    yield Number("FactorsSeeded", f"{sum(len(one) > 1 for one in cells.values())}", files)
     for name, pair in SPREADS.items():
         means = [mean_bits(one) for cell, one in cells.items() if cell[:2] == pair and one]
         if not name:
@@ -63,6 +66,8 @@ def factors_numbers(results: Mapping) -> Iterator[Number]:
     yield from _shares("Without", analysed(results, like=kept), files)
     yield Number("FailedBits", f"{max(map(mean_bits, filter(None, cells.values())), default=math.nan):.1f}", files)
     yield from _changes("Change", found, files, bounds=True)
+    steps = analysed(results, like={cell for cell, one in cells.items() if one and cell[0] != "remi"})
+    yield Number("ChangeSteps", _change(steps, "encoding"), files)
     timed = analysed(results, timed=True)
     yield from _changes("TimedChange", timed, files)
     yield Number("TimedCells", f"{timed['cells_in_block'] if timed['shares'] else 0}", files)
@@ -102,3 +107,7 @@ def _changes(name: str, found: Mapping, files: str, bounds: bool = False) -> Ite
         told = {"": change["bits_per_note"], "Low": change["ci95"][0], "High": change["ci95"][1]} if change else {}
         for bound in ("", "Low", "High") if bounds else ("",):
             yield Number(f"{name}{factor.title()}{bound}", f"{told[bound]:.1f}" if told else NOT_RUN, files)
+
+
+def _change(found: Mapping, factor: str) -> str:
+    return f"{found['changes'][factor]['bits_per_note']:.1f}" if found["changes"] else NOT_RUN

@@ -170,33 +170,24 @@ def benchmarks(results: Mapping):
     import matplotlib.pyplot as plt
 
     lengths, rows = results["lengths"], results["mixers"]
-    with plots.style(columns=1, height=3.3):
-        figure, (time, memory) = plt.subplots(2, 1, sharex=True)
+    with plots.style(columns=1, height=2.4):
+        figure, panels = plt.subplots(1, 2, sharex=True)
+        time, memory = panels
         for name, row in rows.items():
             label, color, marker, line = NAMES[name]
             style = dict(color=color, marker=marker, linestyle=line, markersize=3, linewidth=1.1)
-            time.loglog(
-                lengths,
-                [1e3 * s for s in row["seconds"]],
-                label=f"{label}  $L^{{{row['time_exponent']:.2f}}}$",
-                **style,
-            )
+            time.loglog(lengths, [1e3 * s for s in row["seconds"]], label=label, **style)
             time.fill_between(
                 lengths, *zip(*[[1e3 * s for s in pair] for pair in row["spread"]]), color=color, alpha=0.2, linewidth=0
             )
-            memory.loglog(
-                lengths,
-                [b / 1e6 for b in row["bytes"]],
-                label=f"{label}  $L^{{{row['memory_exponent']:.2f}}}$",
-                **style,
-            )
+            memory.loglog(lengths, [b / 1e6 for b in row["bytes"]], **style)
         for axes, what in ((time, "time of a step (ms)"), (memory, "peak memory (MB)")):
             axes.set_ylabel(what, fontsize=8)
             axes.tick_params(labelsize=7)
-            axes.legend(fontsize=6.5, loc="upper left", handlelength=2.4, labelspacing=0.3)
-        memory.set_xticks(lengths, [f"{length:,}" for length in lengths])
-        memory.minorticks_off()
-        memory.set_xlabel("length L (tokens)", fontsize=8)
+            axes.set_xticks(lengths[::2], [f"{length:,}" for length in lengths[::2]])
+            axes.minorticks_off()
+            axes.set_xlabel("length L (tokens)", fontsize=8)
+        figure.legend(fontsize=6.5, ncols=3, loc="outside upper center", handlelength=2.0, columnspacing=1.0)
     return figure
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from ittybitty.evaluation.ears import faults
@@ -24,6 +23,7 @@ from .results import (
     WHOLE,
     common_pieces,
     music_read,
+    on_pieces,
     overtakes,
     paired,
     settings,
@@ -151,7 +151,6 @@ def _shape(configs: Mapping) -> Iterator[tuple[str, str]]:
     yield "StackWidth", f"{model.d_model}"
     yield "Batch", f"{train.batch_size}"
     yield "Smoothing", f"{train.label_smoothing:g}"
-    yield "SmoothingCost", f"{-math.log2(1 - train.label_smoothing):.2f}"
 
 
 def _training(log: list[dict]) -> Iterator[tuple[str, str]]:
@@ -180,7 +179,8 @@ def _whole(results: Mapping) -> Iterator[Number]:
     base = WHOLE["Mamba"]
     for name, row in ((name, row) for name, row in WHOLE.items() if row != base and row in results):
         if name == "Llama":
-            yield Number(f"Whole{name}", f"{results[row]['bits_per_note']:.2f}", f"{row}.json")
+            bits = on_pieces(results[row], common_pieces(results))[0]
+            yield Number(f"Whole{name}", f"{bits:.2f}", f"{row}.json")
         for bound, value in zip(("More", "Low", "High"), paired(results[row], results[base])):
             yield Number(f"Whole{name}{bound}", f"{value:.2f}", f"{row}.json, {base}.json")
 
@@ -264,6 +264,7 @@ def _claims(results: Mapping) -> Iterator[Number]:
     yield Number(
         "ClaimsTested", f"{sum(row['after'] is not None for row in rows)}", "factors_small_*.json, claims_*.json"
     )
+    yield Number("ClaimsLonger", f"{sum(row['whole'] is not None for row in rows)}", "passes_*.json")
     fallen = sum(row["verdict"] in ("falls", "turns round") for row in rows)
     yield Number("ClaimsFallen", f"{fallen}", "factors_small_*.json, claims_*.json, passes_*.json")
 

@@ -6,6 +6,8 @@ The curves are those of training's own validation windows; the bits of the text 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import combinations
+from statistics import median
 from typing import Any
 
 from ittybitty import plots
@@ -55,6 +57,8 @@ def passes_numbers(results: Mapping) -> Iterator[tuple[str, str]]:
     found = best(results)
     first = found.get(FIRST)
     yield "PassesArchitectures", f"{len(found.keys() & COLORS.keys())}"
+    sizes = [run["parameters"] for runs in found.values() for run in runs]
+    yield "PassesParameters", f"{sum(sizes) / max(1, len(sizes)) / 1e6:.1f} million"
     yield "PassesNotes", f"{_notes(first[0]) / 1e6:.1f} million" if first else NOT_RUN
     yield "PassesHybrid", f"{mean_bits(first):.2f}" if first else NOT_RUN
     for name in (*COLORS, *CHANGED):
@@ -66,7 +70,9 @@ def passes_numbers(results: Mapping) -> Iterator[tuple[str, str]]:
     for bound, i in (("", 0), ("Low", 1), ("High", 2)):
         yield f"PassesSelection{bound}", f"{selection[i]:.2f}" if selection else NOT_RUN
     means = [mean_bits(found[name]) for name in COLORS if name in found]
-    yield "PassesSpread", f"{max(means) - min(means):.1f}" if means else NOT_RUN
+    yield "PassesSpread", f"{max(means) - min(means):.2f}" if means else NOT_RUN
+    apart = [abs(one - other) for one, other in combinations(means, 2)]
+    yield "PassesMedian", f"{median(apart):.2f}" if apart else NOT_RUN
     several = [runs for runs in found.values() if len(runs) > 1]
     yield "PassesSeedMoves", f"{max(map(variance.moves, several)):.2f}" if several else NOT_RUN
 

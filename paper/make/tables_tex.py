@@ -38,7 +38,6 @@ def tables(results: Mapping) -> dict[str, str]:
         "published": published_table(results),
         "factors": factors_table(results),
         "claims": claims_table(results),
-        "two_sample": two_sample_table(results),
         "copied": copied_table(results),
         "scaling": scaling_table(results),
     }
@@ -172,27 +171,6 @@ def _bits(bits: float, interval: Iterable[float]) -> str:
     return "{:.2f} ({:.2f}--{:.2f})".format(bits, *interval)
 
 
-def two_sample_table(results: Mapping) -> str:
-    """How often a small classifier tells continuations from what pianists played."""
-    body = []
-    for name, row in rows_of(results, "two_sample").items():
-        if row is None:
-            body.append([rf"\texttt{{{name}}}", NOT_RUN])
-            continue
-        control = percent_of(row["control"]) if row["control"] else "--"
-        body.append([rf"\texttt{{{name}}}", _percents(row), _percents(row["fit"]), control])
-    head = [
-        ["", "Alone", "With opening", "Control"],
-        ["Model", r"(\%, 95\,\%)", r"(\%, 95\,\%)", r"(\%)"],
-    ]
-    return _tabular("lrrr", head, body)
-
-
-def percent_of(found: Mapping) -> str:
-    """An accuracy in percent."""
-    return f"{100 * found['accuracy']:.0f}"
-
-
 def copied_table(results: Mapping) -> str:
     """Longest runs shared with the training pieces: models by the music that they have read, then pianists."""
     ends = results["trained"][NOTES]["ends"]
@@ -212,10 +190,6 @@ def copied_table(results: Mapping) -> str:
 def _longest(row: Mapping, whose: str) -> list[str]:
     found = row["longest"]["pitch and time"][whose]
     return [f"{found['mean']:.1f}", f"{found['longest']}"]
-
-
-def _percents(found: Mapping) -> str:
-    return "{:.0f} ({:.0f}--{:.0f})".format(*(100 * value for value in (found["accuracy"], *found["ci95"])))
 
 
 def _tabular(columns: str, head: list[list[str]], rows: Iterable[list[str] | str]) -> str:
