@@ -86,7 +86,7 @@ def passes_figure(results: Mapping) -> Any:
     """Bits per note on training's validation windows against the notes and the minutes that each architecture took."""
     import matplotlib.pyplot as plt
 
-    with plots.style(columns=1, height=1.9):
+    with plots.style(columns=1, height=2.2):
         figure, (left, right) = plt.subplots(1, 2, sharey=True)
         drawn = {name: runs for name, runs in done(results).items() if name.partition("-")[0] in COLORS}
         for name, runs in drawn.items():
@@ -100,5 +100,5 @@ def passes_figure(results: Mapping) -> Any:
         left.set(xlabel="notes read (millions)", ylabel="bits per note")
         right.set(xlabel="minutes of one core")
         if drawn:
-            left.legend(fontsize=6.5)
+            figure.legend(fontsize=6.5, ncols=4, loc="outside upper center", columnspacing=1.0, handlelength=1.6)
     return figure
