@@ -318,6 +318,22 @@ def test_what_the_text_says_in_words_of_its_main_numbers_holds(results):
     apart = [paper.paired(results[name], base)[0] for name in ("evaluate_tiny-hybrid", "equal_music_llama-1024")]
     together = paper.paired(results["all_rows_mamba"], results["notes_notes-mamba"])[0]
     assert max(map(abs, apart)) < 0.5 and together > 4 * max(map(abs, apart))
+    cells = {cell: runs for cell, runs in paper.grid(results).items() if runs}
+    spread = {
+        cell: max(one["bits_per_note"] for one in runs) - min(one["bits_per_note"] for one in runs)
+        for cell, runs in cells.items()
+    }
+    assert max(spread, key=spread.get) == ("remi", "adamw", "hybrid"), "the cell whose seeds lie furthest apart"
+    bits = {cell: sum(one["bits_per_note"] for one in runs) / len(runs) for cell, runs in cells.items()}
+    assert max(bits, key=bits.get) == ("remi-unmerged", "adamw", "lstm"), "the cell that has learnt least"
+    timed = paper.analysed(results, timed=True)["changes"]
+    assert abs(timed["optimizer"]["bits_per_note"] - timed["architecture"]["bits_per_note"]) < 0.25, (
+        "they matter equally"
+    )
+    passes = paper.best(results)
+    order = sorted(("hybrid", "llama", "mamba", "lstm", "ssm"), key=lambda name: passes[name][0]["bits_per_note"])
+    assert order[:2] == ["hybrid", "llama"], "the two with attention are ahead"
+    assert abs(paper.paired(passes["no-attention"][0], passes["mamba"][0])[0]) < 0.15, "about as much as Mamba alone"
     hybrid_more = paper.paired(results["notes_notes-mamba"], results["notes_notes-hybrid"])
     assert hybrid_more[1] > 0, "on notes the hybrid is ahead, its whole interval"
 

@@ -64,18 +64,14 @@ def endurance(
             f"{corpus.name}: no piece of {split} has {needed:,} notes after its opening; ask for fewer tokens"
         )
     config = systems.sampling(found.system, **{"max_new_tokens": tokens, **sampling})
-    made, played, rows = [], [], []
-    for i, (piece, opening, rest) in enumerate(shown(evenly_spaced(long, pieces), progress, "continuing")):
-        one = continuation(
-            found.model,
-            found.tokenizer,
-            opening,
-            found.configs["data"],
-            dataclasses.replace(config, seed=1000 * seed + i),
-        )
+    made, rows = [], []
+    chosen = evenly_spaced(long, pieces)
+    for i, (piece, opening, _) in enumerate(shown(chosen, progress, "continuing")):
+        drawn = dataclasses.replace(config, seed=1000 * seed + i)
+        one = continuation(found.model, found.tokenizer, opening, found.configs["data"], drawn)
         made.append(metrics_by_window(one.new, window))
-        played.append(metrics_by_window(rest, window))
         rows.append(_row(piece, opening, one))
+    played = [metrics_by_window(rest, window) for _, _, rest in chosen]
     count = min(map(len, made + played))
     rows = [
         {**row, "windows": {"generated": ours[:count], "truth": theirs[:count]}}

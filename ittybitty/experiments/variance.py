@@ -95,14 +95,16 @@ def shares(values: np.ndarray) -> dict[str, float]:
 def changes(values: np.ndarray) -> dict[str, float]:
     """Bits per note by which two cells differ that are alike but for one factor, the median over all such pairs of cells.
 
-    For values (a, b, c) of a complete block. A cell that has failed to learn moves a median little, and shares a lot.
+    For values (a, b, c) of a complete block; a factor of one level has no such pairs and is left out. A cell that has failed to
+    learn moves a median little, and shares a lot.
     """
     found = {}
     for axis, name in enumerate(FACTORS):
         apart = [
             np.abs(values.take(i, axis) - values.take(j, axis)) for i, j in combinations(range(values.shape[axis]), 2)
         ]
-        found[name] = float(np.median(apart)) if apart else 0.0
+        if apart:
+            found[name] = float(np.median(apart))
     return found
 
 

@@ -4,7 +4,7 @@
     paper/published.yaml        what others have published, with sources
     paper/experiments/*.yaml    the rows of each experiment; one that was not run is marked as such
     pretrained/<name>/          configuration and log of the model that ships, and in results/runs/ of the one that does not
-        -> paper/numbers.tex    one macro per number, with the file that it came from (numbers_tex.py)
+        -> paper/numbers.tex    one macro per number, with the file that it came from (numbers_tex.py, factors_numbers.py)
         -> paper/tables/*.tex   (tables_tex.py, ears.py, published.py, factors.py, claims.py, scaling.py)
         -> paper/figures/factors.pdf, passes.pdf (factors.py, passes.py)
         -> README.md            its table of results (readme_md.py)
@@ -26,7 +26,7 @@ from .factors import analysed, factors_figure, grid
 from .figures import save
 from .number import Number
 from .numbers_tex import macros, numbers
-from .passes import passes_figure
+from .passes import best, passes_figure
 from .published import published_rows
 from .readme_md import fill, readme_blocks, readme_table, write_readme
 from .results import (
@@ -61,6 +61,7 @@ __all__ = [
     "Number",
     "analysed",
     "beats",
+    "best",
     "claims",
     "common_pieces",
     "extremes",

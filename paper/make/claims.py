@@ -65,6 +65,7 @@ def claims(results: Mapping) -> list[dict]:
     its interval or None; "seeds" of the two cells, and the "verdict" by the longest training.
     """
     widest, cells, passes = seed_move(results), learnt(results), best(results)
+    moved = max((variance.moves(runs) for runs in passes.values() if len(runs) > 1), default=widest)
     rows = []
     for text, kind, first, second, *third in CLAIMS:
         before = _paired(results, first)
@@ -72,9 +73,8 @@ def claims(results: Mapping) -> list[dict]:
         after = difference(runs[0], runs[1]) if all(runs) else None
         # seeds of the two cells say how far chance moves them; a cell of one seed does not, so the widest spread stands in
         seed = max(map(variance.moves, runs)) if min(map(len, runs)) > 1 else widest
-        longer, shorter = ([passes.get(names[i], []) for names in third] for i in (0, 1))
-        whole = variance.difference(longer[0], shorter[0]) if third and longer[0] and shorter[0] else None
-        moved = max((variance.moves(one) for one in passes.values() if len(one) > 1), default=widest)
+        first_runs, second_runs = ([*passes.get(names[i], ())] for names in third or [("", "")] for i in (0, 1))
+        whole = variance.difference(first_runs, second_runs) if first_runs and second_runs else None
         said = verdict(kind, before[0], *((whole, moved) if whole else (after, seed))) if before else "open"
         seeds = [len(one) for one in runs]
         rows.append({"claim": text, "before": before, "after": after, "whole": whole, "seeds": seeds, "verdict": said})
@@ -97,7 +97,7 @@ def claims_table(results: Mapping) -> str:
     for row in claims(results):
         before = f"${row['before'][0]:+.2f}$" if row["before"] else NOT_RUN
         after = "${:+.2f}$ (${:+.2f}$ to ${:+.2f}$)".format(*row["after"]) if row["after"] else NOT_RUN
-        if row["after"] and row["seeds"] != [3, 3]:
+        if row["after"] and row["seeds"] != [3, 3]:  # the caption says three
             after += " ({}, {})".format(*row["seeds"])
         whole = f"${row['whole'][0]:+.2f}$" if row["whole"] else "--"
         lines.append(rf"{row['claim']} & {before} & {after} & {whole} & {row['verdict']} \\")

@@ -159,6 +159,7 @@ def factors_figure(results: Mapping) -> Any:
             _bars(right, {name: one["shares"] for name, one in analyses.items()}, "share", 100)
             left.set_xlabel("median change (bits)", fontsize=7)
             right.set_xlabel("share of variance (%)", fontsize=7)
+            right.set_xlim(0, 1.6 * right.get_xlim()[1])  # room for the legend beside the bars of interactions
             right.legend(fontsize=6, loc="lower right", handlelength=0.8, borderpad=0, labelspacing=0.2)
     return figure
 

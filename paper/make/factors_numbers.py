@@ -67,7 +67,8 @@ def factors_numbers(results: Mapping) -> Iterator[Number]:
     yield Number("FailedBits", f"{max(map(mean_bits, filter(None, cells.values())), default=math.nan):.1f}", files)
     yield from _changes("Change", found, files, bounds=True)
     steps = analysed(results, like={cell for cell, one in cells.items() if one and cell[0] != "remi"})
-    yield Number("ChangeSteps", _change(steps, "encoding"), files)
+    apart = steps["changes"].get("encoding")
+    yield Number("ChangeSteps", f"{apart['bits_per_note']:.1f}" if apart else NOT_RUN, files)
     timed = analysed(results, timed=True)
     yield from _changes("TimedChange", timed, files)
     yield Number("TimedCells", f"{timed['cells_in_block'] if timed['shares'] else 0}", files)
@@ -81,7 +82,7 @@ def factors_numbers(results: Mapping) -> Iterator[Number]:
 
 
 def larger_numbers(results: Mapping) -> Iterator[Number]:
-    """The factorial at three times the size, and the shares of the same cells of the one that is shown."""
+    """The factorial at three times the size, and the same cells of the one that is shown."""
     files, runs = f"{LARGER}_*.json", records(results, LARGER)
     found = analysed(results, LARGER)
     cells = set(product(*found["levels"].values())) if found["shares"] else set()
@@ -107,7 +108,3 @@ def _changes(name: str, found: Mapping, files: str, bounds: bool = False) -> Ite
         told = {"": change["bits_per_note"], "Low": change["ci95"][0], "High": change["ci95"][1]} if change else {}
         for bound in ("", "Low", "High") if bounds else ("",):
             yield Number(f"{name}{factor.title()}{bound}", f"{told[bound]:.1f}" if told else NOT_RUN, files)
-
-
-def _change(found: Mapping, factor: str) -> str:
-    return f"{found['changes'][factor]['bits_per_note']:.1f}" if found["changes"] else NOT_RUN

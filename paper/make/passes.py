@@ -13,10 +13,9 @@ from typing import Any
 from ittybitty import plots
 from ittybitty.experiments import variance
 
-from .factors import mean_bits
+from .factors import NOT_RUN, mean_bits
 from .results import rows_of
 
-NOT_RUN = "not run"
 FIRST = "hybrid"  # what the others are compared with
 LOW = "-low"  # behind the name of one that was tried with the lower learning rates of the others as well
 CHANGED = ("no-attention", "hybrid-adamw")  # the hybrid with a change that the text speaks of
@@ -63,18 +62,21 @@ def passes_numbers(results: Mapping) -> Iterator[tuple[str, str]]:
     yield "PassesHybrid", f"{mean_bits(first):.2f}" if first else NOT_RUN
     for name in (*COLORS, *CHANGED):
         if name != FIRST:
-            values = variance.difference(found[name], first) if first and name in found else None
-            for bound, i in (("", 0), ("Low", 1), ("High", 2)):
-                yield f"Passes{name.title().replace('-', '')}{bound}", f"{values[i]:.2f}" if values else NOT_RUN
-    selection = variance.difference(found["ssm"], found["mamba"]) if {"ssm", "mamba"} <= found.keys() else None
-    for bound, i in (("", 0), ("Low", 1), ("High", 2)):
-        yield f"PassesSelection{bound}", f"{selection[i]:.2f}" if selection else NOT_RUN
+            yield from _difference(f"Passes{name.title().replace('-', '')}", found.get(name), first)
+    yield from _difference("PassesSelection", found.get("ssm"), found.get("mamba"))
     means = [mean_bits(found[name]) for name in COLORS if name in found]
     yield "PassesSpread", f"{max(means) - min(means):.2f}" if means else NOT_RUN
     apart = [abs(one - other) for one, other in combinations(means, 2)]
     yield "PassesMedian", f"{median(apart):.2f}" if apart else NOT_RUN
     several = [runs for runs in found.values() if len(runs) > 1]
     yield "PassesSeedMoves", f"{max(map(variance.moves, several)):.2f}" if several else NOT_RUN
+
+
+def _difference(name: str, runs: list | None, base: list | None) -> Iterator[tuple[str, str]]:
+    """What the runs need more than those of another, and the bounds of its interval."""
+    values = variance.difference(runs, base) if runs and base else None
+    for i, bound in enumerate(("", "Low", "High")):
+        yield f"{name}{bound}", f"{values[i]:.2f}" if values else NOT_RUN
 
 
 def _notes(row: Mapping) -> float:

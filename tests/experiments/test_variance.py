@@ -62,6 +62,10 @@ def test_the_typical_change_of_a_factor_is_hardly_moved_by_a_cell_that_has_not_l
     found = variance.analysis(runs, draws=20)
     assert [found["changes"][name]["bits_per_note"] for name in FACTORS] == pytest.approx([2, 1, 0.25])
     assert found["shares"]["encoding"]["share"] < 0.25
+    one = [run for run in factorial(bits) if run["architecture"] == "hybrid"]
+    assert variance.analysis(one, draws=5)["changes"].keys() == {"encoding", "optimizer"}, (
+        "what was not varied has no effect to tell"
+    )
 
 
 def test_the_best_rate_of_a_cell_is_chosen_by_the_trainings_own_validation():
