@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .generation import Piano
+    from .piano import Piano
 
 __version__ = "0.2.0"
 TAG = f"v{__version__}"  # of this version in git: what is told to install the package names it, not a branch
@@ -36,7 +36,7 @@ _HOME = {
     "open_corpus": "corpora",
     "PianoTokenizer": "tokenizers",
     "PianoHybridModel": "models",
-    "Piano": "generation",
+    "Piano": "piano",
     "generate_continuation": "generation",
 }
 
@@ -45,7 +45,7 @@ __all__ = ["REPOSITORY", "TAG", "load", *_HOME]
 
 def load(name: str = "tiny") -> Piano:
     """A `Piano` ready to play: `name` is a model that ships with the package ("tiny", "tiny-remi") or a run folder."""
-    from .generation import Piano
+    from .piano import Piano
 
     return Piano.load(name)
 

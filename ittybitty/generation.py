@@ -6,7 +6,7 @@ as it was read, not as it is after encoding and decoding.
 
 The model's memory has a fixed size (models/), so a continuation may be many times longer than the training window.
 
-Left out: how a piece closes (endings.py), and several takes at once.
+Left out: how a piece closes (endings.py), a model with its tokenizer as one object (piano.py), and several takes at once.
 """
 
 from __future__ import annotations
@@ -20,28 +20,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import checkpoint, drawing, endings, seeds, systems
+from . import drawing, endings, seeds
 from .config import DataConfig, GenerationConfig
 from .drawing import generate_tokens
-from .errors import CheckpointError, ConfigError, OutputError
+from .errors import CheckpointError, OutputError
 from .midi import read_midi, write_midi
-from .models.decode import Decoder, decoder, native_decoder, playable
+from .models.decode import Decoder, decoder
 from .models.states import Player
 from .notes import NOTE, PEDAL, Note, Performance, between, join, shift
 from .paths import atomic_path
 from .prompts import Prompt, make_prompt
 from .tokenizers.protocol import NoteReader, Tokenizer
 
-if TYPE_CHECKING:
-    from .models.lm import LanguageModel
-
 __all__ = [
     "Continuation",
-    "Piano",
     "Prompt",
     "continuation",
     "generate_continuation",
@@ -51,7 +46,6 @@ __all__ = [
 ]
 
 TOKENS_PER_SECOND = 400  # of music: more than any performance has; bounds a request in seconds
-MOST_TOKENS_PER_NOTE = 32  # more than any encoding needs, rests and pedal included; bounds a request in notes
 Progress = Callable[[int], None]  # called with the number of tokens drawn so far
 # called with the notes that each token completes; generation ends if it returns True
 Listen = Callable[[list[Note]], bool]
@@ -237,6 +231,7 @@ def generate_continuation(
     """Continue a MIDI file and write seed + continuation (`only_new`: the continuation alone, at the same times).
 
     `output_path` is checked before the work begins and written atomically; None writes nothing. Raises MidiError for the
+    seed, OutputError for the place, CheckpointError where tokenizer and model do not belong together.
     """
     if output_path is not None and Path(output_path).resolve() == Path(seed_midi_path).resolve():
         raise OutputError(f"{output_path}: is the seed itself; give another name to write to")
@@ -244,11 +239,11 @@ def generate_continuation(
         seed = read_midi(seed_midi_path, repair=True)
         made = continuation(model, tokenizer, seed, config, generation_config, progress, listen)
         if place is not None:
-            _write(made, place, generation_config.only_new)
+            write_continuation(made, place, generation_config.only_new)
     return made
 
 
-def _write(made: Continuation, place: Path, only_new: bool) -> None:
+def write_continuation(made: Continuation, place: Path, only_new: bool) -> None:
     """The seed and, on a track of its own, the new music, or that alone: at its own times and on the seed's clock."""
     if not len(made.new):  # no place is named: the command line writes to a temporary file
         if only_new:
@@ -311,92 +306,3 @@ def _evaluating(model: Player, precision: str) -> Iterator[Player]:
         yield decoder(model, precision)
     finally:
         model.train(training)
-
-
-@dataclass(frozen=True)
-class Piano:
-    """A trained model with its tokenizer, ready to play: `ittybitty.load()`."""
-
-    model: LanguageModel | Decoder
-    tokenizer: Tokenizer
-    data: DataConfig
-    name: str
-    path: Path | None = None
-    sampling: GenerationConfig = GenerationConfig()  # how its system is sampled by default
-
-    @classmethod
-    def load(cls, name: str | Path = "tiny", device: str = "cpu") -> Piano:
-        """A model that ships with the package, or a run folder, on a device ("auto", "cpu", "cuda:1" …).
-
-        One piece at a time is decoded fastest on the CPU, where native code does it. CheckpointError says what is
-        wrong with the model, ConfigError what with the device.
-        """
-        found = checkpoint.load(name, device)
-        return cls(
-            found.model, found.tokenizer, found.configs["data"], str(name), found.path, systems.sampling(found.system)
-        )
-
-    @classmethod
-    def for_playing(cls, name: str | Path = "tiny", device: str = "cpu", precision: str = "float32") -> Piano:
-        """As `load`, but only to generate, in one precision: PyTorch is not imported if native code can run the model."""
-        folder, header, tokenizer = checkpoint.opened(name)
-        config = header["configs"]["model"]
-        if device == "cpu" and playable(config):
-            with contextlib.suppress(KeyError, ValueError):  # weights that do not fit: `load` names them
-                player = native_decoder(config, checkpoint.read_arrays(folder), precision)
-                return cls(
-                    player, tokenizer, header["configs"]["data"], str(name), folder, systems.sampling(header["system"])
-                )
-        return cls.load(name, device)
-
-    def continue_(
-        self,
-        seed_file: str | Path | Performance,
-        /,
-        seconds: float | None = None,
-        tokens: int | None = None,
-        out: str | Path | None = None,
-        progress: Progress | None = None,
-        listen: Listen | None = None,
-        **options,
-    ) -> Continuation:
-        """Continue a MIDI file or a performance by `seconds` of music or `tokens` (512), and write it to `out` if given.
-
-        `options` are fields of GenerationConfig (temperature, top_k, top_p, notes, seed, only_new, …) and `prompt_seconds`,
-        `prompt_tokens`. ConfigError for one that makes no sense. `progress` and `listen` are those of `continuation`.
-        """
-        config, wanted = self._configs(seconds, tokens, options)
-        if not isinstance(seed_file, Performance):
-            return generate_continuation(self.model, self.tokenizer, seed_file, out, config, wanted, progress, listen)
-        with atomic_path(out) if out is not None else contextlib.nullcontext() as place:
-            made = continuation(self.model, self.tokenizer, seed_file, config, wanted, progress, listen)
-            if place is not None:
-                _write(made, place, wanted.only_new)
-        return made
-
-    def stream(
-        self,
-        seed_file: str | Path | Performance = Performance(),
-        /,
-        seconds: float | None = None,
-        tokens: int | None = None,
-        **options,
-    ) -> Iterator[Note]:
-        """The notes of a continuation as they are generated; without a seed, those of a new piece."""
-        config, wanted = self._configs(seconds, tokens, options)
-        seed = seed_file if isinstance(seed_file, Performance) else read_midi(seed_file, repair=True)
-        return stream(self.model, self.tokenizer, seed, config, wanted)
-
-    def _configs(self, seconds: float | None, tokens: int | None, options: dict) -> tuple[DataConfig, GenerationConfig]:
-        listening = {k: options.pop(k) for k in ("prompt_seconds", "prompt_tokens") if k in options}
-        for name, value in listening.items():
-            if not 0 < value < math.inf:
-                raise ConfigError(f"{name} is {value}: give a number above 0")
-        if unknown := options.keys() - {f.name for f in dataclasses.fields(GenerationConfig)}:
-            raise ConfigError(f"no option is called {min(unknown)!r}: see ittybitty.GenerationConfig")
-        if tokens is None:
-            notes = options.get("notes") or 0
-            music = TOKENS_PER_SECOND * (seconds if seconds and seconds > 0 else 0), MOST_TOKENS_PER_NOTE * notes
-            tokens = 512 + math.ceil(min(max(music), 1e9))
-        options.setdefault("max_new_tokens", tokens)
-        return dataclasses.replace(self.data, **listening), self.sampling.changed(seconds=seconds, **options)

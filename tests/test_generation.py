@@ -15,6 +15,7 @@ from ittybitty.errors import CheckpointError, ConfigError, MidiError, OutputErro
 from ittybitty.midi import read_midi, write_midi
 from ittybitty.models import PianoHybridModel
 from ittybitty.notes import Performance, TempoMap, shift
+from ittybitty.piano import Piano
 from ittybitty.tokenizers import PianoTokenizer
 from ittybitty.tokenizers.reader import Reader
 
@@ -335,7 +336,7 @@ def test_stream_from_nothing_makes_a_piece(model, tokenizer):
 
 @pytest.fixture
 def piano(model, tokenizer):
-    return generation.Piano(model, tokenizer, DATA, "test")
+    return Piano(model, tokenizer, DATA, "test")
 
 
 @pytest.mark.parametrize("notes", [1, 7, 40])
@@ -442,7 +443,7 @@ def test_load_reads_a_run_folder(model, tokenizer, tmp_path):
     tokenizer.save(tmp_path / "tokenizer.json")
     assert json.loads((tmp_path / "config.json").read_text())["system"] == "hybrid"
     loaded = ittybitty.load(tmp_path)
-    mine = generation.Piano(model, tokenizer, configs["data"], "mine")
+    mine = Piano(model, tokenizer, configs["data"], "mine")
     assert loaded.continue_(music(), tokens=50, seed=1).joined == mine.continue_(music(), tokens=50, seed=1).joined
 
 

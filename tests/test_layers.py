@@ -23,6 +23,7 @@ devices drawing endings prompts
 systems
 checkpoint
 train generation
+piano
 pipeline export doctor reproduce
 fetch
 evaluation

@@ -246,6 +246,8 @@ def test_a_claim_stands_falls_or_is_open_by_its_second_result(results):
         paper.verdict("nothing", 0.03, near, 0.17) == "stands" and paper.verdict("nothing", 0.03, far, 0.17) == "falls"
     )
     assert paper.verdict("nothing", 0.03, None, 0.17) == "open"
+    better = (-0.4, -0.5, -0.3)
+    assert [paper.verdict("no better", -0.1, one, 0.17) for one in (far, near, better)] == ["stands", "stands", "falls"]
 
 
 @pytest.mark.slow

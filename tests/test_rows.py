@@ -18,6 +18,7 @@ from ittybitty.export import export
 from ittybitty.models import native
 from ittybitty.models.decode import Decoder, decoder
 from ittybitty.models.quantize import quantized
+from ittybitty.piano import Piano
 from ittybitty.tokenizers import VARIANTS
 from ittybitty.tokenizers.store import tokenize_corpus
 from ittybitty.train import loop
@@ -396,7 +397,7 @@ def test_a_run_folder_is_all_that_is_needed(name, run, tmp_path):
 
 @each_row
 def test_a_seed_is_continued_within_the_grammar(name, run):
-    piano = generation.Piano.load(run(name))
+    piano = Piano.load(run(name))
     made = piano.continue_(performance(5), tokens=120, seed=1, prompt_tokens=32)
     assert made.tokens == 120 and len(made.new)
     assert made.new.notes["onset"].min() >= performance(5).notes["onset"].max()

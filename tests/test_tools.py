@@ -84,3 +84,12 @@ def test_the_guide_for_contributors_names_files_that_exist():
     named = [name for name in re.findall(r"`([\w./]+)`", guide) if re.match(r"(ittybitty|paper|tests|kaggle)/", name)]
     assert len(named) > 20
     assert not [name for name in named if not (ROOT / name).exists() and "NAME" not in name]
+
+
+def test_a_functions_docstring_ends_with_a_whole_sentence():
+    found = []
+    for path in sorted((ROOT / "ittybitty").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)) and text[-1] not in '.?!:)`"}]':
+                found.append(f"{path.name}, {node.name}: …{text[-60:]}")
+    assert not found

@@ -216,7 +216,7 @@ def continue_(options: argparse.Namespace) -> Result:
         if options.start is not None:
             seeds.chosen(seed, options.start)
         from .. import devices
-        from ..generation import Piano
+        from ..piano import Piano
 
         piano = Piano.for_playing(options.model, options.device or "cpu", options.precision)
         with bar(options.tokens, "tokens") as tick:

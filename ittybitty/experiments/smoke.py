@@ -20,8 +20,8 @@ from .. import pipeline, systems
 from ..corpora import Corpus, embedded, open_corpus
 from ..errors import CorpusError
 from ..evaluation.bits import evaluate
-from ..generation import Piano
 from ..notes import between
+from ..piano import Piano
 
 TRAIN, HELD_OUT = 12, 3  # pieces
 STEPS, TOKENS = 60, 192  # optimizer steps, half of them before the resume; tokens of the continuation

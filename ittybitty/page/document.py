@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from .. import checkpoint
 from ..errors import CheckpointError
-from ..generation import Piano
 from ..models.events import EventModel
 from ..models.hybrid import Stack
 from ..notes import LOWEST_PITCH
+from ..piano import Piano
 from ..tokenizers.events import EventTokenizer, hold
 
 LETTERS = "MFA"  # the blocks that js/model.js knows

@@ -17,8 +17,8 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from ..generation import Piano
 from ..paths import on_kaggle
+from ..piano import Piano
 from .page import write_page
 
 PUBLISHED = "https://ittybitty-piano.github.io/ittybitty/"  # where .github/workflows/pages.yml puts the page of `tiny`

@@ -9,8 +9,8 @@ from importlib import resources
 from pathlib import Path
 
 from ..errors import OutputError
-from ..generation import Piano
 from ..paths import atomic_path
+from ..piano import Piano
 from . import seeds
 from .bundle import bundle
 from .document import document, playable

@@ -21,7 +21,7 @@ from .models import Choice
 from .takes import leave_a_core
 
 if TYPE_CHECKING:
-    from ..generation import Piano
+    from ..piano import Piano
 
 Question = tuple[Choice, Performance]
 

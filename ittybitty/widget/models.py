@@ -18,7 +18,7 @@ from ..config import GenerationConfig
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from ..generation import Piano
+    from ..piano import Piano
 
 MODELS_IN_MEMORY = 2
 
@@ -89,7 +89,7 @@ class Shelf:
 
     def load(self, place: Path) -> Piano:
         """The `Piano` of a run folder; CheckpointError says what is wrong with it."""
-        from ..generation import Piano
+        from ..piano import Piano
 
         with self._lock:
             if place not in self._pianos:

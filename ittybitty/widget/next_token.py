@@ -22,7 +22,7 @@ from ..notes import Performance
 from ..tokenizers.events.tokenizer import EventTokenizer
 
 if TYPE_CHECKING:
-    from ..generation import Piano
+    from ..piano import Piano
     from ..tokenizers.protocol import Rules, Tokenizer
 
 PITCHES = "C C♯ D E♭ E F F♯ G A♭ A B♭ B".split()

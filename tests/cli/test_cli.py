@@ -569,7 +569,7 @@ def test_an_option_reaches_the_music(words, wanted, folder, monkeypatch, capsys)
         asked.update(given)
         raise ConfigError("seen")
 
-    monkeypatch.setattr("ittybitty.generation.Piano.continue_", seen)
+    monkeypatch.setattr("ittybitty.piano.Piano.continue_", seen)
     assert "seen" in refused(
         capsys, "continue", folder / "seed.mid", "-o", "out.mid", "--model", folder / "run", *words.split()
     )

@@ -7,10 +7,10 @@ from dataclasses import replace
 import mido
 import pytest
 
-from ittybitty.generation import Piano
 from ittybitty.midi import read_midi, write_midi
 from ittybitty.models import native
 from ittybitty.notes import TempoMap
+from ittybitty.piano import Piano
 from performances import random_performance
 
 pytestmark = [

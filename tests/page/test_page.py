@@ -20,7 +20,7 @@ import torch
 from ittybitty import cli, systems
 from ittybitty.config import GenerationConfig
 from ittybitty.errors import CheckpointError, ConfigError, OutputError
-from ittybitty.generation import Piano, continuation, make_prompt
+from ittybitty.generation import continuation, make_prompt
 from ittybitty.midi import midi_bytes, read_midi_bytes
 from ittybitty.models.mamba import Mamba
 from ittybitty.models.quantize import quantized
@@ -30,6 +30,7 @@ from ittybitty.page.bundle import bundle
 from ittybitty.page.document import document, model_name, tokenizer_tables
 from ittybitty.page.inline import PUBLISHED, show
 from ittybitty.page.weights import pack
+from ittybitty.piano import Piano
 from ittybitty.seeds import ending
 from ittybitty.tokenizers import make_tokenizer
 from ittybitty.tokenizers.events.grid import KEYS

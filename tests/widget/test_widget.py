@@ -21,10 +21,10 @@ import torch
 from ittybitty import cli, paths
 from ittybitty.config import GenerationConfig, preset
 from ittybitty.errors import CheckpointError, ConfigError, MidiError
-from ittybitty.generation import Piano
 from ittybitty.midi import midi_bytes, read_midi_bytes
 from ittybitty.models import PianoHybridModel
 from ittybitty.notes import NOTE, Performance
+from ittybitty.piano import Piano
 from ittybitty.seeds import ending as find_ending
 from ittybitty.tokenizers import VARIANTS, PianoTokenizer, make_tokenizer
 from ittybitty.widget import background, kept, models, next_token, opening, pictures, roll, seeds, serve

@@ -21,8 +21,8 @@ import numpy as np
 from ... import checkpoint, systems
 from ...corpora import Corpus
 from ...errors import UNREADABLE, ConfigError, CorpusError
-from ...generation import Piano
 from ...notes import Performance, between, shift
+from ...piano import Piano
 from ..bits import chosen_pieces, evenly_spaced, read_piece, shown
 from ..results import data_hash, header
 from . import endurance, matching
