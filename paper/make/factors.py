@@ -135,7 +135,7 @@ def factors_figure(results: Mapping) -> Any:
     colors = dict(zip(encodings, (plots.BLUE, plots.VERMILION, plots.GREEN)))
     analyses = {"equal music": found, "equal time": analysed(results, timed=True)}
     analyses = {name: one for name, one in analyses.items() if one["shares"]}
-    with plots.style(columns=1, height=3.5 if analyses else 2.2):
+    with plots.style(columns=1, height=3.35 if analyses else 2.2):
         figure = plt.figure()
         grids = figure.add_gridspec(2 if analyses else 1, 2, height_ratios=(3, 2)[: 2 if analyses else 1])
         above = figure.add_subplot(grids[0, :])

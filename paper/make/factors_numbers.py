@@ -23,10 +23,6 @@ COMPARED = (  # name in macros, two cells of the factorial, and what is said of 
     ("MergingAdamw", ("remi", "adamw", "hybrid"), ("remi-unmerged", "adamw", "hybrid"), ""),
     ("Steps", ("remi-unmerged", "muon", "hybrid"), ("notes", "muon", "hybrid"), "", "Low", "High"),
     ("StepsAdamw", ("remi-unmerged", "adamw", "hybrid"), ("notes", "adamw", "hybrid"), ""),
-    ("Mamba", ("notes", "muon", "mamba"), ("notes", "muon", "hybrid"), "", "Low", "High"),
-    ("Selection", ("notes", "muon", "ssm"), ("notes", "muon", "mamba"), "", "Low", "High"),
-    ("Llama", ("notes", "muon", "llama"), ("notes", "muon", "hybrid"), "", "Low", "High"),
-    ("Lstm", ("notes", "muon", "lstm"), ("notes", "muon", "hybrid"), "", "Low", "High"),
 )
 
 
@@ -88,7 +84,6 @@ def larger_numbers(results: Mapping) -> Iterator[Number]:
     cells = set(product(*found["levels"].values())) if found["shares"] else set()
     sizes = [run["parameters"] for run in runs]
     yield Number("LargerParameters", f"{sum(sizes) / max(1, len(sizes)) / 1e6:.1f} million", files)
-    yield Number("LargerCells", f"{len(cells)}", files)
     yield Number("LargerRuns", f"{len(runs)}", files)
     yield from _changes("Larger", found, files)
     yield from _changes("Like", analysed(results, like=cells), f"{SHOWN}_*.json")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from .claims import claims_table
 from .ears import ears_table
 from .factors import factors_table
+from .passes import passes_table
 from .published import published_table
 from .results import (
     MIXERS,
@@ -38,6 +39,7 @@ def tables(results: Mapping) -> dict[str, str]:
         "published": published_table(results),
         "factors": factors_table(results),
         "claims": claims_table(results),
+        "passes": passes_table(results),
         "copied": copied_table(results),
         "scaling": scaling_table(results),
     }
