@@ -77,8 +77,8 @@ def claims(results: Mapping) -> list[dict]:
         after = difference(runs[0], runs[1]) if all(runs) else None
         # seeds of the two cells say how far chance moves them; a cell of one seed does not, so the widest spread stands in
         seed = max(map(variance.moves, runs)) if min(map(len, runs)) > 1 else widest
-        both = [passes.get(name, []) for name in third]
-        whole = variance.difference(*both) if all(both) else None
+        changed, base = (passes.get(name, []) for name in third)
+        whole = variance.difference(changed, base) if changed and base else None
         said = verdict(kind, before[0], *((whole, moved) if whole else (after, seed))) if before else "open"
         found = {"before": before, "after": after, "after_seed": seed, "whole": whole, "whole_seed": moved}
         rows.append({"claim": text, **found, "verdict": said})

@@ -94,8 +94,8 @@ def passes_numbers(results: Mapping) -> Iterator[tuple[str, str]]:
     yield "PassesWindow", f"{first[0]['context']}" if first else NOT_RUN
     yield "PassesHybrid", f"{mean_bits(first):.2f}" if first else NOT_RUN
     for macro, name, base in DIFFERENCES:
-        both = found.get(name), found.get(base)
-        yield f"Passes{macro}", f"{variance.difference(*both)[0]:.2f}" if all(both) else NOT_RUN
+        runs, others = found.get(name), found.get(base)
+        yield f"Passes{macro}", f"{variance.difference(runs, others)[0]:.2f}" if runs and others else NOT_RUN
     means = [mean_bits(found[name]) for name in COLORS if name in found]
     yield "PassesSpread", f"{max(means) - min(means):.2f}" if means else NOT_RUN
     apart = [abs(one - other) for one, other in combinations(means, 2)]
