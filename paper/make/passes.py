@@ -37,16 +37,16 @@ DIFFERENCES = (  # a macro of the text, and the two whose difference it is
     ("Selection", "ssm", "mamba"),
     ("Optimizer", "hybrid-adamw", "hybrid"),
     ("Encoding", "hybrid-remi", "hybrid"),
-    ("Merging", "hybrid-remi", "hybrid-remi-unmerged"),
+    ("Few", "hybrid-remi-512", "hybrid"),
     ("Steps", "hybrid-remi-unmerged", "hybrid"),
     ("Bias", "no-bias", "hybrid"),
     ("RemiMamba", "mamba-remi", "hybrid-remi"),
 )
 DRAWN = {  # beside the architectures on notes with Muon -> its label and its line
     "hybrid-adamw": ("hybrid, AdamW", "--"),
-    "hybrid-remi": ("hybrid, REMI", ":"),
-    "hybrid-remi-unmerged": ("hybrid, REMI not merged", "-."),
-    "mamba-remi": ("Mamba, REMI", ":"),
+    "hybrid-remi": ("hybrid, REMI 2,000", ":"),
+    "hybrid-remi-512": ("hybrid, REMI 512", "-."),
+    "mamba-remi": ("Mamba, REMI 2,000", ":"),
 }
 COLORS = {
     "hybrid": plots.BLUE,
