@@ -353,6 +353,8 @@ def test_what_the_text_says_in_words_of_its_main_numbers_holds(results):
     assert abs(timed["optimizer"]["bits_per_note"] - timed["architecture"]["bits_per_note"]) < 0.25, (
         "they matter equally"
     )
+    shares = [paper.analysed(results)["shares"][name]["share"] for name in ("encoding", "optimizer", "architecture")]
+    assert max(shares) - min(shares) < 0.05, "by the shares of variance the three matter equally"
     passes = paper.best(results)
     order = sorted(("hybrid", "llama", "mamba", "lstm", "ssm"), key=lambda name: passes[name][0]["bits_per_note"])
     assert order[:2] == ["hybrid", "llama"], "the two with attention are ahead"

@@ -26,7 +26,7 @@ CHANGED = {  # the hybrid with one change -> its name in the text
     "smoothing": "label smoothing",
     "hybrid-adamw": "AdamW",
 }
-ON_REMI = {
+ON_REMI = {  # rows on REMI tokens -> the same
     "hybrid-remi-unmerged": "hybrid, no merging",
     "hybrid-remi-512": "hybrid, 512 entries",
     "hybrid-remi": "hybrid, 2,000 entries",
@@ -120,8 +120,8 @@ def passes_table(results: Mapping) -> str:
         ("on REMI tokens, with Muon", ON_REMI),
     ):
         lines += [r"\midrule", rf"\multicolumn{{3}}{{l}}{{\emph{{{title}}}}} \\"]
-        done = sorted((name for name in names if name in found), key=lambda name: mean_bits(found[name]))
-        lines += [_line(names[name], found[name], found.get(FIRST)) for name in done]
+        trained = sorted((name for name in names if name in found), key=lambda name: mean_bits(found[name]))
+        lines += [_line(names[name], found[name], found.get(FIRST)) for name in trained]
         lines += [rf"{names[name]} & {NOT_RUN} & \\" for name in names if name not in found]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
