@@ -17,7 +17,7 @@ from .factors import NOT_RUN, mean_bits
 from .results import rows_of
 
 FIRST = "hybrid"  # what the others are compared with
-RATES = ("-low", "-high")  # behind the name of one that was tried with other learning rates as well
+RATES = ("-lower", "-low", "-high")  # behind the name of one that was tried with other learning rates as well
 TITLES = {"hybrid": "hybrid", "llama": "LLaMA", "mamba": "Mamba", "ssm": "Mamba, no selection", "lstm": "LSTM"}
 CHANGED = {  # the hybrid with one change -> its name in the text
     "no-attention": "no attention",
@@ -75,7 +75,7 @@ def best(results: Mapping) -> dict[str, list[Mapping]]:
     """{architecture: its runs, one a seed}, at the best rate where several were tried."""
     found: dict[str, list[Mapping]] = {}
     for name, runs in done(results).items():
-        architecture = name.removesuffix(RATES[0]).removesuffix(RATES[1])
+        architecture = next((name.removesuffix(rate) for rate in RATES if name.endswith(rate)), name)
         found[architecture] = min(runs, found.get(architecture, runs), key=mean_bits)
     return found
 
