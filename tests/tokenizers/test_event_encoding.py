@@ -223,3 +223,14 @@ def test_nearest_ids_mean_nearly_the_same_music(tokenizer, other):
     assert [w for w in words(theirs, moved) if w.startswith("Pitch")] == keys
     if other == tokenizer.variant:
         assert (moved == ids).all()
+
+
+def test_a_fine_pedal_is_as_precise_as_the_notes():
+    performance = random_performance(6)
+    moved = {
+        name: metrics.pedal_error(performance, EventTokenizer(name).decode(EventTokenizer(name).encode(performance)))
+        for name in ("notes", "notes-fine-pedal")
+    }
+    tick = 1000 / EventTokenizer("notes").grid.ticks_per_second  # ms
+    assert moved["notes-fine-pedal"]["pedal_error_ms"] <= tick / 2 < moved["notes"]["pedal_error_ms"]
+    assert EventTokenizer("notes-fine-pedal").sizes == EventTokenizer("notes").sizes

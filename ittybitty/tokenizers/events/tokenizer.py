@@ -31,6 +31,7 @@ from .grid import KEYS, PEDAL_DOWN, EventGrid, Events
 
 VARIANTS: dict[str, EventGrid] = {
     "notes": EventGrid(),  # the time grid of `remi`, 1/48 s
+    "notes-fine-pedal": EventGrid(pedal_step=1),  # the same, with the pedal as precise as the notes, as in `remi`
     "notes-fine": EventGrid(  # 10 ms
         100,
         exact=150,
