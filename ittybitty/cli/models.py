@@ -54,14 +54,17 @@ def _add_train(verbs: Verbs) -> None:
         "train",
         train,
         "train a system, or resume a run",
-        "ittybitty train hybrid --preset tiny --data ~/music --out runs/first",
-        "ittybitty train hybrid --preset nano --data embedded --out runs/try --steps 50",
+        "ittybitty train notes-hybrid --preset tiny --data ~/music --out runs/first",
+        "ittybitty train notes-hybrid --preset nano --data embedded --out runs/try --steps 50",
         "ittybitty train --resume --out runs/first --data ~/music",
     )
     parser.add_argument(
-        "system", metavar="SYSTEM", nargs="?", help="a row of `ittybitty systems` (hybrid; with --resume the run's own)"
+        "system",
+        metavar="SYSTEM",
+        nargs="?",
+        help="a row of `ittybitty systems`, such as notes-hybrid, the system of `tiny`, which learns most in the same time (default: hybrid, the published system; with --resume the run's own)",
     )
-    parser.add_argument("--preset", metavar="NAME", help="nano, tiny, small, medium or large (tiny)")
+    parser.add_argument("--preset", metavar="NAME", help="size of the model: nano, tiny, small, medium or large (tiny)")
     add_data(parser, or_else=", or the tokens that `ittybitty tokenize` wrote")
     parser.add_argument("--out", required=True, metavar="RUN_DIR", help="the run folder: weights, configuration, log")
     parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .. import systems
 from ..config import DataConfig, GenerationConfig
 from ..errors import ConfigError
 from .parser import Result, Verbs, add_device, add_verb, bar, outputs
@@ -60,13 +61,18 @@ def _add_beginning_and_end(parser: argparse.ArgumentParser) -> None:
     drawn, given = GenerationConfig(), DataConfig()
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--tokens", type=int, metavar="N", help=f"how many tokens to write ({drawn.max_new_tokens})")
-    length.add_argument("--seconds", type=float, metavar="S", help="how much music to write, in seconds")
+    length.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="write about S seconds of music, which end where an end is likely; exactly S with --no-ending",
+    )
     length.add_argument("--notes", type=int, metavar="N", help="how many notes to write")
     parser.add_argument(
         "--prompt-seconds",
         type=float,
         metavar="S",
-        help=f"how many seconds from the end of the seed the model reads ({given.prompt_seconds:g}, or as the model was trained)",
+        help=f"how many seconds from the end of the seed the model reads (default: as the model was trained; all of it for `tiny`, {given.prompt_seconds:g} for `tiny-remi`)",
     )
     parser.add_argument(
         "--prompt-tokens",
@@ -95,10 +101,10 @@ def _add_beginning_and_end(parser: argparse.ArgumentParser) -> None:
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     """Options for how the next token is drawn."""
-    drawn = GenerationConfig()
+    drawn, ours = GenerationConfig(), systems.SYSTEMS["notes-hybrid"].sampling  # the system of `tiny`
 
     def usual(name: str) -> str:
-        return f" ({getattr(drawn, name)}, unless the model's system sets another)"
+        return f" (for `tiny`: {ours[name]}; else {getattr(drawn, name)}, unless the model's system sets another)"
 
     parser.add_argument(
         "--temperature",
@@ -294,12 +300,21 @@ def _report(made, options: argparse.Namespace, ran_on: dict) -> Result:
         "wav": options.wav,
         "plot": options.plot,
     }
-    seed = f"{len(made.seed):,} notes, {made.seed.end:.1f} s; its last {len(made.prompt):,} notes were listened to"
+    seed = (
+        f"{len(made.seed):,} notes, {made.seed.end:.1f} s; its last {len(made.prompt):,} notes were read by the model"
+    )
     lines = [
         f"seed     {seed if len(made.seed) else 'none: a piece from nothing'}",
-        f"new      {len(made.new):,} notes, {result['new_seconds']:.1f} s of music",
+        f"new      {len(made.new):,} notes, {result['new_seconds']:.1f} s of music{_ending(options)}",
         f"written  {', '.join(filter(None, (options.out, options.wav, options.plot)))}",
         f"took     {made.seconds:.1f} s for {made.tokens:,} tokens ({made.tokens_per_second:.0f} a second); "
         f"--seed {made.seed_number} gives the same music again",
     ]
     return result, "\n".join(lines)
+
+
+def _ending(options: argparse.Namespace) -> str:
+    """Why the length may differ from the one that was asked for."""
+    if options.seconds is None or options.no_ending or options.stop_at_end:
+        return ""
+    return f"; it ends where an end was likely near {options.seconds:g} s (--no-ending: exactly there)"

@@ -24,7 +24,7 @@ CLAIMS = (  # what was said, of an order or of no difference; REMI's two results
     ("the bias of attention is worth nothing", "nothing", ("attention_hybrid-no-bias", "all_rows_hybrid"), ("notes-muon-no-bias", "notes-muon-hybrid"), ("no-bias", "hybrid")),
     ("CfC is no better than feed-forward", "no better", ("all_rows_hybrid-cfc", "all_rows_hybrid"), ("notes-muon-cfc", "notes-muon-hybrid"), ("cfc", "hybrid")),
     ("label smoothing costs bits", "order", ("all_rows_hybrid", "collapse_no-smoothing"), ("notes-muon-smoothing", "notes-muon-hybrid"), ("smoothing", "hybrid")),
-    ("fewer byte pairs are better", "order", ("all_rows_hybrid", "vocabulary_size_bpe-512"), ("remi-muon-hybrid", "remi-512-muon-hybrid"), ("hybrid-remi", "hybrid-remi-512")),
+    ("512 entries are better than 2,000", "order", ("all_rows_hybrid", "vocabulary_size_bpe-512"), ("remi-muon-hybrid", "remi-512-muon-hybrid"), ("hybrid-remi", "hybrid-remi-512")),
 )  # fmt: skip  # one claim a line
 
 

@@ -49,7 +49,8 @@ def ears_markdown(results: Mapping) -> str:
         return "The continuations were not measured."
     plan = next(iter(rows.values()))["plan"]
     lines = [
-        f"Continuations of {plan['pieces']} openings of {plan['opening']:.0f} s from the validation split, {plan['seconds']:.0f} s each, and {plan['long']} of {plan['notes']:,} notes.",
+        f"Continuations of {plan['pieces']} openings of {plan['opening']:.0f} s from the validation split, {plan['seconds']:.0f} s each. Windows are those of {plan['long']} further continuations of {plan['notes']:,} notes;",
+        f"the last two columns also count continuations of {plan['whole_files']} whole files by the models.",
         "",
         "| who plays | own opening is the nearest | windows outside | stuck | silent |",
         "|---|---|---|---|---|",
@@ -63,7 +64,22 @@ def ears_markdown(results: Mapping) -> str:
             "",
             "Temperature, truncation and hold were chosen on the openings of the validation split, and not on those of the test split.",
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_classifier(rows_of(results, "two_sample"))])
+
+
+def _classifier(tested: Mapping) -> list[str]:
+    """How often a small classifier tells continuations from what pianists played; nothing where a test is missing."""
+    notes, remi = tested.get(NOTES), tested.get(MODEL)
+    if not (notes and remi and notes["fit"] and remi["fit"]):
+        return []
+    alone, control, fit, other = (
+        f"{100 * one['accuracy']:.0f}%" for one in (notes, notes["control"], notes["fit"], remi["fit"])
+    )
+    return [
+        "",
+        f"A small classifier that sees a few features of a minute of music tells a continuation of `{NOTES}` from what the pianist played in {alone} of the cases, and two successive minutes of the",
+        f"same pianist from each other in {control}; chance is 50%. If it also sees how far the minute is from its opening, it is right in {fit} of the cases for `{NOTES}` and in {other} for `{MODEL}`.",
+    ]
 
 
 def ears_table(results: Mapping) -> str:
