@@ -162,10 +162,15 @@ def _bits(options: argparse.Namespace, given: dict):
 
 def _describe_bits(result: dict) -> str:
     low, high = result["ci95"]
+    pedal = (
+        f", {result['pedal_error_ms']:.1f} ms in movements of the pedal"
+        if result.get("pedal_error_ms") is not None
+        else ""
+    )
     lines = [
         f"{result['bits_per_note']:.3f} bits a note on {result['split']} (95% between {low:.3f} and {high:.3f}; {result['pieces']:,} pieces, {result['notes']:,} notes)",
         f"the encoding keeps {', '.join(result['keeps'])}; off by {result['onset_error_ms']:.1f} ms at the onset, "
-        f"{result['duration_error_ms']:.1f} ms in duration, {result['velocity_error']:.2f} in velocity, on average",
+        f"{result['duration_error_ms']:.1f} ms in duration, {result['velocity_error']:.2f} in velocity{pedal}, on average",
     ]
     if "bits_per_note_by_attribute" in result:
         shares = [
