@@ -152,6 +152,6 @@ def test_cells_of_the_repositorys_factorials_have_equal_parameters(name):
         notes[row.settings["encoding"]] = configs["data"].context
     middle = sum(counts.values()) / len(counts)
     assert not {name: count for name, count in counts.items() if abs(count / middle - 1) > 0.065}
-    windows = {"notes": 2048, "remi": 1200, "remi-512": 1475, "remi-unmerged": 1820}
+    windows = {"notes": 2048, "notes-fine-pedal": 2048, "remi": 1200, "remi-512": 1475, "remi-unmerged": 1820}
     assert notes.items() <= windows.items() and len(notes) > 1, "about 445 notes each"
     assert folder().joinpath(f"{name}.yaml").read_text().startswith("#")
