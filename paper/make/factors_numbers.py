@@ -8,7 +8,7 @@ from itertools import product
 
 from ittybitty.experiments.factors import FACTORS
 
-from .claims import seed_move
+from .claims import CLAIMED, learnt, seed_move
 from .factors import LARGER, NOT_RUN, SHOWN, analysed, difference, grid, mean_bits, records
 from .number import Number, percent
 
@@ -23,6 +23,7 @@ COMPARED = (  # name in macros, two cells of the factorial, and what is said of 
     ("MergingAdamw", ("remi", "adamw", "hybrid"), ("remi-unmerged", "adamw", "hybrid"), ""),
     ("Steps", ("remi-unmerged", "muon", "hybrid"), ("notes", "muon", "hybrid"), "", "Low", "High"),
     ("StepsAdamw", ("remi-unmerged", "adamw", "hybrid"), ("notes", "adamw", "hybrid"), ""),
+    ("Pedal", ("notes-fine-pedal", "muon", "hybrid"), ("notes", "muon", "hybrid"), ""),
 )
 
 
@@ -69,9 +70,11 @@ def factors_numbers(results: Mapping) -> Iterator[Number]:
     yield from _changes("TimedChange", timed, files)
     yield Number("TimedCells", f"{timed['cells_in_block'] if timed['shares'] else 0}", files)
     yield Number("TimedSeconds", f"{max(row.settings.get('seconds', 0) for row in recipe.rows):.0f}", source)
+    known = learnt(results)  # the cells of `claims` too
     for name, first, second, *bounds in COMPARED:
-        told = [cells.get(cell, []) for cell in (first, second)]
-        names = ", ".join(f"{experiment}_{'-'.join(cell)}-*.json" for cell in (first, second))
+        told = [known.get("-".join(cell), []) for cell in (first, second)]
+        where = [experiment if cell in cells else CLAIMED for cell in (first, second)]
+        names = ", ".join(f"{one}_{'-'.join(cell)}-*.json" for one, cell in zip(where, (first, second)))
         values = difference(told[0], told[1]) if all(told) else (math.nan,) * 3
         for bound, value in zip(bounds, values):
             yield Number(f"Factors{name}{bound}", f"{value:.2f}" if value == value else NOT_RUN, names)

@@ -25,6 +25,7 @@ CHANGED = {  # the hybrid with one change -> its name in the text
     "cfc": "CfC, no feed-forward",
     "smoothing": "label smoothing",
     "hybrid-adamw": "AdamW",
+    "hybrid-fine-pedal": "pedal as precise as in REMI",
 }
 ON_REMI = {  # rows on REMI tokens -> the same
     "hybrid-remi-unmerged": "hybrid, no merging",
@@ -41,6 +42,9 @@ DIFFERENCES = (  # a macro of the text, and the two whose difference it is
     ("Steps", "hybrid-remi-unmerged", "hybrid"),
     ("Bias", "no-bias", "hybrid"),
     ("RemiMamba", "mamba-remi", "hybrid-remi"),
+    ("Pedal", "hybrid-fine-pedal", "hybrid"),
+    ("EncodingFine", "hybrid-remi", "hybrid-fine-pedal"),
+    ("FewLess", "hybrid-fine-pedal", "hybrid-remi-512"),
 )
 DRAWN = {  # beside the architectures on notes with Muon -> its label and its line
     "hybrid-adamw": ("hybrid, AdamW", "--"),
