@@ -174,6 +174,11 @@ class TrainConfig:
         _above_zero("train", self, "decay", "clip")
 
 
+COLDEST = 0.001  # temperature: the likeliest token is drawn practically always, and no logit overflows
+LONGEST = 10_000_000  # tokens or notes of one continuation
+DAY = 86_400  # s of music of one continuation
+
+
 @dataclass(frozen=True)
 class GenerationConfig:
     """How the next token is drawn. `max_new_tokens` counts tokens; `seconds` of music or `notes`, if given, stop earlier."""
@@ -202,21 +207,24 @@ class GenerationConfig:
 
     def __post_init__(self):
         checks = {
-            "max_new_tokens": (self.max_new_tokens >= 1, "1 or more"),
-            "temperature": (0 < self.temperature <= 10, "above 0, at most 10 (0.9 is a good start)"),
+            "max_new_tokens": (1 <= self.max_new_tokens <= LONGEST, f"1 to {LONGEST:,}"),
+            "temperature": (COLDEST <= self.temperature <= 10, f"{COLDEST} to 10 (0.9 is a good start)"),
             "top_p": (0 < self.top_p <= 1, "above 0, at most 1 (1 is off)"),
             "top_k": (self.top_k >= 0, "0 (off) or more"),
             **{
-                name: (getattr(self, name) is None or 0 < getattr(self, name) <= most, f"above 0, at most {most}")
+                name: (getattr(self, name) is None or least <= getattr(self, name) <= most, f"{least} to {most}")
                 for part in ("time", "expression")
-                for name, most in ((f"{part}_temperature", 10), (f"{part}_top_p", 1))
+                for name, least, most in ((f"{part}_temperature", COLDEST, 10), (f"{part}_top_p", 1e-6, 1))
             },
             "hold": (0 <= self.hold <= 100, "0 (off) to 100"),
-            "seconds": (self.seconds is None or self.seconds > 0, "above 0"),
+            "seconds": (self.seconds is None or 0 < self.seconds <= DAY, f"a number above 0, at most {DAY:,}"),
             "start": (self.start is None or 0 < self.start < math.inf, "a second above 0"),
-            "notes": (self.notes is None or self.notes >= 1, "1 or more"),
+            "notes": (self.notes is None or 1 <= self.notes <= LONGEST, f"1 to {LONGEST:,}"),
             "precision": (self.precision in ("float32", "int8"), "float32 or int8"),
-            "repetition_penalty": (self.repetition_penalty >= 1, "1 (off) or more; below 1 would reward repetition"),
+            "repetition_penalty": (
+                1 <= self.repetition_penalty <= 10,
+                "1 (off) to 10; below 1 would reward repetition",
+            ),
         }
         for name, (good, hint) in checks.items():
             if not good:

@@ -142,7 +142,7 @@ def _save_shards(model: torch.nn.Module, folder: Path) -> None:
     for name, tensor in halves.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(
-                f"{name} holds a number that float16 cannot (above 65504); train with a smaller learning rate"
+                f"{name}: holds a number that float16 cannot (above 65504), so it cannot be exported; train with a smaller learning rate"
             )
     split = split_torch_state_dict_into_shards(
         halves, filename_pattern="model{suffix}.safetensors", max_shard_size=SHARD_BYTES
@@ -245,8 +245,10 @@ def _results(results: Mapping | str | Path | None, found: checkpoint.Loaded) -> 
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON ({error}); evaluate the run again") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); evaluate the run again") from None
+    except (ValueError, RecursionError):
+        raise CheckpointError(f"{path}: is not JSON; evaluate the run again") from None
 
 
 def _lacking(record: Mapping) -> str:

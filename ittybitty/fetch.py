@@ -158,6 +158,8 @@ def _read(address: str, most: int):
         ) from None
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         why = getattr(error, "reason", None) or error or type(error).__name__
+        if address.startswith("file:"):
+            raise CheckpointError(f"{address}: cannot be read ({why}); give another folder with --mirror") from None
         raise CheckpointError(
             f"{address}: cannot be downloaded ({why}); check the network, or give another mirror with --mirror"
         ) from None

@@ -153,6 +153,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise OutputError(f"{shown}: is a folder; give the name of a file")
     if path.exists() and not path.is_file():
         raise OutputError(f"{shown}: is not a regular file; give another name")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise OutputError(f"{shown}: {shown.parent} is a file, not a folder; write elsewhere")
     if not path.parent.is_dir():
         raise OutputError(f"{shown}: the folder {shown.parent} does not exist; make it, or write elsewhere")
     temporary = path.with_name(f".{path.stem[:100]}-{secrets.token_hex(4)}{path.suffix}")
@@ -165,6 +167,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OutputError as error:  # of a writer that was given the temporary name
+        raise OutputError(str(error).replace(str(temporary), str(shown))) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
             raise _unwritable(shown, error) from None

@@ -81,13 +81,13 @@ def _edit(place: Path, change) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda home: (home / "small.json").unlink(), "small.json: cannot be downloaded"),
+        (lambda home: (home / "small.json").unlink(), "small.json: cannot be read"),
         (lambda home: (home / "small.json").write_text("<html>"), "is not the list of a release"),
         (lambda home: _edit(home / "small.json", lambda read: read.update(format=9)), "has format 9"),
         (lambda home: _edit(home / "small.json", lambda read: read["files"].pop("config.json")), "no whole model"),
         (lambda home: _edit(home / "small.json", lambda read: read["files"].update({"../x": {"bytes": 1, "sha256": ""}})), "not a file of a model"),
         (lambda home: _edit(home / "small.json", lambda read: read["files"]["config.json"].update(bytes=10**12)), "are the most that is taken"),
-        (lambda home: (home / "small.tokenizer.json").unlink(), "small.tokenizer.json: cannot be downloaded"),
+        (lambda home: (home / "small.tokenizer.json").unlink(), "small.tokenizer.json: cannot be read"),
         (lambda home: (home / "small.config.json").write_text("{}"), "is not the file that the release lists"),
         (lambda home: next(home.glob("*.safetensors")).write_bytes(b"long" * 10**6), "is not the file that the release lists"),
     ],

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # PyTorch is imported where tensors are read or written: a pi
 
     from ..models.lm import LanguageModel
 
+NOT_FINITE = "{folder}: {name} holds values that are not numbers (the training has diverged); take other weights"
 INDEX = "model.safetensors.index.json"  # as Hugging Face writes it
 T = TypeVar("T")
 
@@ -107,7 +108,9 @@ def read_config(folder: Path) -> dict:
     """Read config.json, with its parts as dataclasses under "configs". CheckpointError if this version cannot read it."""
     path = Path(folder) / "config.json"
     header = _read_json(path)
-    if header.get("format") != FORMAT:
+    if "format" not in header:
+        raise CheckpointError(f"{path}: lacks 'format'; take the file from a complete run folder")
+    if header["format"] != FORMAT:
         raise CheckpointError(f"{path}: format {header.get('format')!r} is not {FORMAT}; use the version that wrote it")
     if missing := [key for key in ("system", "model", "data", "train", "tokenizer_hash") if key not in header]:
         raise CheckpointError(f"{path}: lacks {missing[0]!r}; take the file from a complete run folder")
@@ -160,6 +163,10 @@ def save_model(folder: Path, model: torch.nn.Module) -> None:
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     """Read weights as float32: the best ones, else sharded ones, else the last. Removes the prefix "module." of DataParallel."""
     tensors = _all_of(Path(folder), read_tensors)
+    if bad := [
+        name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+    ]:
+        raise CheckpointError(NOT_FINITE.format(folder=folder, name=bad[0]))
     return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
 
 
@@ -174,6 +181,8 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
             raise ValueError(f"{path}: {error}") from None
 
     arrays = _all_of(Path(folder), read)
+    if bad := [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]:
+        raise CheckpointError(NOT_FINITE.format(folder=folder, name=bad[0]))
     return {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in arrays.items()}
 
 
@@ -201,7 +210,7 @@ def _read_json(path: Path) -> dict:
         parsed = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give a complete run folder") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CheckpointError(f"{path}: is damaged (not JSON); take it from a complete run folder") from None
     if not isinstance(parsed, dict):
         raise CheckpointError(f"{path}: is damaged (no JSON object); take it from a complete run folder")

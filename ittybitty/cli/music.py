@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .. import systems
-from ..config import DataConfig, GenerationConfig
+from ..config import LONGEST, DataConfig, GenerationConfig
 from ..errors import ConfigError
 from .parser import Result, Verbs, add_device, add_verb, bar, outputs
 
@@ -101,7 +101,8 @@ def _add_beginning_and_end(parser: argparse.ArgumentParser) -> None:
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     """Options for how the next token is drawn."""
-    drawn, ours = GenerationConfig(), systems.SYSTEMS["notes-hybrid"].sampling  # the system of `tiny`
+    drawn = GenerationConfig()
+    ours = next(row for row in systems.TABLE if row.name == "notes-hybrid").sampling  # the system of `tiny`
 
     def usual(name: str) -> str:
         return f" (for `tiny`: {ours[name]}; else {getattr(drawn, name)}, unless the model's system sets another)"
@@ -260,13 +261,13 @@ def _choices(options: argparse.Namespace) -> dict:
     drawn = {name: value for name in names if (value := getattr(options, name)) is not None}
     drawn["before_ending"] = not options.keep_ending
     drawn["ending"] = options.seconds is not None and not (options.no_ending or options.stop_at_end)
-    if options.tokens is not None and options.tokens < 1:
-        raise ConfigError(f"--tokens is {options.tokens}: give 1 or more")
+    if options.tokens is not None and not 1 <= options.tokens <= LONGEST:
+        raise ConfigError(f"--tokens is {options.tokens}: give 1 to {LONGEST:,}")
     GenerationConfig(**drawn)
     for name in ("prompt_seconds", "prompt_tokens"):
         if (value := getattr(options, name)) is not None:
             if not 0 < value < float("inf"):
-                raise ConfigError(f"--{name.replace('_', '-')} is {value}: give a number above 0")
+                raise ConfigError(f"--{name.replace('_', '-')} is {value}: give a finite number above 0")
             drawn[name] = value
     for name, endings in ENDINGS.items():
         if (place := getattr(options, name)) and Path(place).suffix.lower() not in endings:

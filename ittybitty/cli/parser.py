@@ -50,8 +50,16 @@ def add_verb(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print one machine-readable line on stdout")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, verb_parser=parser)
     return parser
+
+
+def options_of(arguments: argparse.Namespace) -> dict[str, str]:
+    """{name of an option in `arguments`: how it is typed} of the verb that was given, such as {"start": "--from"}."""
+    return {
+        action.dest: action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest)
+        for action in arguments.verb_parser._actions
+    }
 
 
 def add_data(parser: Parser, or_else: str = "") -> None:
@@ -87,7 +95,7 @@ def whole(least: int) -> Callable[[str], int]:
 def changes(pairs: list[str] | None) -> dict[str, str]:
     """{"train.steps": "500"} from ["train.steps=500"]; ConfigError for a word without a '='."""
     for pair in pairs or ():
-        if "=" not in pair:
+        if not pair.partition("=")[0] or "=" not in pair:
             raise ConfigError(f"--set {pair}: write it as key=value, such as train.learning_rate=1e-3")
     return dict(pair.split("=", 1) for pair in pairs or ())
 

@@ -18,9 +18,11 @@ any judgement of the results; the last notebook asserts what the paper says of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ..errors import ConfigError, OutputError
 from .recipe import SETTINGS, Recipe, Row, read_recipe, recipes
 
 __all__ = ["Recipe", "Row", "read_recipe", "recipes", "run"]
@@ -49,6 +51,11 @@ def run(
     kinds = {"compare": compare.run, "factors": factors.run, "leak": leak.run, "overfit": overfit.run, **measured.KINDS}
     assert kinds.keys() == SETTINGS.keys()
     wanted = recipe.chosen(only)
+    for option, folder in (("--runs", runs), ("--results", results)):  # before hours of work
+        if Path(folder).exists() and not Path(folder).is_dir():
+            raise OutputError(f"{folder}: is a file; give {option} a folder")
+    if max_hours is not None and not 0 < max_hours < math.inf:
+        raise ConfigError(f"max_hours is {max_hours}: give a number above 0")
     clock, written, stopped = Clock(max_hours), [], False
     for row in wanted:
         place = recipe.place(row, Path(results))

@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -187,10 +188,9 @@ def read_recipe(name: str | Path) -> Recipe:
         text = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a recipe's file or name") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path}: is not YAML ({str(error).splitlines()[0]}); fix it, or use the one of the repository"
-        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        trouble = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise ConfigError(f"{path}: is not YAML ({trouble}); fix it, or use the one of the repository") from None
     return _recipe(path, text)
 
 
@@ -199,13 +199,16 @@ def _recipe(path: Path, text: object) -> Recipe:
         return _factorial(path, text)
     if not isinstance(text, dict) or not text.keys() >= COMMON:
         raise ConfigError(
-            f"{path}: lacks {', '.join(sorted(COMMON - set(text if isinstance(text, dict) else ())))}; see recipe.py for an example"
+            f"{path}: lacks {', '.join(sorted(COMMON - set(text if isinstance(text, dict) else ())))}; paper/experiments/attention.yaml of the repository is an example"
         )
     if text["kind"] not in SETTINGS:
         raise ConfigError(f"{path}: kind is {text['kind']!r}: {nearest(str(text['kind']), SETTINGS)}")
     rows, shared = text["rows"], {key: value for key, value in text.items() if key not in COMMON}
     if not isinstance(rows, dict) or not rows or not all(isinstance(own, dict | None) for own in rows.values()):
         raise ConfigError(f"{path}: rows must be a mapping of names to settings, such as `hybrid: {{}}`")
+    for name in map(str, rows):
+        if not name or name.startswith(".") or "/" in name or "\\" in name:  # it names a folder and a file
+            raise ConfigError(f"{path}: the row's name {name!r} may not be empty, begin with a dot or hold a slash")
     for settings in (shared, *(own or {} for own in rows.values())):
         _check_settings(path, text["kind"], settings)
     merged = tuple(Row(str(name), _merged(shared, own or {})) for name, own in rows.items())
@@ -219,7 +222,7 @@ def _factorial(path: Path, text: Mapping) -> Recipe:
     plan = {key: value for key, value in text.items() if key not in COMMON}
     _check_settings(path, "factors", plan)
     if not isinstance(text.get("question"), str):
-        raise ConfigError(f"{path}: lacks question; see factors.py for an example")
+        raise ConfigError(f"{path}: lacks question; paper/experiments/factors.yaml of the repository is an example")
     made = tuple(Row(name, settings) for name, settings in rows(path, plan).items())
     return Recipe(path.stem, text["question"], "factors", made)
 
@@ -231,7 +234,7 @@ def _check_settings(path: Path, kind: str, settings: Mapping) -> None:
             raise ConfigError(f"{path}: {kind} has no setting {name!r}: {nearest(str(name), SETTINGS[kind])}")
         wanted = SETTINGS[kind][name]
         good = isinstance(value, (int, float) if wanted is float else wanted) and not isinstance(value, bool)
-        if not good or (wanted in (int, float) and value < 0):
+        if not good or (wanted in (int, float) and not 0 <= value < math.inf):
             raise ConfigError(f"{path}: {name} is {value!r}: give {_WANTED[wanted]}")
 
 

@@ -78,6 +78,8 @@ def pack(stores: Mapping[str, TokenStore], out: str | Path) -> dict:
 def listed(pack: str | Path) -> dict[str, dict]:
     """Tokenizer name -> {"from", "sha256"} of a packed folder; TokenizerError where it is none, or damaged."""
     pack = Path(pack)
+    if pack.exists() and not pack.is_dir():
+        raise TokenizerError(f"{pack}: is a file; give the folder that `ittybitty gpu pack` wrote")
     try:
         read = json.loads((pack / PACK).read_text(encoding="utf-8"))
         if read["format"] != FORMAT:

@@ -28,6 +28,7 @@ from .repair import repaired
 
 SUSTAIN = 64  # controller number
 PEDAL_DOWN = 64  # controller values of at least this hold the pedal
+LARGEST = 256 << 20  # bytes of a file; a day of playing is a few of them
 
 
 def read_midi(path: str | Path, repair: bool = False) -> Performance:
@@ -41,6 +42,10 @@ def read_midi(path: str | Path, repair: bool = False) -> Performance:
     if path.is_dir():
         raise MidiError(f"{path}: is a folder; give a MIDI file")
     try:
+        if not path.is_file() and path.exists():  # a device or a pipe, which may have no end
+            raise MidiError(f"{path}: is not a regular file; give a MIDI file")
+        if path.stat().st_size > LARGEST:
+            raise MidiError(f"{path}: has more than {LARGEST >> 20} MiB; give a MIDI file")
         data = path.read_bytes()
     except FileNotFoundError:
         raise MidiError(f"{path}: no such file; check the name") from None

@@ -115,7 +115,8 @@ def read(path: Path, classes: Mapping[str, type[Saved]]) -> Any:
     except TokenizerError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise TokenizerError(f"{path} is not a whole {FILE} ({error}): {FIX}") from None
+        why = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise TokenizerError(f"{path} is not a whole {FILE} ({why}): {FIX}") from None
     if not intact:
         raise TokenizerError(f"{path} was changed after it was written (its content hash differs): {FIX}")
     return loaded

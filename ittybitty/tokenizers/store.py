@@ -88,11 +88,12 @@ class TokenStore:
             raise TokenizerError(
                 f"{path} holds no finished token files: run `ittybitty tokenize` to make them"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             if isinstance(error, TokenizerError):
                 raise
+            why = f"{INDEX} lacks {error}" if isinstance(error, KeyError) else error
             raise TokenizerError(
-                f"{path} holds damaged token files ({error}): delete the folder and tokenize again"
+                f"{path} holds damaged token files ({why}): delete the folder and tokenize again"
             ) from None
 
     def __len__(self) -> int:
@@ -116,6 +117,10 @@ class TokenStore:
         tokenizer = load_tokenizer(self.path / TOKENIZER)
         if tokenizer.content_hash != self.tokenizer_hash:
             raise TokenizerError(_other_tokenizer(self.path, self.tokenizer_hash, tokenizer.content_hash))
+        if len(self.ids) and int(self.ids.max()) >= tokenizer.vocab_size:
+            raise TokenizerError(
+                f"{self.path} holds damaged token files (an id is above {tokenizer.vocab_size - 1}): delete the folder and tokenize again"
+            )
         return tokenizer
 
 

@@ -81,7 +81,9 @@ def find_start(run_dir: str | Path, resume: bool = False, init_from: str | Path 
     if not resume and (other := _other_things(run_dir)):
         raise OutputError(f"{run_dir}: is a folder with other things in it ({other}); give a new one")
     there = next(folder for folder in (run_dir, *run_dir.absolute().parents) if folder.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
+    if not there.is_dir():
+        raise OutputError(f"{run_dir}: {there} is a file; give a folder")
+    if not os.access(there, os.W_OK):
         raise OutputError(f"{run_dir}: no folder can be made in {there}; choose a place you may write to")
     own = checkpoint.read_config(run_dir) if resume and (run_dir / "config.json").is_file() else None
     if last is not None or init_from is None:

@@ -1,4 +1,4 @@
-"""Stop requests: SIGINT, SIGTERM and a limit of hours. Also: deterministic operations during a training.
+"""Stop requests: SIGINT, SIGTERM, SIGHUP and a limit of hours. Also: deterministic operations during a training.
 
 Left out: what a stop request does; loop.py writes a checkpoint after the current step.
 """
@@ -23,7 +23,10 @@ KAGGLE_HOURS = 11.0  # of the 12 h a session may last: the rest is for installin
 
 
 class StopSignals:
-    """Turns SIGINT and SIGTERM into a stop request, which the loop reads after each step. A second Ctrl-C stops at once."""
+    """Turns SIGINT, SIGTERM and SIGHUP (a closed terminal) into a stop request, which the loop reads after each step.
+
+    A second Ctrl-C stops at once. SIGHUP counts as SIGTERM, and stays ignored where it is (nohup).
+    """
 
     def __init__(self):
         self.received = ""  # "", "SIGINT" or "SIGTERM"
@@ -31,7 +34,10 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         self._before = {}
         if threading.current_thread() is threading.main_thread():  # Python allows signal handlers only there
-            for number in (signal.SIGINT, signal.SIGTERM):
+            numbers = [signal.SIGINT, signal.SIGTERM]
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+                numbers.append(signal.SIGHUP)
+            for number in numbers:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -42,7 +48,7 @@ class StopSignals:
     def _note(self, number: int, frame) -> None:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
+        self.received = "SIGINT" if number == signal.SIGINT else "SIGTERM"
         # print is not safe here: the signal may have come while it was writing. Where stderr is redirected to something
         # that is no file, nothing is said: its fileno raises an OSError
         with suppress(OSError, AttributeError):

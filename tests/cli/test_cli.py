@@ -6,8 +6,10 @@ import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +130,30 @@ def test_wrong_options_are_one_line(capsys):
     refused(capsys, "nonsense")
 
 
+def test_an_empty_name_of_a_seed_is_no_piece_from_nothing(tmp_path, capsys):
+    assert "SEED.mid is empty" in refused(capsys, "continue", "", "-o", "out.mid")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), (">&- 2>&-", 0)])
+def test_a_closed_stream_is_no_error(closed, code):
+    command = f"{sys.executable} -m ittybitty params nano --json {closed}"
+    shown = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (shown.returncode, shown.stderr) == (code, "")
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_ends_a_command_and_leaves_no_hidden_file(name, code, folder, tmp_path):
+    words = ["continue", folder / "seed.mid", "-o", "out.mid", "--model", folder / "run", "--tokens", "10000000"]
+    command = [sys.executable, "-m", "ittybitty", *map(str, words)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not os.listdir(tmp_path) and process.poll() is None:  # its temporary file
+            time.sleep(0.02)
+        process.send_signal(getattr(signal, name))
+        said = process.stderr.read()
+    assert (process.returncode, said) == (code, "ittybitty: stopped\n") and not os.listdir(tmp_path)
+
+
 def test_ctrl_c_ends_with_130(capsys, monkeypatch):
     def interrupted(options):
         raise KeyboardInterrupt
@@ -143,6 +169,10 @@ def test_ctrl_c_ends_with_130(capsys, monkeypatch):
         (OSError(errno.ENOSPC, "No space left on device", "out.mid"), "disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), "Permission denied"),
         (MemoryError(), "memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+            "not enough memory",
+        ),
         (OutputError("two\nlines"), "two lines"),
         (ModuleNotFoundError("No module named 'mido'", name="mido"), "pip install mido,"),
         (ModuleNotFoundError("No module named 'sklearn.cluster'", name="sklearn.cluster"), "pip install scikit-learn,"),
@@ -480,11 +510,19 @@ def test_a_bad_seed_is_refused_and_what_stood_before_stays(name, folder, tmp_pat
     [
         (["--temperature", "-1"], "temperature"),
         (["--temperature", "nan"], "temperature"),
-        (["--top-p", "0"], "top_p"),
-        (["--top-p", "1.5"], "top_p"),
-        (["--time-top-p", "2"], "time_top_p"),
-        (["--top-k", "-3"], "top_k"),
+        (["--temperature", "1e-300"], "--temperature is 1e-300: give 0.001 to 10"),
+        (["--top-p", "0"], "--top-p is 0"),
+        (["--top-p", "1.5"], "--top-p is 1.5"),
+        (["--time-top-p", "2"], "--time-top-p is 2"),
+        (["--top-k", "-3"], "--top-k is -3"),
+        (["--repetition-penalty", "1e300"], "--repetition-penalty is 1e+300"),
+        (["--from", "-1"], "--from is -1.0: give a second above 0"),
         (["--tokens", "-5"], "tokens"),
+        (["--tokens", "99999999999"], "--tokens is 99999999999: give 1 to 10,000,000"),
+        (["--seconds", "inf"], "--seconds is inf"),
+        (["--wav", ""], "--wav is empty: give a value, or leave it out"),
+        (["--volume", "3"], "unrecognized arguments: --volume 3; see ittybitty continue --help"),
+        (["-dash.mid"], "write ./ before the name of a file that begins with -"),
         (["--tokens", "0"], "--tokens is 0"),
         (["--seconds", "0"], "seconds"),
         (["--seconds", "nan"], "seconds"),
@@ -657,6 +695,9 @@ def test_an_output_that_cannot_be_written_is_refused(out, folder, tmp_path, caps
     assert seed.read_bytes() == (folder / "seed.mid").read_bytes()
     refused(capsys, "continue", tmp_path, "-o", "out.mid")  # a folder as seed
     refused(capsys, "continue", "nowhere.mid", "-o", "out.mid")
+    os.mkfifo(tmp_path / "pipe.mid")
+    assert "pipe.mid: is not a regular file" in refused(capsys, "continue", "pipe.mid", "-o", "out.mid")
+    assert "seed.mid is a file, not a folder" in refused(capsys, "continue", seed, "-o", f"{seed}/out.mid")
 
 
 def damage(run: Path, how: str) -> None:
@@ -669,6 +710,17 @@ def damage(run: Path, how: str) -> None:
         (run / "model.safetensors").write_bytes(b"\x80\x04\x95cos\nsystem\n(S'touch pwned'\ntR.")
     elif how == "config is no JSON":
         (run / "config.json").write_text("{")
+    elif how == "config is nested too deeply":
+        (run / "config.json").write_text("[" * 100_000)
+    elif how == "config without a format":
+        (run / "config.json").write_text("{}")
+    elif how == "weights that are no numbers":
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        state = load_file(run / "model.safetensors")
+        next(iter(state.values())).view(-1)[0] = torch.nan
+        save_file(state, run / "model.safetensors")
     elif how == "config of another shape":
         config = json.loads((run / "config.json").read_text())
         config["model"]["d_model"] = 64
@@ -688,6 +740,9 @@ def damage(run: Path, how: str) -> None:
         ("half the weights", "is damaged or not safetensors"),
         ("a pickle for weights", "is damaged or not safetensors"),
         ("config is no JSON", "is damaged (not JSON)"),
+        ("config is nested too deeply", "is damaged (not JSON)"),
+        ("config without a format", "lacks 'format'"),
+        ("weights that are no numbers", "holds values that are not numbers"),
         ("config of another shape", "of another model"),
         ("tokenizer of another model", "were trained with tokenizer"),
         ("no tokenizer", "tokenizer cannot be read"),
@@ -700,6 +755,39 @@ def test_a_damaged_run_is_refused(how, word, folder, tmp_path, capsys):
     damage(tmp_path / "run", how)
     line = refused(capsys, "continue", folder / "seed.mid", "-o", "out.mid", "--model", tmp_path / "run", "--tokens", 8)
     assert word in line and not (tmp_path / "out.mid").exists() and not (tmp_path / "pwned").exists()
+
+
+def test_token_files_with_ids_of_no_token_are_refused(folder, tmp_path, capsys):
+    assert run(capsys, "tokenize", "--system", "notes-hybrid", "--data", folder / "corpus", "--out", "tokens")[0] == 0
+    ids = np.memmap(tmp_path / "tokens" / "ids.u16", "<u2", "r+")
+    ids[-2] = 65_535
+    ids.flush()
+    line = refused(capsys, "train", "notes-hybrid", "--preset", "nano", "--data", "tokens", "--out", "made")
+    assert "tokens holds damaged token files (an id is above" in line and not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 3000, "is not YAML (nested too deeply)"),
+        ("{question: q, kind: compare, rows: {../up: {}}}", "the row's name '../up' may not"),
+        ("{question: q, kind: compare, passes: .nan, rows: {a: {system: hybrid}}}", "passes is nan"),
+        ("{kind: compare}", "lacks question, rows; paper/experiments/attention.yaml"),
+    ],
+)
+def test_a_bad_recipe_is_refused_before_any_work(text, said, folder, tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text(text)
+    assert said in refused(capsys, "experiment", "mine.yaml", "--data", folder / "corpus", "--results", "results")
+    assert os.listdir(tmp_path) == ["mine.yaml"]
+
+
+def test_where_an_experiment_writes_is_checked_before_it_trains(tmp_path, capsys):
+    (tmp_path / "taken").write_text("")
+    words = ("experiment", "attention", "--data", "embedded", "--row", "hybrid-alibi")
+    assert "taken: is a file; give --results a folder" in refused(capsys, *words, "--results", "taken")
+    assert "taken: is a file; give --runs a folder" in refused(capsys, *words, "--results", "new", "--runs", "taken")
+    assert "--max-hours is nan" in refused(capsys, *words, "--results", "new", "--max-hours", "nan")
+    assert os.listdir(tmp_path) == ["taken"]
 
 
 def test_a_corpus_that_is_not_there_is_refused(tmp_path, capsys):

@@ -50,7 +50,7 @@ def test_settings_and_tokenizer_are_those_of_the_weights_that_are_taken(tmp_path
 
 def test_a_folder_that_cannot_be_made_is_reported_before_any_work(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="no folder can be made in .*file; choose"):
+    with pytest.raises(OutputError, match="file is a file; give a folder"):
         find_start(tmp_path / "file" / "run")
 
 
