@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from ittybitty.experiments import variance
 
 from .factors import NOT_RUN, SHOWN, cells_of, difference
-from .passes import best
+from .passes import best, done
 from .results import paired
 
 CLAIMED = "claims"  # further cells in the setting of the factorial that is shown
@@ -69,7 +69,7 @@ def claims(results: Mapping) -> list[dict]:
     its interval or None; how far a seed may move the two latter, and the "verdict" by the longest training.
     """
     widest, cells, passes = seed_move(results), learnt(results), best(results)
-    moved = max((variance.moves(runs) for runs in passes.values() if len(runs) > 1), default=widest)
+    moved = max((variance.moves(runs) for runs in done(results).values() if len(runs) > 1), default=widest)
     rows = []
     for text, kind, first, second, third in CLAIMS:
         before = _paired(results, first)

@@ -104,7 +104,7 @@ def passes_numbers(results: Mapping) -> Iterator[tuple[str, str]]:
     yield "PassesSpread", f"{max(means) - min(means):.2f}" if means else NOT_RUN
     apart = [abs(one - other) for one, other in combinations(means, 2)]
     yield "PassesMedian", f"{median(apart):.2f}" if apart else NOT_RUN
-    several = [runs for runs in found.values() if len(runs) > 1]
+    several = [runs for runs in done(results).values() if len(runs) > 1]
     yield "PassesSeeded", f"{len(several)}"
     yield "PassesSeedMoves", f"{max(map(variance.moves, several)):.2f}" if several else NOT_RUN
 

@@ -21,7 +21,7 @@ ROWS = (  # record on the validation split, on the test split, its name, the mus
     ("passes_hybrid-remi-512", "", "hybrid on REMI tokens, vocabulary of 512, Muon", "1 pass"),
     ("passes_hybrid-remi", "", "hybrid on REMI tokens, vocabulary of 2,000, Muon", "1 pass"),
     ("passes_hybrid-fine-pedal", "", "hybrid, one step per note with a precise pedal, Muon", "1 pass"),
-    ("passes_mamba", "", "Mamba, one step per note, Muon", "1 pass"),
+    ("passes_mamba-lower", "", "Mamba, one step per note, Muon", "1 pass"),
     ("passes_mamba-remi", "", "Mamba on REMI tokens, Muon", "1 pass"),
     ("passes_hybrid-adamw", "", "hybrid, one step per note, optimizer AdamW", "1 pass"),
     (f"evaluate_{MODEL}", f"test_{MODEL}", f"**`{MODEL}`**: Mamba on REMI tokens, AdamW and label smoothing", "1 pass"),
