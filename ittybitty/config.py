@@ -174,8 +174,8 @@ class TrainConfig:
         _above_zero("train", self, "decay", "clip")
 
 
-COLDEST = 0.001  # temperature: the likeliest token is drawn practically always, and no logit overflows
-LONGEST = 10_000_000  # tokens or notes of one continuation
+COLDEST = 1e-6  # temperature: the likeliest token is drawn practically always, and no logit overflows
+LONGEST = 1_000_000_000  # tokens or notes of one continuation
 DAY = 86_400  # s of music of one continuation
 
 
@@ -208,11 +208,11 @@ class GenerationConfig:
     def __post_init__(self):
         checks = {
             "max_new_tokens": (1 <= self.max_new_tokens <= LONGEST, f"1 to {LONGEST:,}"),
-            "temperature": (COLDEST <= self.temperature <= 10, f"{COLDEST} to 10 (0.9 is a good start)"),
+            "temperature": (COLDEST <= self.temperature <= 10, f"{COLDEST:f} to 10 (0.9 is a good start)"),
             "top_p": (0 < self.top_p <= 1, "above 0, at most 1 (1 is off)"),
             "top_k": (self.top_k >= 0, "0 (off) or more"),
             **{
-                name: (getattr(self, name) is None or least <= getattr(self, name) <= most, f"{least} to {most}")
+                name: (getattr(self, name) is None or least <= getattr(self, name) <= most, f"{least:f} to {most}")
                 for part in ("time", "expression")
                 for name, least, most in ((f"{part}_temperature", COLDEST, 10), (f"{part}_top_p", 1e-6, 1))
             },

@@ -510,7 +510,7 @@ def test_a_bad_seed_is_refused_and_what_stood_before_stays(name, folder, tmp_pat
     [
         (["--temperature", "-1"], "temperature"),
         (["--temperature", "nan"], "temperature"),
-        (["--temperature", "1e-300"], "--temperature is 1e-300: give 0.001 to 10"),
+        (["--temperature", "1e-300"], "--temperature is 1e-300: give 0.000001 to 10"),
         (["--top-p", "0"], "--top-p is 0"),
         (["--top-p", "1.5"], "--top-p is 1.5"),
         (["--time-top-p", "2"], "--time-top-p is 2"),
@@ -518,7 +518,7 @@ def test_a_bad_seed_is_refused_and_what_stood_before_stays(name, folder, tmp_pat
         (["--repetition-penalty", "1e300"], "--repetition-penalty is 1e+300"),
         (["--from", "-1"], "--from is -1.0: give a second above 0"),
         (["--tokens", "-5"], "tokens"),
-        (["--tokens", "99999999999"], "--tokens is 99999999999: give 1 to 10,000,000"),
+        (["--tokens", "99999999999"], "--tokens is 99999999999: give 1 to 1,000,000,000"),
         (["--seconds", "inf"], "--seconds is inf"),
         (["--wav", ""], "--wav is empty: give a value, or leave it out"),
         (["--volume", "3"], "unrecognized arguments: --volume 3; see ittybitty continue --help"),
