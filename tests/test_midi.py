@@ -271,3 +271,10 @@ def test_odd_beats_move_no_note(performance, beats):
     read = read_midi_bytes(midi_bytes(Performance(performance.notes, performance.pedals, np.array(beats))), "odd.mid")
     assert len(read) == len(performance)
     assert np.abs(read.notes["onset"] - performance.notes["onset"]).max() <= TICK
+
+
+def test_a_file_too_large_for_music_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("ittybitty.midi.read.LARGEST", 1000)
+    (tmp_path / "long.mid").write_bytes(bytes(1001))
+    with pytest.raises(MidiError, match="long.mid: has more than"):
+        read_midi(tmp_path / "long.mid")

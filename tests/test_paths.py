@@ -111,6 +111,13 @@ def test_atomic_path_keeps_the_old_file_on_error(tmp_path, trouble):
     assert os.listdir(tmp_path) == ["out.mid"]
 
 
+def test_an_error_of_a_writer_names_the_file_that_was_asked_for(tmp_path):
+    asked = paths.atomic_path(tmp_path / "out.mid")
+    with pytest.raises(OutputError) as error, asked as outer, paths.atomic_path(outer) as inner:
+        raise OutputError(f"{inner}: cannot be written")
+    assert str(error.value) == f"{tmp_path / 'out.mid'}: cannot be written" and not os.listdir(tmp_path)
+
+
 def test_atomic_path_follows_a_link(tmp_path):
     (tmp_path / "real.mid").write_text("old")
     (tmp_path / "link.mid").symlink_to("real.mid")

@@ -26,7 +26,6 @@ if TYPE_CHECKING:  # PyTorch is imported where tensors are read or written: a pi
 
     from ..models.lm import LanguageModel
 
-NOT_FINITE = "{folder}: {name} holds values that are not numbers (the training has diverged); take other weights"
 INDEX = "model.safetensors.index.json"  # as Hugging Face writes it
 T = TypeVar("T")
 
@@ -163,10 +162,7 @@ def save_model(folder: Path, model: torch.nn.Module) -> None:
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     """Read weights as float32: the best ones, else sharded ones, else the last. Removes the prefix "module." of DataParallel."""
     tensors = _all_of(Path(folder), read_tensors)
-    if bad := [
-        name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())
-    ]:
-        raise CheckpointError(NOT_FINITE.format(folder=folder, name=bad[0]))
+    _refuse_unless(folder, {name: bool(tensor.isfinite().all()) for name, tensor in tensors.items()})
     return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
 
 
@@ -181,9 +177,17 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
             raise ValueError(f"{path}: {error}") from None
 
     arrays = _all_of(Path(folder), read)
-    if bad := [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]:
-        raise CheckpointError(NOT_FINITE.format(folder=folder, name=bad[0]))
+    _refuse_unless(folder, {name: bool(np.isfinite(array).all()) for name, array in arrays.items()})
     return {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in arrays.items()}
+
+
+def _refuse_unless(folder: Path, finite: Mapping[str, bool]) -> None:
+    """CheckpointError that names the first tensor that is not finite."""
+    for name, good in finite.items():
+        if not good:
+            raise CheckpointError(
+                f"{folder}: {name} holds values that are not numbers (the training has diverged); take other weights"
+            )
 
 
 def _all_of(folder: Path, read: Callable[[Path], dict[str, T]]) -> dict[str, T]:
