@@ -329,6 +329,8 @@ def test_architectures_after_a_pass_are_compared_on_the_same_pieces(results):
     )
     slow, low = run(13.5), run(13.0)
     two = {**told, "passes_hybrid-1": run(12.2), "passes_ssm": slow, "passes_ssm-low": low, "passes_ssm-lower": slow}
+    late = {**slow, "training": {"tokens": 20e6, "hours": 2.0}}
+    assert paper.fastest({**two, "passes_ssm-lower": late})["ssm"] == 0.25, "the fastest run at any rate"
     claimed = {row["claim"]: row for row in paper.claims(two)}
     assert claimed["selection is worth nothing"]["whole"][0] == pytest.approx(0.5), "the best of three rates"
     assert claimed["selection is worth nothing"]["verdict"] == "refuted", "more than the seeds of the hybrid move"

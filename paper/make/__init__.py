@@ -26,7 +26,7 @@ from .factors import analysed, factors_figure, grid
 from .figures import save
 from .number import Number
 from .numbers_tex import macros, numbers
-from .passes import best, passes_figure
+from .passes import best, fastest, passes_figure
 from .published import published_rows
 from .readme_md import fill, readme_blocks, readme_table, write_readme
 from .results import (
@@ -65,6 +65,7 @@ __all__ = [
     "claims",
     "common_pieces",
     "extremes",
+    "fastest",
     "fill",
     "grid",
     "learnt",
